@@ -1,0 +1,57 @@
+# Python >= 3.11 and make are all that is assumed: every target brings its own set-up.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+CONFIG ?= examples/nyc_weather.yaml
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test test-all check format bench ui lock clean
+
+help:  ## what there is to make
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(READY)  ## make .venv and install the lock into it
+
+# Byte code decides how fast prefect, mlflow and torch start, so it is made here, once.
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "lstm needs Python >= 3.11, but $(PYTHON) is " + sys.version.split()[0] + ". Name another: make PYTHON=python3.12")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m compileall -q -j 0 $(VENV)/lib flows tasks lstm || true
+	@touch $@
+
+run: $(READY)  ## train, evaluate and register on real hourly weather (CONFIG=...: on yours)
+	@$(BIN)/lstm train $(CONFIG)
+
+test: $(READY)  ## the default test suite, under five minutes
+	@$(BIN)/python -m pytest
+
+test-all: $(READY)  ## the suite with the slow tests and those that start servers
+	@$(BIN)/python -m pytest -m ""
+
+check: $(READY)  ## format, lint, types and the direction of imports
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+format: $(READY)  ## rewrite the code as `make check` wants it
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+bench: $(READY)  ## the benchmarks, written to benchmarks/README.md
+	@$(BIN)/python -m benchmarks.run_split
+
+ui: $(READY)  ## the MLflow UI on the local stores
+	@$(BIN)/lstm doctor --stores-only
+	@$(BIN)/mlflow ui --backend-store-uri sqlite:///mlruns/mlflow.db --port 5000
+
+lock: $(READY)  ## resolve requirements.lock anew from pyproject.toml
+	@echo 'torch==2.13.0' | $(BIN)/uv pip compile --universal --python-version 3.11 --extra dev --upgrade --quiet \
+	  --no-emit-index-url --no-header --constraint - --output-file requirements.lock pyproject.toml
+
+clean:  ## remove .venv and caches (mlruns/ stays: it holds your models)
+	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,125 @@
+"""The model's configuration: every key of `LSTMModel(config={...})`, typed, frozen, with its default."""
+
+from collections.abc import Mapping
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from lstm.errors import ConfigError, nearest
+
+Cell = Literal["lstm", "gru", "bilstm", "transformer"]
+Anchor = Literal["none", "last", "seasonal", "gate", "mean", "standard"]
+Loss = Literal["mse", "mae", "huber", "pinball"]
+
+
+class Strict(BaseModel):
+    """Base of all configuration: frozen, and unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @classmethod
+    def parse(cls, values: Mapping[str, Any], where: str = "") -> Self:
+        """Validate `values`.
+
+        Raises:
+            ConfigError: one line that names the first offending key, the rule, the value and,
+                for an unknown key, the nearest known one. `where` (a file name) leads it.
+        """
+        try:
+            return cls.model_validate(dict(values))
+        except ValidationError as error:
+            raise ConfigError(f"{where}: {_one_line(cls, error)}" if where else _one_line(cls, error)) from None
+
+
+class ModelConfig(Strict):
+    """How one network is built and trained. Lengths are in steps of the series' frequency."""
+
+    input_size: int | None = Field(None, ge=1, description="features a step; inferred from the data")
+    hidden_size: int = Field(64, ge=1)
+    num_layers: int = Field(2, ge=1)
+    output_size: int | None = Field(None, ge=1, description="targets; inferred from the data")
+    dropout: float = Field(0.2, ge=0, lt=1)
+    learning_rate: float = Field(0.001, gt=0)
+    epochs: int = Field(100, ge=1)
+    batch_size: int = Field(32, ge=1, description="windows a step of the optimiser")
+    sequence_length: int = Field(20, ge=1, description="look-back: steps of history a window holds")
+    device: str = Field("auto", description="auto | cpu | cuda | cuda:1 | mps")
+
+    horizon: int = Field(1, ge=1, description="steps ahead that one pass forecasts")
+    cell: Cell = "lstm"
+    patch_length: int = Field(1, ge=1, description="steps folded into one step of the cell")
+    anchor: Anchor = Field("none", description="what a window is centred on and added back")
+    season: int | None = Field(None, ge=2, description="steps of one season, for anchors seasonal and gate")
+    layer_norm: bool = False
+    batch_norm: bool = False
+    weight_decay: float = Field(0.01, ge=0)
+    gradient_clip: float | None = Field(1.0, gt=0, description="largest gradient norm; null: no clipping")
+    patience: int | None = Field(10, ge=1, description="epochs without gain before the stop; null: never")
+    scheduler: Literal["cosine", "plateau", "step", "none"] = "cosine"
+    loss: Loss | None = Field(None, description="mse, or pinball where quantiles are set")
+    quantiles: tuple[float, ...] | None = Field(None, description="levels in (0, 1), rising, with 0.5")
+    augment: tuple[Literal["jitter", "scaling"], ...] = ()
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field("auto", description="auto: fp32, on CUDA mixed")
+    seed: int = Field(0, ge=0)
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        if self.sequence_length % self.patch_length:
+            raise ValueError(
+                "`sequence_length` must be a multiple of `patch_length`, but got "
+                f"sequence_length={self.sequence_length}, patch_length={self.patch_length}"
+            )
+        if self.anchor in ("seasonal", "gate") and (self.season is None or self.season > self.sequence_length):
+            raise ValueError(
+                f"anchor={self.anchor!r} needs `2 <= season <= sequence_length`, but got "
+                f"season={self.season}, sequence_length={self.sequence_length}"
+            )
+        if self.quantiles is not None and not _rising_with_median(self.quantiles):
+            raise ValueError(f"`quantiles` must rise within (0, 1) and hold 0.5, but got {list(self.quantiles)}")
+        if (self.quantiles is not None) != (self.loss == "pinball") and self.loss is not None:
+            raise ValueError(f"loss 'pinball' and `quantiles` go together, but got loss={self.loss!r}")
+        if self.layer_norm and self.batch_norm:
+            raise ValueError("`layer_norm` and `batch_norm` exclude each other: set one of them")
+        return self
+
+    @property
+    def trained_loss(self) -> Loss:
+        """The loss that training minimises, after defaults."""
+        return self.loss or ("pinball" if self.quantiles else "mse")
+
+    def replace(self, **changes: Any) -> "ModelConfig":
+        """A validated copy with `changes`."""
+        return ModelConfig.parse({**self.model_dump(), **changes})
+
+
+def _rising_with_median(levels: tuple[float, ...]) -> bool:
+    return all(0 < level < 1 for level in levels) and list(levels) == sorted(set(levels)) and 0.5 in levels
+
+
+def _one_line(cls: type[BaseModel], error: ValidationError) -> str:
+    problem = max(error.errors(), key=lambda found: (found["type"] == "value_error", len(found["loc"])))
+    path = [part for part in problem["loc"] if not _is_union_tag(part)]
+    key = ".".join(str(part) for part in path)
+    if problem["type"] == "extra_forbidden":
+        owner = _model_at(cls, path[:-1])
+        return f"unknown key {key!r}.{nearest(str(path[-1]), owner.model_fields)}"
+    if problem["type"] == "missing":
+        return f"key {key!r} is required, but is not there. Add it."
+    message = problem["msg"].removeprefix("Value error, ")
+    given = problem["input"]
+    if isinstance(given, dict | list) or "but got" in message:
+        return f"key {key!r}: {message}." if key else f"{message}."
+    return f"key {key!r}: {message[0].lower()}{message[1:]}, but got {given!r}."
+
+
+def _is_union_tag(part: int | str) -> bool:
+    """Pydantic names the branch of a union in the path (`int`, `list[str]`, `Range`): not a key of the user's."""
+    return isinstance(part, str) and (part in ("int", "float", "str", "bool") or "[" in part or part[:1].isupper())
+
+
+def _model_at(cls: type[BaseModel], path: list[int | str]) -> type[BaseModel]:
+    for part in path:
+        annotation = cls.model_fields[str(part)].annotation if str(part) in cls.model_fields else None
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            cls = annotation
+    return cls

@@ -1,0 +1,1 @@
+"""What goes in: tables, calendars, splits, normalisation, windows."""

@@ -1,0 +1,50 @@
+"""A split on disk: flat arrays that are memory-mapped, so that workers share one copy of the pages.
+
+Each split has arrays of its own. The training arrays end where validation begins, and the validation
+arrays end where the test begins: what is not in the array can't leak.
+"""
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import torch
+
+from lstm.data.windows import Windows, window_origins
+
+
+@dataclass(frozen=True)
+class SplitArrays:
+    """Rows of one split; those before its first target time are look-back only."""
+
+    features: np.ndarray  # (rows, features) float32, normalised, gaps filled
+    targets: np.ndarray  # (rows, targets) float32, normalised, NaN where not measured
+    allowed: np.ndarray  # (rows,) bool: a window may have its origin here
+    segment: np.ndarray  # (rows,) int64
+    series: np.ndarray  # (rows,) int64
+    times: np.ndarray  # (rows,) datetime64[ns], UTC
+
+    def save(self, folder: Path) -> None:
+        """One .npy file an array."""
+        folder.mkdir(parents=True, exist_ok=True)
+        for field in fields(self):
+            np.save(folder / f"{field.name}.npy", getattr(self, field.name), allow_pickle=False)
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Map the arrays that `save` wrote; pages are copied on write, which nothing here does."""
+        arrays = (np.load(folder / f"{field.name}.npy", mmap_mode="c", allow_pickle=False) for field in fields(cls))
+        return cls(*arrays)
+
+    def windows(self, sequence_length: int, horizon: int, n_known: int, stride: int = 1) -> Windows:
+        """The windows of this split, as views of its arrays."""
+        origins = window_origins(self.segment, sequence_length, horizon, stride, self.allowed)
+        return Windows(
+            torch.from_numpy(self.features),
+            torch.from_numpy(self.targets),
+            torch.from_numpy(origins),
+            sequence_length,
+            horizon,
+            n_known,
+        )

@@ -1,0 +1,46 @@
+"""Known-ahead features that follow from the time stamp alone, in local time."""
+
+import numpy as np
+import pandas as pd
+
+from lstm.pipeline_config import CalendarSpec
+
+_PERIODS = {"hour": 24.0, "dayofweek": 7.0, "dayofyear": 365.25, "month": 12.0}
+
+
+def calendar_columns(spec: CalendarSpec) -> list[str]:
+    """Names of the columns that `calendar_features` makes, in order."""
+    waves = [f"{feature}_{wave}" for feature in spec.features for wave in ("sin", "cos")]
+    return waves + (["holiday"] if spec.holidays else [])
+
+
+def calendar_features(times: pd.DatetimeIndex, spec: CalendarSpec, timezone: str) -> np.ndarray:
+    """Sine and cosine of each cyclic feature, and a 0/1 column of public holidays.
+
+    Args:
+        times: (rows,) time stamps in UTC.
+        spec: which features.
+        timezone: where the clock hangs: 18:00 is 18:00 there in summer and winter.
+
+    Returns:
+        (rows, columns) float64 in [-1, 1], columns as `calendar_columns` names them.
+    """
+    local = times.tz_convert(timezone)
+    columns = []
+    for feature in spec.features:
+        position = getattr(local, feature).to_numpy(dtype=np.float64)
+        if feature == "hour":
+            position = position + local.minute.to_numpy() / 60 + local.second.to_numpy() / 3600
+        angle = 2 * np.pi * position / _PERIODS[feature]
+        columns += [np.sin(angle), np.cos(angle)]
+    if spec.holidays:
+        columns.append(_holidays(local, spec.holidays))
+    return np.stack(columns, axis=1) if columns else np.zeros((len(times), 0))
+
+
+def _holidays(local: pd.DatetimeIndex, country: str) -> np.ndarray:
+    from holidays import country_holidays
+
+    days = local.tz_localize(None).normalize()
+    calendar = country_holidays(country, years=sorted(set(days.year)))
+    return days.isin(pd.DatetimeIndex(sorted(calendar))).astype(np.float64)

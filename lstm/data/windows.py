@@ -1,0 +1,88 @@
+"""Windows as views: one contiguous array a split, and the rows at which a window may start to forecast.
+
+A window with origin `o` sees the rows `o - sequence_length … o - 1` and forecasts the rows
+`o … o + horizon - 1`. Windows are never materialised: a batch is gathered by index from a strided view
+of the array, on the device where training runs.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def window_origins(
+    segment: np.ndarray, sequence_length: int, horizon: int, stride: int = 1, allowed: np.ndarray | None = None
+) -> np.ndarray:
+    """Rows at which a whole window fits: look-back and horizon within one unbroken segment.
+
+    Args:
+        segment: (rows,) int, equal for rows that follow each other without a break.
+        sequence_length: rows a window looks back.
+        horizon: rows a window forecasts; 0 where the future is not at hand.
+        stride: keep every stride-th origin of a segment.
+        allowed: (rows,) bool, further condition on the origin.
+
+    Returns:
+        (windows,) int64, rising.
+    """
+    rows = len(segment)
+    row = np.arange(rows)
+    starts = np.r_[True, segment[1:] != segment[:-1]]
+    first = np.maximum.accumulate(np.where(starts, row, 0))
+    ends = np.r_[segment[1:] != segment[:-1], True]
+    last = np.minimum.accumulate(np.where(ends, row, rows)[::-1])[::-1]
+    # With horizon 0 the origin may be the row just past the segment: it is never read.
+    origin = row if horizon else row + 1
+    fits = (origin - first >= sequence_length) & (last - origin + 1 >= horizon)
+    fits &= (origin - first - sequence_length) % stride == 0
+    if allowed is not None:
+        fits &= allowed
+    return origin[fits].astype(np.int64)
+
+
+@dataclass(frozen=True)
+class Windows:
+    """The windows of one split, its arrays resident on one device."""
+
+    features: Tensor  # (rows, features) float32: targets, observed, then the known ones
+    targets: Tensor  # (rows, targets) float32, NaN where nothing was measured
+    origins: Tensor  # (windows,) int64
+    sequence_length: int
+    horizon: int
+    n_known: int = 0
+
+    def __len__(self) -> int:
+        """How many windows there are."""
+        return len(self.origins)
+
+    def to(self, device: torch.device) -> "Windows":
+        """The same windows with their arrays on `device`."""
+        moved = (self.features.to(device), self.targets.to(device), self.origins.to(device))
+        return Windows(*moved, self.sequence_length, self.horizon, self.n_known)
+
+    def inputs(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        """Past (B, sequence_length, features) and known future (B, horizon, n_known) of windows `index`."""
+        origin = self.origins[index]
+        past = _view(self.features, self.sequence_length)[origin - self.sequence_length]
+        if not self.n_known:
+            return past, past.new_zeros(len(index), self.horizon, 0)
+        known = self.features[:, self.features.shape[1] - self.n_known :]
+        return past, _view(known, self.horizon)[origin]
+
+    def actual(self, index: Tensor) -> Tensor:
+        """What came: (B, horizon, targets), NaN where nothing was measured."""
+        return _view(self.targets, self.horizon)[self.origins[index]]
+
+    def chunks(self, size: int) -> Iterator[Tensor]:
+        """Indices of all windows in order, `size` at a time."""
+        return iter(torch.arange(len(self), device=self.origins.device).split(size))
+
+
+def _view(rows: Tensor, length: int) -> Tensor:
+    """Every run of `length` rows, (rows - length + 1, length, columns), without a copy."""
+    down, across = rows.stride()
+    shape = (max(rows.shape[0] - length + 1, 0), length, rows.shape[1])
+    return rows.as_strided(shape, (down, down, across), rows.storage_offset())

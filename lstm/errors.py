@@ -1,0 +1,45 @@
+"""What can go wrong, by who can mend it.
+
+    LstmError
+    ├── InputError             the user can mend it: the command ends with exit code 2
+    │   ├── ConfigError        a key or a value of the configuration
+    │   ├── DataError          a file, column, row or series
+    │   └── CheckpointError    a saved model that can't be loaded
+    └── TrainingError          the run itself failed: exit code 1
+
+Every message is one line: where, the rule, what was found, the fix.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class LstmError(Exception):
+    """Base of every error that this project raises on purpose."""
+
+
+class InputError(LstmError):
+    """Bad input: the message says how to mend it."""
+
+
+class ConfigError(InputError):
+    """A configuration key or value breaks a rule."""
+
+
+class DataError(InputError):
+    """A table breaks a rule."""
+
+
+class CheckpointError(InputError):
+    """A saved model is missing, damaged, or of a refused format."""
+
+
+class TrainingError(LstmError):
+    """Training could not produce a usable model."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """`" Did you mean 'x'?"` for the known name closest to `name`, or the list of known names."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=1)
+    return f" Did you mean {close[0]!r}?" if close else f" Known: {', '.join(names)}."

@@ -1,0 +1,1 @@
+"""What is it worth: metrics, baselines, intervals."""

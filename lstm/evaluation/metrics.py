@@ -1,0 +1,97 @@
+"""How far a forecast is from what came. NaN in the actual values is left out of every mean.
+
+All functions take arrays of shape (windows, horizon, targets), float64, in the units of the target.
+Formulas: Hyndman & Koehler 2006 (MASE, sMAPE), Koenker & Bassett 1978 (pinball).
+"""
+
+import numpy as np
+
+Scores = dict[str, float]
+Bands = dict[int, tuple[np.ndarray, np.ndarray]]  # percent -> (lower, upper)
+
+
+def point_scores(actual: np.ndarray, forecast: np.ndarray, naive_error: np.ndarray | float) -> Scores:
+    """Point metrics over everything measured.
+
+    Args:
+        actual: what came; NaN: not measured.
+        forecast: same shape.
+        naive_error: in-sample mean absolute error of the seasonal naive, what MASE divides by; a
+            number, or (windows, 1, targets).
+
+    Returns:
+        `rmse`, `mae` in units; `mape`, `smape` in percent, actual values of (nearly) zero left out of
+        mape; `r2`; `mase`. A metric without a defined value is NaN.
+    """
+    measured = ~np.isnan(actual)
+    if not measured.any():
+        return dict.fromkeys(("rmse", "mae", "mape", "smape", "r2", "mase"), float("nan"))
+    y, error = actual[measured], (forecast - actual)[measured]
+    size = np.abs(y)
+    scaled = (np.abs(forecast - actual) / np.where(np.asarray(naive_error) > 0, naive_error, np.nan))[measured]
+    not_zero = size > 1e-6 * size.max() if size.max() > 0 else np.zeros_like(size, bool)
+    spread = np.square(y - y.mean()).sum()
+    both = size + np.abs(y + error)
+    return {
+        "rmse": float(np.sqrt(np.square(error).mean())),
+        "mae": float(np.abs(error).mean()),
+        "mape": 100 * _mean(np.abs(error[not_zero]) / size[not_zero]),
+        "smape": 200 * _mean(np.divide(np.abs(error), both, out=np.zeros_like(both), where=both > 0)),
+        "r2": float(1 - np.square(error).sum() / spread) if spread > 0 else float("nan"),
+        "mase": _mean(scaled[~np.isnan(scaled)]),
+    }
+
+
+def interval_scores(actual: np.ndarray, forecast: np.ndarray, bands: Bands) -> Scores:
+    """`coverage_<percent>` (share of actual values inside, 0 to 1) of each band, and `pinball`.
+
+    `pinball` is the mean quantile loss, in units, over the median and both edges of every band.
+    """
+    measured = ~np.isnan(actual)
+    y = actual[measured]
+    scores, losses = {}, [_pinball(y, forecast[measured], 0.5)]
+    for level, (lower, upper) in sorted(bands.items()):
+        low, high = lower[measured], upper[measured]
+        scores[f"coverage_{level}"] = _mean((low <= y) & (y <= high))
+        tail = (1 - level / 100) / 2
+        losses += [_pinball(y, low, tail), _pinball(y, high, 1 - tail)]
+    return {**scores, "pinball": float(np.mean(losses))}
+
+
+def skill(ours: float, reference: float) -> float:
+    """1 − ours / reference: the share of the reference's error that is gone; NaN against a perfect one."""
+    return 1 - ours / reference if reference > 0 else float("nan")
+
+
+def naive_errors(series: np.ndarray, segment: np.ndarray, targets: np.ndarray, season: int, count: int) -> np.ndarray:
+    """In-sample mean absolute error of the seasonal naive, for MASE.
+
+    Args:
+        series: (rows,) int, which series a row is of, below `count`.
+        segment: (rows,) int, equal within an unbroken run.
+        targets: (rows, targets), NaN where not measured.
+        season: steps that the naive forecast looks back.
+        count: number of series.
+
+    Returns:
+        (count, targets); NaN for a series without a pair of rows a season apart.
+    """
+    errors = np.full((count, targets.shape[1]), np.nan)
+    if len(targets) <= season:
+        return errors
+    difference = np.abs(targets[season:] - targets[:-season])
+    difference[(segment[season:] != segment[:-season]) | (series[season:] != series[:-season])] = np.nan
+    for number in range(count):
+        of_series = difference[series[season:] == number]
+        for target in range(targets.shape[1]):
+            errors[number, target] = _mean(of_series[:, target][~np.isnan(of_series[:, target])])
+    return errors
+
+
+def _pinball(actual: np.ndarray, quantile: np.ndarray, level: float) -> float:
+    error = actual - quantile
+    return _mean(np.maximum(level * error, (level - 1) * error))
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(np.mean(values)) if values.size else float("nan")

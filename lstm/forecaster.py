@@ -1,0 +1,208 @@
+"""The deployable whole: from raw history to forecasts in raw units, with intervals. Needs no MLflow."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+import torch
+
+from lstm.config import ModelConfig
+from lstm.data.panel import Panel, build_panel
+from lstm.data.scaling import PanelNormalizer
+from lstm.data.table import SERIES, TIME, canonical
+from lstm.data.windows import Windows
+from lstm.ensemble import combine, point_forecast
+from lstm.errors import CheckpointError, ConfigError, DataError
+from lstm.evaluation.intervals import Conformal
+from lstm.networks.checkpoint import load_checkpoint, save_checkpoint, write_atomic
+from lstm.networks.network import ForecastNetwork
+from lstm.pipeline_config import DataSpec
+
+_DESCRIPTION, _WEIGHTS = "forecaster.json", "model.safetensors"
+
+
+@dataclass(frozen=True)
+class Forecaster:
+    """Schema, normaliser, calendar, network(s), weights and intervals. An ensemble is a Forecaster."""
+
+    name: str
+    spec: DataSpec
+    normalizer: PanelNormalizer
+    members: tuple[ForecastNetwork, ...]
+    weights: tuple[float, ...]
+    method: str
+    intervals: Conformal
+    lineage: dict[str, Any]  # JSON-ready: run, data and configuration that it came from
+
+    @property
+    def horizon(self) -> int:
+        """Steps ahead that it was trained for."""
+        return self.members[0].config.horizon
+
+    @property
+    def lookback(self) -> int:
+        """Unbroken rows of history that it needs of each series."""
+        return max(member.config.sequence_length for member in self.members)
+
+    def forecast(
+        self, frame: pd.DataFrame, horizon: int | None = None, levels: Sequence[int] = (80, 95)
+    ) -> pd.DataFrame:
+        """Forecast every series of `frame` from its last measured target on.
+
+        Args:
+            frame: raw history, long: the columns that training had, in raw units, at least `lookback`
+                rows a series. Columns known ahead go on for the horizon, with the targets left empty.
+            horizon: steps ahead, at most what it was trained for (the default).
+            levels: nominal coverage of the intervals, in percent.
+
+        Returns:
+            `series`, `time` (UTC), `target` (only with several), `forecast`, and `lo-80`, `hi-80`, … a level.
+
+        Raises:
+            DataError: a column, time or series breaks a rule, or the history is too short.
+            ConfigError: the horizon or a level is out of bounds.
+        """
+        steps = self._checked_horizon(horizon)
+        table = self._recent(canonical(frame, self.spec, "history"))
+        panel = build_panel(table, self.spec, ahead=self.horizon)
+        windows = self._newest_windows(panel)
+        center, scale = self.normalizer.target_scales(panel.names)
+        point = self.forecast_windows(windows) * scale[:, None] + center[:, None]  # (series, horizon, targets)
+        bands = {level: self.intervals.half_width(level) * scale[:, None] for level in levels}
+        times = panel.times[windows.origins.numpy()[:, None] + np.arange(self.horizon)]
+        return self._as_frame(panel.names, times, point, bands, steps)
+
+    def forecast_windows(self, windows: Windows) -> np.ndarray:
+        """Combined forecast on the normalised scale, (windows, horizon, targets): origins are kept, look-backs differ."""
+        forecasts = [point_forecast(member, _looking_back(windows, member)) for member in self.members]
+        return combine(forecasts, self.method, self.weights)
+
+    def save(self, folder: str | Path) -> None:
+        """Write `model.safetensors` and `forecaster.json` into `folder`: tensors and JSON, no pickle."""
+        folder = Path(folder)
+        tensors = {
+            f"{number}.{key}": tensor
+            for number, member in enumerate(self.members)
+            for key, tensor in member.state_dict().items()
+        }
+        save_checkpoint(folder / _WEIGHTS, tensors, {"members": len(self.members)})
+        description = {
+            "name": self.name,
+            "data": self.spec.model_dump(mode="json"),
+            "normalizer": self.normalizer.to_dict(),
+            "members": [member.config.model_dump(mode="json") for member in self.members],
+            "n_known": self.members[0].n_known,
+            "weights": list(self.weights),
+            "method": self.method,
+            "intervals": self.intervals.to_dict(),
+            "lineage": self.lineage,
+        }
+        write_atomic(folder / _DESCRIPTION, json.dumps(description, indent=1, allow_nan=False).encode())
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Self:
+        """Read what `save` wrote, on the CPU, bit for bit.
+
+        Raises:
+            CheckpointError: a file is missing or damaged.
+        """
+        folder = Path(folder)
+        try:
+            state = json.loads((folder / _DESCRIPTION).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise CheckpointError(f"{folder}: holds no forecaster ({_DESCRIPTION}: {error}).") from None
+        tensors, _ = load_checkpoint(folder / _WEIGHTS)
+        spec = DataSpec.parse(state["data"], where=str(folder / _DESCRIPTION))
+        configs = [ModelConfig.parse(config, where=str(folder / _DESCRIPTION)) for config in state["members"]]
+        columns = range(len(spec.target))
+        members = tuple(ForecastNetwork(config, columns, state["n_known"]).eval() for config in configs)
+        for number, member in enumerate(members):
+            _load_weights(member, tensors, f"{number}.", folder / _WEIGHTS)
+        return cls(
+            name=state["name"],
+            spec=spec,
+            normalizer=PanelNormalizer.from_dict(state["normalizer"]),
+            members=members,
+            weights=tuple(state["weights"]),
+            method=state["method"],
+            intervals=Conformal.from_dict(state["intervals"]),
+            lineage=state["lineage"],
+        )
+
+    def _checked_horizon(self, horizon: int | None) -> int:
+        steps = self.horizon if horizon is None else horizon
+        if not 1 <= steps <= self.horizon:
+            raise ConfigError(
+                f"`1 <= horizon <= {self.horizon}` must hold, but got {horizon}. "
+                "For a longer horizon train with a larger window.horizon."
+            )
+        return steps
+
+    def _recent(self, table: pd.DataFrame) -> pd.DataFrame:
+        """Only the rows that a forecast can depend on: the look-back, and a gap that may reach into it."""
+        step = pd.Timedelta(self.spec.frequency)
+        reach = self.lookback * step + pd.Timedelta(self.spec.missing.max_gap) + step
+        measured = table[list(self.spec.target)].notna().any(axis=1)
+        last = table[TIME].where(measured).groupby(table[SERIES]).transform("max")
+        return table[~(table[TIME] < last - reach)]
+
+    def _newest_windows(self, panel: Panel) -> Windows:
+        ends = np.flatnonzero(np.r_[panel.series[1:] != panel.series[:-1], True]) + 1
+        origins = ends - self.horizon
+        for name, code, origin in zip(panel.names, range(len(panel.names)), origins, strict=True):
+            self._check_history(panel, name, code, int(origin))
+        return Windows(
+            torch.from_numpy(self.normalizer.features(panel)),
+            torch.from_numpy(self.normalizer.targets(panel)),
+            torch.from_numpy(origins),
+            self.lookback,
+            self.horizon,
+            panel.n_known,
+        )
+
+    def _check_history(self, panel: Panel, name: str, code: int, origin: int) -> None:
+        unbroken = (panel.series[:origin] == code) & (panel.segment[:origin] == panel.segment[origin - 1])
+        if unbroken.sum() < self.lookback:
+            raise DataError(
+                f"series {name!r}: a forecast needs {self.lookback} rows of history without a gap over "
+                f"{self.spec.missing.max_gap}, but there are {unbroken.sum()} before "
+                f"{pd.Timestamp(panel.times[origin]).isoformat()}Z. Give a longer history."
+            )
+
+    def _as_frame(
+        self,
+        names: Sequence[str],
+        times: np.ndarray,
+        point: np.ndarray,
+        bands: dict[int, np.ndarray],
+        steps: int,
+    ) -> pd.DataFrame:
+        shape = point[:, :steps].shape  # (series, steps, targets)
+        columns: dict[str, Any] = {
+            "series": np.repeat(names, steps * shape[2]),
+            "time": pd.DatetimeIndex(np.repeat(times[:, :steps].ravel(), shape[2])).tz_localize("UTC"),
+        }
+        if shape[2] > 1:
+            columns["target"] = np.tile(self.spec.target, shape[0] * steps)
+        columns["forecast"] = point[:, :steps].ravel()
+        for level, half in bands.items():
+            columns[f"lo-{level}"] = (point - half)[:, :steps].ravel()
+            columns[f"hi-{level}"] = (point + half)[:, :steps].ravel()
+        return pd.DataFrame(columns)
+
+
+def _looking_back(windows: Windows, member: ForecastNetwork) -> Windows:
+    length = member.config.sequence_length
+    return Windows(windows.features, windows.targets, windows.origins, length, windows.horizon, windows.n_known)
+
+
+def _load_weights(member: ForecastNetwork, tensors: dict[str, torch.Tensor], prefix: str, path: Path) -> None:
+    own = {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
+    try:
+        member.load_state_dict(own)
+    except RuntimeError as error:
+        raise CheckpointError(f"{path}: its weights don't fit its configuration ({str(error).splitlines()[-1].strip()}).") from None

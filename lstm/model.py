@@ -1,0 +1,284 @@
+"""`LSTMModel`: arrays in, arrays out, for those who bring their own pipeline."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Self
+
+import numpy as np
+import torch
+from rich.progress import Progress
+
+from lstm.config import ModelConfig
+from lstm.data.windows import Windows, window_origins
+from lstm.errors import ConfigError, DataError
+from lstm.evaluation.metrics import naive_errors, point_scores
+from lstm.networks.checkpoint import load_checkpoint, save_checkpoint
+from lstm.networks.network import ForecastNetwork
+from lstm.networks.training import Epoch, OnEpoch, fit, forecast
+
+
+class LSTMModel:
+    """An LSTM forecaster on arrays. Scale `X` and `y` first, see `DataNormalizer`.
+
+    Rows are equally spaced in time. The window that starts at row k sees `X[k : k + sequence_length]`
+    and forecasts `y[k + sequence_length :][:horizon]`. All keys of `config`: `lstm.config.ModelConfig`.
+
+    >>> model = LSTMModel({"sequence_length": 24, "epochs": 5})      # doctest: +SKIP
+    >>> model.fit(X_train, y_train).predict(X_test)                  # doctest: +SKIP
+    """
+
+    def __init__(self, config: Mapping[str, Any] | None = None) -> None:
+        """Take the settings; sizes are inferred by `fit`, and nothing global is touched.
+
+        Raises:
+            ConfigError: an unknown key, or a value that breaks a rule.
+        """
+        self.config = ModelConfig.parse(config or {})
+        self.train_history: list[Epoch] = []
+        self._network: ForecastNetwork | None = None
+        self._flat = True  # y was one-dimensional
+        self._naive_error: list[float] = []
+
+    def fit(self, X: Any, y: Any, validation_split: float = 0.1, verbose: bool = True) -> Self:  # noqa: N803
+        """Train on all but the last `validation_split` of the rows; that rest stops and selects.
+
+        Args:
+            X: (rows, features) or (rows,), finite; the target's own past belongs among the features.
+            y: (rows,) or (rows, outputs), the value at the same moment as the row of X; NaN: not measured.
+            validation_split: share of rows, in [0, 1). 0: training windows also select.
+            verbose: show a progress bar.
+
+        Raises:
+            DataError: shapes don't agree, X is not finite, or there are too few rows.
+            ConfigError: a size in `config` is not that of the data, or an anchor lacks the target's past.
+            TrainingError: the loss was not finite.
+        """
+        x, targets = _features(X), _targets(y)
+        if len(x) != len(targets):
+            raise DataError(f"X and y must have equally many rows, but got {len(x)} and {len(targets)}.")
+        if not 0 <= validation_split < 1:
+            raise ConfigError(f"`0 <= validation_split < 1` must hold, but got {validation_split}.")
+        config = self._sized(x, targets)
+        self._check_rows(len(x), validation_split)
+        self._flat = np.ndim(y) == 1
+        train, validation = self._split(x, targets, validation_split)
+        network = ForecastNetwork(config, self._target_columns(x, targets))
+        self._naive_error = self._in_sample_error(targets[: len(train.features)])
+        with _progress(config.epochs, verbose) as on_epoch:
+            fitted = fit(network, train, validation, on_epoch)
+        self._network, self.train_history = fitted.network, fitted.history
+        return self
+
+    def predict(self, X: Any, steps: int = 1) -> np.ndarray:  # noqa: N803
+        """Forecast from every window of X.
+
+        Args:
+            X: (rows, features), scaled as for `fit`.
+            steps: how far ahead; over `horizon` only where every feature is a target, by feeding
+                forecasts back.
+
+        Returns:
+            (rows - sequence_length + 1, steps[, outputs]) float32; the last axis as y had it. Row k has
+            seen `X[k : k + sequence_length]`. With `quantiles` set: the median.
+
+        Raises:
+            DataError: not fitted, fewer rows than a window, or other columns than fitted.
+            ConfigError: `steps` is under 1, or over `horizon` where that can't be.
+        """
+        network = self._fitted()
+        median = (network.config.quantiles or (0.5,)).index(0.5)
+        out = self._forecast(X, steps)[..., median]
+        return out[..., 0] if self._flat else out
+
+    def predict_quantiles(self, X: Any, steps: int = 1) -> np.ndarray:  # noqa: N803
+        """As `predict`, with a last axis of the levels of `quantiles`, rising.
+
+        Raises:
+            ConfigError: `quantiles` is not set; and as `predict`.
+        """
+        if self._fitted().config.quantiles is None:
+            raise ConfigError("predict_quantiles needs a model with quantiles: LSTMModel({'quantiles': [0.1, 0.5, 0.9]}).")
+        out = self._forecast(X, steps)
+        return out[:, :, 0] if self._flat else out
+
+    def evaluate(self, X: Any, y: Any) -> dict[str, float]:  # noqa: N803
+        """Metrics over all windows of X whose whole horizon lies in y: rmse, mae, mape, smape, r2, mase.
+
+        Raises:
+            DataError: shapes don't agree, or there are too few rows.
+        """
+        network = self._fitted()
+        horizon, length = network.config.horizon, network.config.sequence_length
+        x, targets = self._inputs(X), _targets(y)
+        if len(x) != len(targets) or targets.shape[1] != network.outputs or len(x) < length + horizon:
+            raise DataError(
+                f"evaluate needs X and y of equal length, {network.outputs} output(s) and at least "
+                f"{length + horizon} rows, but got X {x.shape} and y {targets.shape}."
+            )
+        windows = _windows(x, targets, length, horizon)
+        actual = windows.actual(torch.arange(len(windows))).numpy().astype(np.float64)
+        out = self.predict(X, steps=horizon)[: len(windows)].reshape(actual.shape)
+        return point_scores(actual, out.astype(np.float64), np.array(self._naive_error))
+
+    def save(self, path: str) -> None:
+        """Write weights and JSON into one safetensors file, whatever the name says; never a pickle."""
+        network = self._fitted()
+        meta = {
+            "config": network.config.model_dump(mode="json"),
+            "target_columns": network.target_columns,
+            "flat": self._flat,
+            "naive_error": [None if np.isnan(error) else error for error in self._naive_error],
+            "train_history": self.train_history,
+        }
+        save_checkpoint(path, network.state_dict(), meta)
+
+    def load(self, path: str) -> Self:
+        """Become the saved model, bit for bit; returns self.
+
+        Raises:
+            CheckpointError: the file is missing, a pickle, or damaged.
+        """
+        tensors, meta = load_checkpoint(path)
+        config = ModelConfig.parse(meta["config"], where=str(path))
+        network = ForecastNetwork(config, meta["target_columns"])
+        network.load_state_dict(tensors)
+        self.config, self._network, self._flat = config, network.eval(), meta["flat"]
+        self._naive_error = [float("nan") if error is None else error for error in meta["naive_error"]]
+        self.train_history = meta["train_history"]
+        return self
+
+    def _fitted(self) -> ForecastNetwork:
+        if self._network is None:
+            raise DataError("this LSTMModel is not fitted. Call fit or load first.")
+        return self._network
+
+    def _sized(self, x: np.ndarray, targets: np.ndarray) -> ModelConfig:
+        for key, given, found in (
+            ("input_size", self.config.input_size, x.shape[1]),
+            ("output_size", self.config.output_size, targets.shape[1]),
+        ):
+            if given is not None and given != found:
+                raise ConfigError(f"{key}={given}, but the data have {found}. Leave {key} out: it is inferred.")
+        return self.config.replace(input_size=x.shape[1], output_size=targets.shape[1])
+
+    def _check_rows(self, rows: int, validation_split: float) -> None:
+        window = self.config.sequence_length + self.config.horizon
+        held_out = round(rows * validation_split)
+        if rows - held_out < window or (validation_split and held_out < self.config.horizon):
+            raise DataError(
+                f"X has {rows} rows, {held_out} of them for validation: too few for windows of sequence_length="
+                f"{self.config.sequence_length} + horizon={self.config.horizon}. Bring more rows, or shorten the windows."
+            )
+
+    def _split(self, x: np.ndarray, targets: np.ndarray, validation_split: float) -> tuple[Windows, Windows]:
+        length, horizon = self.config.sequence_length, self.config.horizon
+        cut = len(x) - round(len(x) * validation_split)
+        train = _windows(x[:cut], targets[:cut], length, horizon)
+        if cut == len(x):
+            return train, train
+        # The look-back of the first validation window reaches over the cut; its targets do not.
+        return train, _windows(x[cut - length :], targets[cut - length :], length, horizon)
+
+    def _target_columns(self, x: np.ndarray, targets: np.ndarray) -> list[int]:
+        """Which columns of X are the targets themselves: needed by anchors, and to forecast past the horizon."""
+        columns = []
+        for output in range(targets.shape[1]):
+            same = [n for n in range(x.shape[1]) if np.array_equal(x[:, n], targets[:, output])]
+            if not same and self.config.anchor != "none":
+                raise ConfigError(
+                    f"anchor={self.config.anchor!r} needs the target's own past: pass y (output {output}) as a column "
+                    "of X, scaled alike, or set anchor='none'."
+                )
+            columns += same[:1]
+        return columns
+
+    def _in_sample_error(self, targets: np.ndarray) -> list[float]:
+        one = np.zeros(len(targets), dtype=np.int64)
+        errors = naive_errors(one, one, targets.astype(np.float64), self.config.season or 1, 1)
+        return [float(error) for error in errors[0]]
+
+    def _inputs(self, X: Any) -> np.ndarray:  # noqa: N803
+        x = _features(X)
+        if x.shape[1] != self._fitted().config.input_size:
+            raise DataError(f"X must have {self._fitted().config.input_size} columns as fitted, but has {x.shape[1]}.")
+        return x
+
+    def _forecast(self, X: Any, steps: int) -> np.ndarray:  # noqa: N803
+        network, x = self._fitted(), self._inputs(X)
+        config = network.config
+        if steps < 1:
+            raise ConfigError(f"`steps >= 1` must hold, but got {steps}.")
+        if len(x) < config.sequence_length:
+            raise DataError(f"X must have at least sequence_length={config.sequence_length} rows, but has {len(x)}.")
+        windows = _windows(x, np.zeros((len(x), network.outputs), np.float32), config.sequence_length, 0)
+        if steps <= config.horizon:
+            return forecast(network, windows)[:, :steps].numpy()
+        if sorted(network.target_columns) != list(range(x.shape[1])):
+            raise ConfigError(
+                f"`steps <= horizon` must hold where X has columns besides the targets (their future is unknown), but "
+                f"got steps={steps}, horizon={config.horizon}. Fit with LSTMModel({{'horizon': {steps}}})."
+            )
+        return _rolled(network, windows, steps)
+
+
+def _rolled(network: ForecastNetwork, windows: Windows, steps: int) -> np.ndarray:
+    """Feed the median forecast back as history until `steps` are there."""
+    median = (network.config.quantiles or (0.5,)).index(0.5)
+    past, known = windows.inputs(torch.arange(len(windows)))
+    parts: list[torch.Tensor] = []
+    with torch.inference_mode():
+        while sum(part.shape[1] for part in parts) < steps:
+            parts.append(network(past, known))
+            ahead = torch.empty_like(past[:, :1]).repeat(1, network.config.horizon, 1)
+            ahead[..., network.target_columns] = parts[-1][..., median]
+            past = torch.cat([past, ahead], dim=1)[:, -network.config.sequence_length :]
+    return torch.cat(parts, dim=1)[:, :steps].numpy()
+
+
+def _windows(x: np.ndarray, targets: np.ndarray, length: int, horizon: int) -> Windows:
+    origins = window_origins(np.zeros(len(x), dtype=np.int64), length, horizon)
+    arrays = (torch.from_numpy(np.ascontiguousarray(array)) for array in (x, targets))
+    return Windows(*arrays, torch.from_numpy(origins), length, horizon)
+
+
+def _features(X: Any) -> np.ndarray:  # noqa: N803
+    x = _matrix(X, "X")
+    bad = ~np.isfinite(x)
+    if bad.any():
+        row, column = (int(place) for place in np.argwhere(bad)[0])
+        raise DataError(f"X must be finite, but row {row}, column {column} is {x[row, column]}. Fill or leave out gaps.")
+    return x
+
+
+def _targets(y: Any) -> np.ndarray:
+    targets = _matrix(y, "y")
+    if np.isinf(targets).any():
+        raise DataError(f"y must not be infinite, but row {int(np.isinf(targets).any(axis=1).argmax())} is.")
+    return targets
+
+
+def _matrix(values: Any, name: str) -> np.ndarray:
+    try:
+        matrix = np.asarray(values, dtype=np.float32)
+    except (TypeError, ValueError):
+        raise DataError(f"{name} must hold numbers only.") from None
+    if matrix.ndim == 1:
+        matrix = matrix[:, None]
+    if matrix.ndim != 2 or 0 in matrix.shape:
+        raise DataError(f"{name} must have shape (rows, columns), but has {np.shape(values)}.")
+    return matrix
+
+
+@contextmanager
+def _progress(epochs: int, verbose: bool) -> Iterator[OnEpoch | None]:
+    """A progress bar over the epochs: the callback that moves it, or None where nothing is to be shown."""
+    if not verbose:
+        yield None
+        return
+    with Progress(transient=True) as bar:
+        task = bar.add_task("training", total=epochs)
+
+        def move(epoch: Epoch) -> None:
+            bar.update(task, completed=epoch["epoch"], description=f"val_loss {epoch['val_loss']:.4f}")
+
+        yield move
