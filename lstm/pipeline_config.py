@@ -140,6 +140,13 @@ class Range(Strict):
         return self
 
 
+DEFAULT_SPACE: dict[str, tuple[Any, ...] | Range] = {
+    "hidden_size": (32, 64, 128),
+    "dropout": Range(low=0.2, high=0.6),
+    "learning_rate": Range(low=3e-4, high=3e-3, log=True),
+}
+
+
 class SearchSpec(Strict):
     """The Optuna search. It sees training and validation windows, never the test span."""
 
@@ -147,7 +154,7 @@ class SearchSpec(Strict):
     timeout: Duration | None = None
     workers: int | Literal["auto"] = Field("auto", description="auto: one per GPU, or per core with one thread each")
     seed: int = 0
-    space: dict[str, tuple[Any, ...] | Range] = Field(default_factory=dict)
+    space: dict[str, tuple[Any, ...] | Range] = DEFAULT_SPACE
 
     @field_validator("workers")
     @classmethod

@@ -4,6 +4,7 @@ Columns of the canonical table: `series` (str), `time` (datetime64, UTC), then t
 known and static columns as float64 under their own names. Rows are sorted by series and time.
 """
 
+import hashlib
 import importlib.util
 from pathlib import Path
 
@@ -165,3 +166,17 @@ def _check_static(table: pd.DataFrame, spec: DataSpec, name: str) -> None:
                 f"{name}: static column {column!r} changes within series {changing.idxmax()!r}. "
                 "Name it as known or observed instead."
             )
+
+
+def fingerprint(table: pd.DataFrame) -> str:
+    """sha256 of a canonical table: the same for any order of the source's rows and columns."""
+    digest = hashlib.sha256()
+    for column in sorted(table.columns):
+        digest.update(column.encode())
+        if column == SERIES:
+            digest.update("\0".join(table[column]).encode())
+        elif column == TIME:
+            digest.update(table[column].dt.tz_convert(None).astype("datetime64[ns]").to_numpy().tobytes())
+        else:
+            digest.update(table[column].to_numpy("float64").tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,206 @@
+"""Candidates from the best trials, and what they are worth: validation selects, the test span is scored once."""
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from lstm.config import ModelConfig
+from lstm.data.arrays import SplitArrays
+from lstm.data.scaling import PanelNormalizer
+from lstm.ensemble import combine, member_weights
+from lstm.evaluation.baselines import BASELINES
+from lstm.evaluation.intervals import Conformal
+from lstm.evaluation.metrics import naive_errors
+from lstm.evaluation.scoring import ScoredWindows, with_skill
+from lstm.forecaster import Forecaster
+from lstm.networks.checkpoint import load_checkpoint
+from lstm.networks.network import ForecastNetwork
+from lstm.pipeline_config import PipelineConfig
+from tasks import tracking
+from tasks.figures import error_by_horizon, forecast_vs_actual
+from tasks.handles import Candidate, Evaluation, PanelHandle, RunHandle, TableHandle, Trial, WindowsHandle
+
+REFERENCE = "seasonal_naive"
+
+
+@dataclass(frozen=True)
+class Contender:
+    """Whoever stands on the leaderboard: a candidate or a baseline, with its normalised forecasts."""
+
+    name: str
+    kind: str  # best-single | best-ensemble | baseline
+    run: RunHandle
+    validation: np.ndarray  # (windows, horizon, targets)
+    test: np.ndarray
+    intervals: Conformal
+
+    def scores(self, splits: dict[str, ScoredWindows], config: PipelineConfig) -> dict[str, float]:
+        """`val_*` and `test_*` of every metric."""
+        return {
+            f"{prefix}_{name}": value
+            for prefix, split, forecast in (("val", "validation", self.validation), ("test", "test", self.test))
+            for name, value in splits[split].scores(forecast, self.intervals, config.evaluate.levels).items()
+        }
+
+
+@task(cache_policy=NO_CACHE, persist_result=False)
+def evaluate(
+    config: PipelineConfig,
+    table: TableHandle,
+    panel: PanelHandle,
+    windows: WindowsHandle,
+    trials: Sequence[Trial],
+    run: RunHandle,
+) -> Evaluation:
+    """Build the best single model and the ensemble; score them beside the baselines; log and save everything."""
+    splits = scored_splits(config, panel, windows)
+    best = trials[: config.ensemble.size]
+    runs = {
+        "best-single": RunHandle(trials[0].run_id, run.experiment_id, f"trial-{trials[0].number:03d}"),
+        "best-ensemble": _start(run, f"ensemble-{config.ensemble.method}-{len(best)}", "ensemble"),
+    }
+    forecasters = {
+        "best-single": _forecaster(config, table, panel, splits["validation"], trials[:1], run),
+        "best-ensemble": _forecaster(config, table, panel, splits["validation"], best, run),
+    }
+    contenders = [_contender(kind, forecasters[kind], runs[kind], splits) for kind in forecasters]
+    contenders += [_baseline(name, config, splits, run) for name in BASELINES]
+    scores = _scores(contenders, splits, config)
+    _log(contenders, scores, run)
+    _log_trials(trials[1:], splits["validation"], scores[REFERENCE], config, run)
+    _log_pictures(contenders, splits["test"], config, run)
+    candidates = []
+    for kind, forecaster in forecasters.items():
+        folder = trials[0].folder.parent / kind
+        forecaster.save(folder)
+        name = runs[kind].name
+        candidates.append(Candidate(kind, folder, runs[kind].run_id, name, scores[name]))
+    rows = ({"name": one.name, "kind": one.kind, "run_id": one.run.run_id, **scores[one.name]} for one in contenders)
+    return Evaluation(tuple(candidates), tuple(sorted(rows, key=lambda row: row["val_rmse"])))
+
+
+def scored_splits(config: PipelineConfig, panel: PanelHandle, windows: WindowsHandle) -> dict[str, ScoredWindows]:
+    """Validation and test, each window looking back as far as the longest of the search."""
+    description = json.loads((panel.folder / "panel.json").read_text(encoding="utf-8"))
+    names = description["names"]
+    center, scale = PanelNormalizer.from_dict(description["normalizer"]).target_scales(names)
+    arrays = {name: SplitArrays.load(windows.folder / name) for name in ("train", "validation", "test")}
+    training, season = arrays["train"], config.evaluate.season
+    targets = training.targets.astype(np.float64)
+    naive = naive_errors(training.series, training.segment, targets, season, len(names))
+    lookback = max(config.longest_lookback, season)
+    return {
+        name: ScoredWindows.of(
+            arrays[name], arrays[name].windows(lookback, config.window.horizon, windows.n_known), center, scale, naive
+        )
+        for name in ("validation", "test")
+    }
+
+
+def _forecaster(
+    config: PipelineConfig,
+    table: TableHandle,
+    panel: PanelHandle,
+    validation: ScoredWindows,
+    trials: Sequence[Trial],
+    run: RunHandle,
+) -> Forecaster:
+    """A Forecaster of these trials' networks, its intervals from their combined validation forecast."""
+    forecasts = [np.load(trial.folder / "validation.npy") for trial in trials]
+    method = config.ensemble.method
+    errors = [float(np.sqrt(np.nanmean(np.square(one - validation.actual)))) for one in forecasts]
+    weights = member_weights(method, errors)
+    description = json.loads((panel.folder / "panel.json").read_text(encoding="utf-8"))
+    return Forecaster(
+        name=config.name,
+        spec=config.data,
+        normalizer=PanelNormalizer.from_dict(description["normalizer"]),
+        members=tuple(_network(trial.folder) for trial in trials),
+        weights=weights,
+        method=method,
+        intervals=Conformal.fit(validation.actual, combine(forecasts, method, weights)),
+        lineage={"run_id": run.run_id, "run_name": run.name, **tracking.lineage(config, table)},
+    )
+
+
+def _network(folder: Path) -> ForecastNetwork:
+    tensors, meta = load_checkpoint(folder / "network.safetensors")
+    network = ForecastNetwork(ModelConfig.parse(meta["config"]), range(meta["n_targets"]), meta["n_known"])
+    network.load_state_dict(tensors)
+    return network.eval()
+
+
+def _contender(kind: str, made: Forecaster, run: RunHandle, splits: dict[str, ScoredWindows]) -> Contender:
+    started = time.perf_counter()
+    test = made.forecast_windows(splits["test"].windows)
+    tracking.log(run, {"forecast_ms_per_window": 1000 * (time.perf_counter() - started) / len(test)})
+    validation = made.forecast_windows(splits["validation"].windows)
+    return Contender(run.name, kind, run, validation, test, made.intervals)
+
+
+def _baseline(name: str, config: PipelineConfig, splits: dict[str, ScoredWindows], run: RunHandle) -> Contender:
+    forecasts = {
+        split: BASELINES[name](scored.windows, config.evaluate.season).numpy().astype(np.float64)
+        for split, scored in splits.items()
+    }
+    intervals = Conformal.fit(splits["validation"].actual, forecasts["validation"])
+    return Contender(name, "baseline", _start(run, name, "baseline"), **forecasts, intervals=intervals)
+
+
+def _start(parent: RunHandle, name: str, kind: str) -> RunHandle:
+    return tracking.start_run(parent.experiment_id, name, {"kind": kind}, parent)
+
+
+def _scores(
+    contenders: Sequence[Contender], splits: dict[str, ScoredWindows], config: PipelineConfig
+) -> dict[str, dict[str, float]]:
+    scores = {contender.name: contender.scores(splits, config) for contender in contenders}
+    return {name: with_skill(own, scores[REFERENCE]) for name, own in scores.items()}
+
+
+def _log(contenders: Sequence[Contender], scores: dict[str, dict[str, float]], run: RunHandle) -> None:
+    """Each contender's scores to its own run, and those of the best candidate to the parent."""
+    for contender in contenders:
+        tracking.log(contender.run, scores[contender.name])
+        if contender.kind == "best-single":
+            tracking.tag(contender.run, best_single="true")
+        else:
+            tracking.end(contender.run)
+    candidates = [scores[contender.name] for contender in contenders if contender.kind != "baseline"]
+    tracking.log(run, min(candidates, key=lambda own: own["val_rmse"]))
+
+
+def _log_trials(
+    trials: Sequence[Trial],
+    validation: ScoredWindows,
+    reference: dict[str, float],
+    config: PipelineConfig,
+    run: RunHandle,
+) -> None:
+    """The other trials' validation scores. Their test windows stay unseen."""
+    for trial in trials:
+        forecast = np.load(trial.folder / "validation.npy")
+        intervals = Conformal.fit(validation.actual, forecast)
+        own = validation.scores(forecast, intervals, config.evaluate.levels)
+        named = with_skill({f"val_{name}": value for name, value in own.items()}, reference)
+        tracking.log(RunHandle(trial.run_id, run.experiment_id, ""), named)
+
+
+def _log_pictures(
+    contenders: Sequence[Contender], test: ScoredWindows, config: PipelineConfig, run: RunHandle
+) -> None:
+    ensemble = next(one for one in contenders if one.kind == "best-ensemble")
+    pictures: dict[str, Any] = {
+        "forecast_vs_actual.png": forecast_vs_actual(test, ensemble.test, ensemble.intervals, config),
+        "error_by_horizon.png": error_by_horizon(test, {one.name: one.test for one in contenders}, config),
+    }
+    for target in (run, ensemble.run):
+        for name, figure in pictures.items():
+            tracking.client().log_figure(target.run_id, figure, name)

@@ -1,0 +1,83 @@
+"""What travels between tasks: paths, hashes and counts; never frames or tensors."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class TableHandle:
+    """The canonical table, as Parquet."""
+
+    path: Path
+    sha256: str  # of the content, not of the file
+    rows: int
+    series: int
+
+
+@dataclass(frozen=True)
+class PanelHandle:
+    """The normalised panel: arrays and `normalizer.json` in a folder."""
+
+    folder: Path
+    key: str  # sha256 of what it was made from
+    rows: int
+
+
+@dataclass(frozen=True)
+class WindowsHandle:
+    """The arrays of `train`, `validation` and `test` in a folder, and how many windows each has."""
+
+    folder: Path
+    train: int
+    validation: int
+    test: int
+    n_known: int
+
+
+@dataclass(frozen=True)
+class RunHandle:
+    """An MLflow run."""
+
+    run_id: str
+    experiment_id: str
+    name: str
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A finished trial: its network and validation forecast in a folder."""
+
+    number: int
+    run_id: str
+    folder: Path
+    params: dict[str, Any]
+    val_loss: float
+    best_epoch: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A saved Forecaster that may be registered, with its scores."""
+
+    kind: str  # best-single | best-ensemble
+    folder: Path
+    run_id: str
+    label: str
+    scores: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The candidates, and every row of the leaderboard."""
+
+    candidates: tuple[Candidate, ...]
+    leaderboard: tuple[dict[str, Any], ...]
+
+
+def key_of(*parts: Any) -> str:
+    """sha256 over JSON-ready parts: equal parts, equal key."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()

@@ -1,0 +1,87 @@
+"""The environment: where the stores are, and what prefect and mlflow must be told before their import.
+
+Nothing here imports prefect, mlflow or torch.
+"""
+
+import os
+import shutil
+import sqlite3
+import tempfile
+import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+_QUIET = {
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+    "PREFECT_CLI_PROMPT": "false",
+}
+
+
+def quiet_environment() -> None:
+    """No telemetry, no prompts, patience with slow starts: each where the user has not set it."""
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+
+
+def home() -> Path:
+    """The folder of all local stores: `LSTM_HOME`, else `mlruns` of the working directory; made if missing."""
+    path = Path(os.environ.get("LSTM_HOME", "mlruns")).resolve()
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def folder(name: str) -> Path:
+    """A folder below `home()`, made if missing."""
+    path = home() / name
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+@contextmanager
+def whole_folder(target: Path) -> Iterator[Path]:
+    """A folder that appears complete or not at all: it is filled beside, then renamed."""
+    beside = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    try:
+        yield beside
+        with suppress(OSError):  # another process was first: its folder has the same content
+            beside.rename(target)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def tracking_uri() -> str:
+    """`MLFLOW_TRACKING_URI` where set, else the SQLite store in `home()`, in WAL mode."""
+    if uri := os.environ.get("MLFLOW_TRACKING_URI"):
+        return uri
+    database = home() / "mlflow.db"
+    if not database.exists():
+        with sqlite3.connect(database) as connection:
+            connection.execute("PRAGMA journal_mode=WAL")
+        connection.close()
+    return f"sqlite:///{database}"
+
+
+def artifact_location() -> str | None:
+    """Where a new local experiment keeps its artifacts; None: the tracking server decides."""
+    return None if os.environ.get("MLFLOW_TRACKING_URI") else folder("artifacts").as_uri()
+
+
+def prefect_api_url() -> str | None:
+    """The Prefect server to use: `PREFECT_API_URL`, or that of the active profile; None: none is configured."""
+    if url := os.environ.get("PREFECT_API_URL"):
+        return url
+    prefect_home = Path(os.environ.get("PREFECT_HOME", "~/.prefect")).expanduser()
+    profiles = Path(os.environ.get("PREFECT_PROFILES_PATH", prefect_home / "profiles.toml"))
+    try:
+        state = tomllib.loads(profiles.read_text(encoding="utf-8"))
+    except (OSError, tomllib.TOMLDecodeError):
+        return None
+    active = os.environ.get("PREFECT_PROFILE", state.get("active", ""))
+    url = state.get("profiles", {}).get(active, {}).get("PREFECT_API_URL")
+    return str(url) if url else None

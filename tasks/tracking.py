@@ -1,0 +1,141 @@
+"""Every MLflow name: experiments, runs, tags and metrics. Uses the client only, never the fluent active run."""
+
+import functools
+import hashlib
+import math
+import os
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
+
+from lstm.pipeline_config import PipelineConfig
+from tasks.handles import RunHandle, TableHandle, key_of
+from tasks.settings import artifact_location, tracking_uri
+
+_ROOT = Path(__file__).resolve().parent.parent
+_PARAM_LIMIT = 100  # entities of a kind in one log_batch
+_METRIC_LIMIT = 1000
+
+
+@functools.cache
+def client() -> MlflowClient:
+    """One client a process; the first use of a new local store creates its tables."""
+    uri = tracking_uri()
+    return MlflowClient(tracking_uri=uri, registry_uri=os.environ.get("MLFLOW_REGISTRY_URI", uri))
+
+
+def experiment_id(name: str) -> str:
+    """The experiment of that name, made if missing."""
+    found = client().get_experiment_by_name(name)
+    if found is not None:
+        return str(found.experiment_id)
+    try:
+        return str(client().create_experiment(name, artifact_location=artifact_location()))
+    except MlflowException:  # another process was first
+        return str(client().get_experiment_by_name(name).experiment_id)
+
+
+@contextmanager
+def parent_run(config: PipelineConfig, table: TableHandle, flow_run_id: str) -> Iterator[RunHandle]:
+    """The run of one training flow: ends FINISHED, FAILED, or KILLED when interrupted; its children with it."""
+    name = f"train-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{table.sha256[:8]}"
+    tags = {"kind": "train", **lineage(config, table), "prefect_flow_run_id": flow_run_id, **owner()}
+    run = start_run(experiment_id(config.name), name, tags)
+    status = "KILLED"
+    try:
+        yield run
+        status = "FINISHED"
+    except Exception:
+        status = "FAILED"
+        raise
+    finally:
+        if status != "FINISHED":
+            end_children(run, status)
+        client().set_terminated(run.run_id, status)
+
+
+def start_run(experiment: str, name: str, tags: Mapping[str, Any], parent: RunHandle | None = None) -> RunHandle:
+    """Create a RUNNING run."""
+    nested = {"mlflow.parentRunId": parent.run_id} if parent else {}
+    text = {key: str(value) for key, value in {**tags, **nested}.items()}
+    run = client().create_run(experiment, tags=text, run_name=name)
+    return RunHandle(run.info.run_id, experiment, name)
+
+
+def end_children(parent: RunHandle, status: str) -> None:
+    """End what still runs below `parent`."""
+    query = f"tags.mlflow.parentRunId = '{parent.run_id}' AND attributes.status = 'RUNNING'"
+    for run in client().search_runs([parent.experiment_id], query):
+        client().set_terminated(run.info.run_id, status)
+
+
+def log(run: RunHandle, metrics: Mapping[str, float] | None = None, params: Mapping[str, Any] | None = None) -> None:
+    """Log final metrics (those that are not finite are left out) and parameters in as few calls as allowed."""
+    now = int(time.time() * 1000)
+    values = [Metric(key, value, now, 0) for key, value in (metrics or {}).items() if math.isfinite(value)]
+    named = [Param(key, str(value)) for key, value in (params or {}).items()]
+    for start in range(0, max(len(named), 1), _PARAM_LIMIT):
+        client().log_batch(run.run_id, values if not start else (), named[start : start + _PARAM_LIMIT])
+
+
+def log_curves(run: RunHandle, history: list[dict[str, float]]) -> None:
+    """Log each epoch's values as curves over `epoch`."""
+    now = int(time.time() * 1000)
+    points = [
+        Metric(key, value, now, int(epoch["epoch"]))
+        for epoch in history
+        for key, value in epoch.items()
+        if key != "epoch" and math.isfinite(value)
+    ]
+    for start in range(0, len(points), _METRIC_LIMIT):
+        client().log_batch(run.run_id, points[start : start + _METRIC_LIMIT])
+
+
+def tag(run: RunHandle, **tags: Any) -> None:
+    """Set tags."""
+    client().log_batch(run.run_id, tags=[RunTag(key, str(value)) for key, value in tags.items()])
+
+
+def end(run: RunHandle, status: str = "FINISHED") -> None:
+    """End a run."""
+    client().set_terminated(run.run_id, status)
+
+
+def lineage(config: PipelineConfig, table: TableHandle) -> dict[str, str]:
+    """What a result came from: hashes of data, configuration, code and lock, and the seed."""
+    found = {
+        "data_sha256": table.sha256,
+        "config_sha256": key_of(config.model_dump(mode="json", by_alias=True)),
+        "seed": str(config.search.seed),
+        "git_commit": _git_commit(),
+        "lock_sha256": _lock_sha256(),
+    }
+    return {key: value for key, value in found.items() if value}
+
+
+def owner() -> dict[str, str]:
+    """Which process a run belongs to, so that a dead one's runs can be told from a living one's."""
+    return {"owner": f"{socket.gethostname()}:{os.getpid()}"}
+
+
+@functools.cache
+def _git_commit() -> str:
+    command = ["git", "-C", str(_ROOT), "rev-parse", "HEAD"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return ""
+
+
+@functools.cache
+def _lock_sha256() -> str:
+    lock = _ROOT / "requirements.lock"
+    return hashlib.sha256(lock.read_bytes()).hexdigest() if lock.exists() else ""

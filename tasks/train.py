@@ -1,0 +1,240 @@
+"""The search: Optuna proposes, long-lived workers train, every trial is an MLflow run of its own.
+
+The study and the tracking live in this process alone, so nothing contends for them; workers hold torch
+and their arrays, and are told after each epoch whether to go on.
+"""
+
+import multiprocessing
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pandas as pd
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from lstm.config import ModelConfig
+from lstm.errors import ConfigError, TrainingError
+from lstm.pipeline_config import PipelineConfig, Range
+from tasks import tracking, worker
+from tasks.handles import RunHandle, Trial, WindowsHandle
+from tasks.settings import folder
+
+@task(cache_policy=NO_CACHE, persist_result=False)
+def train(config: PipelineConfig, windows: WindowsHandle, run: RunHandle) -> tuple[Trial, ...]:
+    """Search; return the finished trials, best first. The search sees training and validation windows only.
+
+    Raises:
+        TrainingError: no trial could be finished.
+    """
+    with _workers(config) as crew, _progress_bar(config.search.trials) as move:
+        search = _Search(config, windows, run, move)
+        search.go(crew)
+    if not search.finished:
+        raise TrainingError(f"none of {search.asked} trials could be finished. The last one: {search.last_failure}")
+    return tuple(sorted(search.finished, key=lambda trial: trial.val_loss))
+
+
+@dataclass
+class _Worker:
+    """One process, its pipe, and what it is busy with."""
+
+    process: BaseProcess
+    connection: Connection
+    device: str
+    trial: optuna.Trial | None = None
+    run: RunHandle | None = None
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+@contextmanager
+def _workers(config: PipelineConfig) -> Iterator[list[_Worker]]:
+    """Spawned processes that live as long as the search: one a GPU, else one a core with one thread each."""
+    devices = _devices(config)
+    context = multiprocessing.get_context("spawn")
+    threads = max((os.cpu_count() or 1) // len(devices), 1) if devices[0] != "cpu" else 1
+    crew = []
+    for device in devices:
+        ours, theirs = context.Pipe()
+        process = context.Process(target=worker.serve, args=(theirs, threads), daemon=True)
+        process.start()
+        theirs.close()
+        crew.append(_Worker(process, ours, device))
+    try:
+        yield crew
+    finally:
+        for member in crew:
+            member.connection.close()
+            member.process.join(timeout=0.5 if member.trial is None else 0)
+            member.process.kill()
+
+
+def _devices(config: PipelineConfig) -> list[str]:
+    import torch
+
+    if config.model.device != "auto":
+        available = [config.model.device]
+    elif torch.cuda.is_available():
+        available = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
+    else:
+        available = ["cpu"]
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    count = config.search.workers
+    if count == "auto":
+        count = min(cores if available == ["cpu"] else len(available), config.search.trials)
+    if available == ["cpu"] and count > cores:
+        raise ConfigError(f"`search.workers <= cores` must hold on the CPU, but got {count} with {cores} cores. Use auto.")
+    return [available[number % len(available)] for number in range(count)]
+
+
+@contextmanager
+def _progress_bar(trials: int) -> Iterator[Callable[[int, float], None]]:
+    """A bar over the trials on a terminal, and nothing elsewhere; gives what moves it."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        line = bar.add_task("search", total=trials)
+        yield lambda ended, best: bar.update(line, completed=ended, description=f"search, best val_loss {best:.4f}")
+
+
+class _Search:
+    """The parent's side of the search: ask, listen, tell."""
+
+    def __init__(self, config: PipelineConfig, windows: WindowsHandle, run: RunHandle, progress: Callable[[int, float], None]) -> None:
+        self.config, self.windows, self.run, self.progress = config, windows, run, progress
+        self.study = _study(config, run)
+        limit = config.search.timeout
+        self.deadline = time.monotonic() + (pd.Timedelta(limit).total_seconds() if limit else float("inf"))
+        self.finished: list[Trial] = []
+        self.asked = self.ended = 0
+        self.last_failure = ""
+
+    def go(self, crew: list[_Worker]) -> None:
+        for member in crew:
+            self._next(member)
+        while busy := [member for member in crew if member.trial is not None]:
+            ready = wait([member.connection for member in busy])
+            for member in busy:
+                if member.connection in ready:
+                    self._hear(member)
+
+    def _next(self, member: _Worker) -> None:
+        """Give the worker a trial whose values go together, or leave it idle when the search is over."""
+        member.trial = None
+        while self.asked < self.config.search.trials and time.monotonic() < self.deadline:
+            trial = self.study.ask()
+            self.asked += 1
+            try:
+                network = self.config.network(suggested(trial, self.config.search.space)).replace(device=member.device)
+            except ConfigError as error:
+                self._tell(trial, TrialState.FAIL, str(error))
+                continue
+            self._start(member, trial, network)
+            return
+
+    def _start(self, member: _Worker, trial: optuna.Trial, network: ModelConfig) -> None:
+        tags = {"kind": "trial", "trial_state": "running", "device": member.device, "seed": network.seed}
+        member.trial, member.history = trial, []
+        member.run = tracking.start_run(self.run.experiment_id, f"trial-{trial.number:03d}", tags, self.run)
+        tracking.log(member.run, params=network.model_dump(mode="json"))
+        trial.set_user_attr("mlflow_run_id", member.run.run_id)
+        job = worker.Job(
+            config=network,
+            windows=self.windows.folder,
+            n_targets=len(self.config.data.target),
+            n_known=self.windows.n_known,
+            stride=self.config.window.stride,
+            folder=self._folder(trial),
+        )
+        member.connection.send(job)
+
+    def _folder(self, trial: optuna.Trial) -> Path:
+        return folder("work") / f"run-{self.run.run_id}" / f"trial-{trial.number:03d}"
+
+    def _hear(self, member: _Worker) -> None:
+        try:
+            what, content = member.connection.recv()
+        except (EOFError, ConnectionResetError):
+            raise TrainingError(
+                f"a search worker died (exit code {member.process.exitcode}) in {member.run.name if member.run else '?'}. "
+                "If memory ran out, set search.workers lower."
+            ) from None
+        if what == "epoch":
+            self._epoch(member, content)
+        else:
+            self._end(member, what, content)
+            self._next(member)
+
+    def _epoch(self, member: _Worker, record: dict[str, float]) -> None:
+        assert member.trial is not None
+        member.history.append(record)
+        member.trial.report(record["val_loss"], int(record["epoch"]))
+        member.connection.send(not member.trial.should_prune())
+
+    def _end(self, member: _Worker, what: str, content: Any) -> None:
+        assert member.trial is not None and member.run is not None
+        tracking.log_curves(member.run, member.history)
+        if what == "done":
+            parameters = {"parameters": content.pop("parameters")}
+            trial = Trial(
+                member.trial.number, member.run.run_id, self._folder(member.trial), member.trial.params, **content
+            )
+            self.finished.append(trial)
+            self._tell(member.trial, TrialState.COMPLETE, value=trial.val_loss)
+            tracking.log(member.run, {"best_epoch": trial.best_epoch, "train_seconds": trial.seconds, **parameters})
+            tracking.tag(member.run, trial_state="complete")
+            tracking.end(member.run)
+        elif what == "pruned":
+            self._tell(member.trial, TrialState.PRUNED)
+            tracking.tag(member.run, trial_state="pruned")
+            tracking.end(member.run)
+        else:
+            self._tell(member.trial, TrialState.FAIL, content)
+            tracking.tag(member.run, trial_state="failed", error=content)
+            tracking.end(member.run, "FAILED")
+
+    def _tell(self, trial: optuna.Trial, state: TrialState, failure: str = "", value: float | None = None) -> None:
+        self.study.tell(trial, value, state)
+        self.last_failure = failure or self.last_failure
+        self.ended += 1
+        best = min((trial.val_loss for trial in self.finished), default=float("nan"))
+        self.progress(self.ended, best)
+
+
+def _study(config: PipelineConfig, run: RunHandle) -> optuna.Study:
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    journal = folder("studies") / f"{config.name}.journal"
+    study = optuna.create_study(
+        storage=JournalStorage(JournalFileBackend(str(journal))),
+        study_name=run.name,
+        sampler=optuna.samplers.TPESampler(seed=config.search.seed, n_startup_trials=6, constant_liar=True),
+        # Never before the third epoch: the first ones rank too loosely.
+        pruner=optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=2),
+    )
+    study.enqueue_trial(config.default_trial)
+    return study
+
+
+def suggested(trial: optuna.Trial, space: dict[str, tuple[Any, ...] | Range]) -> dict[str, Any]:
+    """Ask the trial for a value of each key: a choice, a whole number where the key holds one, or a float."""
+    values: dict[str, Any] = {}
+    for key, options in space.items():
+        if not isinstance(options, Range):
+            values[key] = trial.suggest_categorical(key, options)
+        elif ModelConfig.model_fields[key].annotation is int:
+            values[key] = trial.suggest_int(key, int(options.low), int(options.high), log=options.log)
+        else:
+            values[key] = trial.suggest_float(key, options.low, options.high, log=options.log)
+    return values

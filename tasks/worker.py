@@ -1,0 +1,85 @@
+"""A search worker: a process of its own that trains one network after the other. Imports torch and the library only.
+
+The parent sends a job; the worker answers `("epoch", record)` after each epoch and waits for True (go on)
+or False (pruned), then `("done", result)`, `("pruned", None)` or `("failed", message)`.
+"""
+
+import time
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from lstm.config import ModelConfig
+from lstm.data.arrays import SplitArrays
+from lstm.ensemble import point_forecast
+from lstm.errors import LstmError
+from lstm.networks.checkpoint import save_checkpoint
+from lstm.networks.network import ForecastNetwork
+from lstm.networks.training import fit
+
+
+@dataclass(frozen=True)
+class Job:
+    """One network to train."""
+
+    config: ModelConfig
+    windows: Path  # the folder of `train` and `validation`; the test arrays are none of a worker's business
+    n_targets: int
+    n_known: int
+    stride: int
+    folder: Path  # where weights and validation forecast go
+
+
+class _Pruned(Exception):
+    """The parent has seen enough."""
+
+
+def serve(connection: Connection, threads: int) -> None:
+    """Train what the parent sends until it hangs up. `threads`: of the CPU; one, where several workers share it."""
+    torch.set_num_threads(threads)
+    try:
+        while (job := connection.recv()) is not None:
+            connection.send(_answer(job, connection))
+    except (EOFError, BrokenPipeError, KeyboardInterrupt):
+        pass  # the parent is gone: so is the reason to work
+
+
+def _answer(job: Job, connection: Connection) -> tuple[str, Any]:
+    def report(record: dict[str, float]) -> None:
+        connection.send(("epoch", record))
+        if not connection.recv():
+            raise _Pruned
+
+    try:
+        return "done", train(job, report)
+    except _Pruned:
+        return "pruned", None
+    except (LstmError, RuntimeError) as error:  # RuntimeError: what torch raises, out of memory among it
+        return "failed", f"{type(error).__name__}: {str(error).splitlines()[0]}"
+
+
+def train(job: Job, report: Any = None) -> dict[str, Any]:
+    """Train one network and write `network.safetensors` and `validation.npy` into the job's folder."""
+    started = time.perf_counter()
+    config = job.config
+    arrays = {name: SplitArrays.load(job.windows / name) for name in ("train", "validation")}
+    shape = (config.sequence_length, config.horizon, job.n_known)
+    training = arrays["train"].windows(*shape, stride=job.stride)
+    validation = arrays["validation"].windows(*shape)
+    sized = config.replace(input_size=training.features.shape[1], output_size=job.n_targets)
+    network = ForecastNetwork(sized, range(job.n_targets), job.n_known)
+    fitted = fit(network, training, validation, report)
+    job.folder.mkdir(parents=True, exist_ok=True)
+    meta = {"config": sized.model_dump(mode="json"), "n_targets": job.n_targets, "n_known": job.n_known}
+    save_checkpoint(job.folder / "network.safetensors", fitted.network.state_dict(), meta)
+    np.save(job.folder / "validation.npy", point_forecast(fitted.network, validation))
+    return {
+        "val_loss": fitted.history[fitted.best_epoch]["val_loss"],
+        "best_epoch": fitted.best_epoch + 1,
+        "seconds": time.perf_counter() - started,
+        "parameters": sum(weight.numel() for weight in fitted.network.parameters()),
+    }
