@@ -45,8 +45,9 @@ bench: $(READY)  ## the benchmarks, written to benchmarks/README.md
 	@$(BIN)/python -m benchmarks.run_split
 
 ui: $(READY)  ## the MLflow UI on the local stores
-	@$(BIN)/lstm doctor --stores-only
-	@$(BIN)/mlflow ui --backend-store-uri sqlite:///mlruns/mlflow.db --port 5000
+	@echo "MLflow: http://127.0.0.1:5000 (Ctrl-C ends it)"
+	@MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow ui --port 5000 \
+	  --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$${LSTM_HOME:-mlruns}/mlflow.db}"
 
 lock: $(READY)  ## resolve requirements.lock anew from pyproject.toml
 	@echo 'torch==2.13.0' | $(BIN)/uv pip compile --universal --python-version 3.11 --extra dev --upgrade --quiet \

@@ -1,24 +1,153 @@
 """Register the candidates, and make the best one champion if it has earned it."""
 
-from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import mlflow
 import numpy as np
 import pandas as pd
-import torch
-from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 import lstm
-from lstm.data.panel import build_panel
-from lstm.data.windows import Windows, window_origins
 from lstm.errors import InputError
+from lstm.evaluation.incumbent import compare
 from lstm.forecaster import Forecaster
-from lstm.pipeline_config import DataSpec, PipelineConfig
+from lstm.pipeline_config import PipelineConfig
 from tasks import tracking
+from tasks.evaluate import scored_splits
 from tasks.handles import Candidate, Evaluation, PanelHandle, RunHandle, TableHandle, WindowsHandle
+from tasks.registry import alias_version, load_forecaster, set_alias
+from tasks.settings import tracking_uri
+
+_NEEDS = ("holidays", "numpy", "pandas", "pydantic", "pyyaml", "rich", "safetensors", "torch")
+_SERVED = Path(__file__).with_name("served_model.py")
+
+
+@dataclass(frozen=True)
+class Promotion:
+    """What was decided, and why: the content of `promotion.json`."""
+
+    version: int
+    kind: str
+    champion: bool
+    reason: str
+    val_rmse: float
+    incumbent_version: int | None = None
+    incumbent_val_rmse: float | None = None
+
+
+@task(cache_policy=NO_CACHE, persist_result=False)
+def register(
+    config: PipelineConfig,
+    table: TableHandle,
+    panel: PanelHandle,
+    windows: WindowsHandle,
+    evaluation: Evaluation,
+    run: RunHandle,
+) -> Promotion:
+    """Register every candidate as a version; the best by validation meets the gate.
+
+    It must beat the baseline that `register.gate.beats` names on validation, and, where there is a
+    champion already, have a lower RMSE than it on the same validation windows. Else the champion
+    stays and the candidate becomes `challenger`.
+    """
+    mlflow.set_tracking_uri(tracking_uri())
+    versions = {candidate.kind: _register(config, candidate) for candidate in evaluation.candidates}
+    for kind, number in versions.items():
+        set_alias(config.name, kind, number)
+    best = min(evaluation.candidates, key=lambda candidate: candidate.scores["val_rmse"])
+    promotion = _judge(config, table, panel, windows, evaluation, best, versions[best.kind])
+    if promotion.champion:
+        if promotion.incumbent_version is not None:
+            set_alias(config.name, "previous", promotion.incumbent_version)
+        set_alias(config.name, "champion", promotion.version)
+    else:
+        set_alias(config.name, "challenger", promotion.version)
+    tracking.client().log_dict(run.run_id, asdict(promotion), "promotion.json")
+    tracking.tag(run, champion=promotion.champion, registered_version=promotion.version)
+    return promotion
+
+
+def _register(config: PipelineConfig, candidate: Candidate) -> int:
+    forecaster = Forecaster.load(candidate.folder)
+    with mlflow.start_run(run_id=candidate.run_id):
+        info = mlflow.pyfunc.log_model(
+            name="model",
+            python_model=str(_SERVED),
+            artifacts={"forecaster": str(candidate.folder)},
+            code_paths=[str(Path(lstm.__file__).parent)],
+            signature=_signature(config, forecaster),
+            # Named, since MLflow would take 15 seconds to find them out.
+            pip_requirements=[f"{name}=={version(name).split('+')[0]}" for name in _NEEDS],
+            registered_model_name=config.name,
+            await_registration_for=None,
+        )
+    number = int(info.registered_model_version)
+    for key, value in {"kind": candidate.kind, "run_name": candidate.label}.items():
+        tracking.client().set_model_version_tag(config.name, str(number), key, value)
+    for key in ("val_rmse", "test_rmse", "test_rmse_skill"):
+        tracking.client().set_model_version_tag(config.name, str(number), key, f"{candidate.scores[key]:.6g}")
+    return number
+
+
+def _signature(config: PipelineConfig, forecaster: Forecaster) -> ModelSignature:
+    data = config.data
+    columns = [ColSpec(DataType.datetime, data.time), *(ColSpec(DataType.string, name) for name in data.series)]
+    numbers = [*data.target, *data.observed, *data.known, *data.static]
+    levels = list(config.evaluate.levels)
+    bounds = [f"{side}-{level}" for level in levels for side in ("lo", "hi")]
+    several = [ColSpec(DataType.string, "target")] if len(data.target) > 1 else []
+    return ModelSignature(
+        inputs=Schema([*columns, *(ColSpec(DataType.double, name) for name in numbers)]),
+        outputs=Schema(
+            [
+                ColSpec(DataType.string, "series"),
+                ColSpec(DataType.datetime, "time"),
+                *several,
+                *(ColSpec(DataType.double, name) for name in ("forecast", *bounds)),
+            ]
+        ),
+        params=ParamSchema(
+            [
+                ParamSpec("horizon", DataType.long, forecaster.horizon),
+                ParamSpec("levels", DataType.long, levels, shape=(-1,)),
+            ]
+        ),
+    )
+
+
+def _judge(
+    config: PipelineConfig,
+    table: TableHandle,
+    panel: PanelHandle,
+    windows: WindowsHandle,
+    evaluation: Evaluation,
+    best: Candidate,
+    number: int,
+) -> Promotion:
+    rmse = best.scores["val_rmse"]
+    baseline = config.register_.gate.beats
+    bar = next(row["val_rmse"] for row in evaluation.leaderboard if row["name"] == baseline)
+    incumbent = alias_version(config.name, "champion")
+    if not rmse < bar:
+        reason = f"validation RMSE {rmse:.4g} does not beat {baseline} with {bar:.4g}"
+        return Promotion(number, best.kind, False, reason, rmse, incumbent)
+    beats = f"validation RMSE {rmse:.4g} beats {baseline} with {bar:.4g}"
+    if incumbent is None:
+        return Promotion(number, best.kind, True, f"{beats}; there was no champion", rmse)
+    validation = scored_splits(config, panel, windows)["validation"]
+    try:
+        champion, _ = load_forecaster(f"{config.name}/{incumbent}")
+        names = tuple(np.unique(pd.read_parquet(table.path, columns=["series"])["series"]))
+        ours, theirs = compare(Forecaster.load(best.folder), champion, pd.read_parquet(table.path), validation, names)
+    except InputError as error:
+        reason = f"{beats}; the champion, version {incumbent}, can't forecast these windows ({error})"
+        return Promotion(number, best.kind, True, reason, rmse, incumbent)
+    figures = f"version {incumbent}, on the same validation windows: {ours:.4g} against {theirs:.4g}"
+    won = ours < theirs
+    reason = f"{beats}, and the champion, {figures}" if won else f"does not beat the champion, {figures}"
+    return Promotion(number, best.kind, won, reason, ours, incumbent, theirs)

@@ -59,7 +59,7 @@ def load_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]
 
 
 def _is_pickle(path: Path) -> bool:
-    """A protocol-2+ pickle starts with 0x80, torch.save's archive with 'PK', a protocol-0 one with '('."""
+    """A pickle starts with 0x80 or '(', torch.save's archive with 'PK'; safetensors has its JSON at byte 8."""
     with path.open("rb") as file:
-        start = file.read(2)
-    return start[:1] in (b"\x80", b"(") or start == b"PK"
+        start = file.read(9)
+    return (start[:1] in (b"\x80", b"(") or start[:2] == b"PK") and start[8:] != b"{"

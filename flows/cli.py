@@ -1,0 +1,124 @@
+"""The `lstm` command. Heavy imports wait until a command needs them."""
+
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from lstm.errors import InputError, LstmError
+from tasks.settings import quiet_environment
+
+app = typer.Typer(
+    help="Time-series forecasting with LSTMs: train, compare, deploy.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+def main() -> None:
+    """Run the command; exit 2 on bad input, 1 on failure, with one line on stderr."""
+    quiet_environment()
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        app(standalone_mode=True)
+    except InputError as error:
+        _fail(str(error), 2)
+    except LstmError as error:
+        _fail(str(error), 1)
+    except KeyboardInterrupt:
+        _fail("interrupted.", 130)
+
+
+@app.command()
+def train(
+    config: Annotated[Path, typer.Argument(help="The pipeline's YAML file.", metavar="CONFIG")],
+    set_: Annotated[list[str], typer.Option("--set", help="Override a key: --set search.trials=50", metavar="KEY=VALUE")] = [],  # noqa: B006
+    as_json: Json = False,
+) -> None:
+    """Ingest, search, evaluate and register; print the leaderboard and the champion."""
+    from flows.server import prefect_server, wait_until_ready
+
+    started = time.perf_counter()
+    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")  # a failure is told once, by main()
+    with prefect_server():
+        from flows.train import check, train
+
+        check(str(config), tuple(set_))
+        wait_until_ready()
+        outcome = train(str(config), tuple(set_))
+        from flows.show import outcome_json, show_outcome
+
+        seconds = time.perf_counter() - started
+        print(json.dumps(outcome_json(outcome, seconds))) if as_json else show_outcome(outcome, seconds)
+
+
+@app.command()
+def forecast(
+    model: Annotated[str, typer.Argument(help="NAME, NAME@alias, NAME/3, or a folder.", metavar="MODEL")],
+    data: Annotated[str | None, typer.Option(help="History: a file or a catalogue name. Default: what it was trained from.")] = None,
+    out: Annotated[Path | None, typer.Option(help="File to write, .parquet or .csv. Default: print.")] = None,
+    horizon: Annotated[int | None, typer.Option(help="Steps ahead. Default: what it was trained for.")] = None,
+    levels: Annotated[str, typer.Option(help="Nominal coverage of the intervals in percent, by comma.")] = "80,95",
+    as_json: Json = False,
+) -> None:
+    """Forecast every series of a file from its end on, with intervals."""
+    from tasks.forecast import forecast
+
+    made = forecast.fn(model, data, out, horizon, _levels(levels))
+    if as_json:
+        print(made.to_json(orient="records", date_format="iso"))
+    elif out is not None:
+        print(f"{len(made)} rows for {made['series'].nunique()} series from {made['model_version'].iloc[0]}: {out}")
+    else:
+        print(made.to_csv(index=False), end="")
+
+
+@app.command()
+def compare(
+    name: Annotated[str, typer.Argument(help="The pipeline's name.", metavar="NAME")],
+    as_json: Json = False,
+) -> None:
+    """The registered versions of a model, best validation RMSE first, with their aliases."""
+    from flows.show import show_versions
+    from tasks.registry import versions
+
+    rows = versions(name)
+    print(json.dumps(rows)) if as_json else show_versions(name, rows)
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Versions, devices and stores: what this machine has."""
+    from flows.show import show_report
+    from tasks.doctor import report
+
+    found = report()
+    print(json.dumps(found)) if as_json else show_report(found)
+
+
+def _levels(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(level) for level in text.split(","))
+    except ValueError:
+        raise InputError(f"--levels {text!r}: must be whole percents by comma, such as 80,95.") from None
+
+
+def _interrupt(*_: Any) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    print(f"lstm: {message}", file=sys.stderr)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""What the commands print."""
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from flows.train import Outcome
+
+_COLUMNS = {
+    "val_rmse": "val RMSE",
+    "test_rmse": "test RMSE",
+    "test_mae": "test MAE",
+    "test_mase": "test MASE",
+    "test_rmse_skill": "skill",
+    "test_coverage_80": "in 80 %",
+    "test_coverage_95": "in 95 %",
+}
+
+
+def outcome_json(outcome: "Outcome", seconds: float) -> dict[str, Any]:
+    """The outcome of a training run, JSON-ready."""
+    return {**asdict(outcome), "seconds": {**outcome.seconds, "total": seconds}}
+
+
+def show_outcome(outcome: "Outcome", seconds: float) -> None:
+    """Print the leaderboard, the champion, where the time went, and where to look."""
+    console = Console()
+    console.print(_leaderboard(outcome))
+    promotion = outcome.promotion
+    verb = "champion" if promotion.champion else "challenger"
+    console.print(f"{verb}: {outcome.name} version {promotion.version} ({promotion.kind}): {promotion.reason}.")
+    work = outcome.seconds["train"] + outcome.seconds["evaluate"]
+    console.print(
+        f"time: {seconds:.0f} s, of which training {outcome.seconds['train']:.0f} s, evaluation "
+        f"{outcome.seconds['evaluate']:.0f} s, everything else {seconds - work:.0f} s."
+    )
+    console.print(f"look: make ui (MLflow, experiment {outcome.name}, run {outcome.run_name}) · lstm compare {outcome.name}")
+    console.print(f"use:  lstm forecast {outcome.name} --out forecast.parquet", soft_wrap=True)
+
+
+def show_versions(name: str, rows: list[dict[str, Any]]) -> None:
+    """Print the registered versions."""
+    columns = [key for key in _COLUMNS if any(key in row for row in rows)]
+    table = Table("version", "aliases", "run", title=name)
+    for key in columns:
+        table.add_column(_COLUMNS[key], justify="right")
+    for row in rows:
+        figures = [_figure(key, row.get(key)) for key in columns]
+        table.add_row(str(row["version"]), ", ".join(row["aliases"]), row["run"], *figures)
+    Console().print(table)
+
+
+def show_report(found: dict[str, Any]) -> None:
+    """Print what `lstm doctor` found."""
+    console = Console()
+    console.print(f"python {found['python']} on {found['platform']}")
+    console.print("  ".join(f"{name} {number}" for name, number in found["packages"].items()))
+    for device in found["devices"]:
+        console.print(device)
+    for name, where in found["stores"].items():
+        console.print(f"{name}: {where}", soft_wrap=True)
+
+
+def _leaderboard(outcome: "Outcome") -> Table:
+    columns = [key for key in _COLUMNS if any(key in row for row in outcome.leaderboard)]
+    table = Table("model", title=f"{outcome.name}: {outcome.run_name}")
+    for key in columns:
+        table.add_column(_COLUMNS[key], justify="right")
+    for row in outcome.leaderboard:
+        mark = " ★" if outcome.promotion.champion and row["kind"] == outcome.promotion.kind else ""
+        table.add_row(row["name"] + mark, *(_figure(key, row.get(key)) for key in columns))
+    return table
+
+
+def _figure(key: str, value: float | None) -> str:
+    if value is None:
+        return ""
+    if key.endswith("skill") or "coverage" in key:
+        return f"{100 * value:.1f} %"
+    return f"{value:.3f}"

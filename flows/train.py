@@ -1,0 +1,79 @@
+"""The training flow: ingest → normalize → window → train → evaluate → register."""
+
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from prefect import flow
+from prefect.runtime import flow_run
+
+from lstm.pipeline_config import load_config
+from tasks import tracking
+from tasks.evaluate import evaluate
+from tasks.ingest import ingest
+from tasks.normalize import normalize
+from tasks.register import Promotion, register
+from tasks.settings import folder
+from tasks.train import train as search
+from tasks.window import window
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a training run came to."""
+
+    name: str
+    run_name: str
+    run_id: str
+    leaderboard: tuple[dict[str, Any], ...]
+    promotion: Promotion
+    seconds: dict[str, float]  # by stage
+
+
+@flow(name="train", persist_result=False, validate_parameters=False)
+def train(config: str = "examples/nyc_weather.yaml", overrides: tuple[str, ...] = ()) -> Outcome:
+    """Train, evaluate and register what the configuration file says.
+
+    Args:
+        config: path of the YAML file.
+        overrides: `dotted.key=value` each.
+    """
+    settings = load_config(config, tuple(overrides))
+    seconds: dict[str, float] = {}
+    with _timed(seconds, "prepare"):
+        table = ingest(settings)
+        panel = normalize(settings, table)
+        windows = window(settings, panel)
+    with tracking.parent_run(settings, table, str(flow_run.id or "")) as run:
+        with _timed(seconds, "train"):
+            trials = search(settings, windows, run)
+        with _timed(seconds, "evaluate"):
+            evaluation = evaluate(settings, table, panel, windows, trials, run)
+        with _timed(seconds, "register"):
+            promotion = register(settings, table, panel, windows, evaluation, run)
+        tracking.log(run, {f"seconds_{stage}": spent for stage, spent in seconds.items()})
+    shutil.rmtree(folder("work") / f"run-{run.run_id}", ignore_errors=True)
+    return Outcome(settings.name, run.name, run.run_id, evaluation.leaderboard, promotion, seconds)
+
+
+def check(config: str, overrides: tuple[str, ...] = ()) -> None:
+    """Raise what the flow would raise about configuration and data, before anything is started.
+
+    The prepared arrays stay in the work folder, where the flow's tasks find them.
+
+    Raises:
+        InputError: the configuration or the data break a rule.
+    """
+    settings = load_config(config, overrides)
+    table = ingest.fn(settings)
+    window.fn(settings, normalize.fn(settings, table))
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+    started = time.perf_counter()
+    yield
+    seconds[stage] = time.perf_counter() - started

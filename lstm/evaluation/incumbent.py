@@ -1,0 +1,66 @@
+"""Two forecasters on the same windows, each through its own schema, normaliser and look-back."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+
+from lstm.data.panel import build_panel
+from lstm.data.table import SERIES, TIME
+from lstm.data.windows import Windows, window_origins
+from lstm.errors import DataError
+from lstm.evaluation.scoring import ScoredWindows
+from lstm.forecaster import Forecaster
+
+
+def compare(
+    candidate: Forecaster, incumbent: Forecaster, table: pd.DataFrame, scored: ScoredWindows, names: Sequence[str]
+) -> tuple[float, float]:
+    """RMSE in raw units of candidate and incumbent on the windows of `scored` that both can forecast.
+
+    Args:
+        candidate: made from `scored`'s panel.
+        incumbent: of any earlier training.
+        table: canonical, what the panel was made of.
+        scored: the windows.
+        names: the panel's series, in order.
+
+    Raises:
+        DataError: the incumbent forecasts something else, or lacks a column, a series or history here.
+    """
+    _check_comparable(candidate, incumbent, table)
+    panel = build_panel(table, incumbent.spec)
+    rows = pd.MultiIndex.from_arrays([np.asarray(panel.names)[panel.series], panel.times])
+    wanted = pd.MultiIndex.from_arrays([np.asarray(names)[scored.series], scored.times])
+    origins = rows.get_indexer(wanted)
+    both = np.isin(origins, window_origins(panel.segment, incumbent.lookback, incumbent.horizon))
+    if not both.any():
+        raise DataError(f"no window holds the {incumbent.lookback} rows of history that it needs.")
+    windows = Windows(
+        torch.from_numpy(incumbent.normalizer.features(panel)),
+        torch.from_numpy(incumbent.normalizer.targets(panel)),
+        torch.from_numpy(origins[both]),
+        incumbent.lookback,
+        incumbent.horizon,
+        panel.n_known,
+    )
+    center, scale = (array[panel.series[origins[both]]][:, None] for array in incumbent.normalizer.target_scales(panel.names))
+    actual = scored.raw(scored.actual)[both]
+    theirs = incumbent.forecast_windows(windows) * scale + center
+    ours = scored.raw(candidate.forecast_windows(scored.windows))[both]
+    return _rmse(actual, ours), _rmse(actual, theirs)
+
+
+def _check_comparable(candidate: Forecaster, incumbent: Forecaster, table: pd.DataFrame) -> None:
+    new, old = candidate.spec, incumbent.spec
+    if (new.target, new.frequency, candidate.horizon) != (old.target, old.frequency, incumbent.horizon):
+        raise DataError("it forecasts another target, frequency or horizon")
+    missing = {*old.observed, *old.known, *old.static} - set(table.columns)
+    if missing:
+        raise DataError(f"it needs column {sorted(missing)[0]!r}")
+    assert SERIES in table and TIME in table
+
+
+def _rmse(actual: np.ndarray, forecast: np.ndarray) -> float:
+    return float(np.sqrt(np.nanmean(np.square(forecast - actual))))

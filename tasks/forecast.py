@@ -1,0 +1,54 @@
+"""A registered model and fresh history → forecasts in a file."""
+
+import os
+from pathlib import Path
+
+import pandas as pd
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from lstm.data.table import read_source
+from lstm.errors import ConfigError
+from tasks.registry import load_forecaster
+
+
+@task(cache_policy=NO_CACHE, persist_result=False)
+def forecast(
+    model: str,
+    data: str | None = None,
+    out: Path | None = None,
+    horizon: int | None = None,
+    levels: tuple[int, ...] = (80, 95),
+) -> pd.DataFrame:
+    """Forecast every series of `data`; write Parquet or CSV to `out`, whole or not at all.
+
+    Args:
+        model: `NAME`, `NAME@alias`, `NAME/version`, or a folder.
+        data: source of the history; the one that the model was trained from, by default.
+        out: where to write; None: nowhere.
+        horizon: steps ahead; what the model was trained for, by default.
+        levels: of the intervals, in percent.
+
+    Raises:
+        InputError: the model, the data, the horizon or the file name breaks a rule.
+    """
+    if out is not None and out.suffix not in (".parquet", ".csv"):
+        raise ConfigError(f"--out {out}: must end in .parquet or .csv.")
+    forecaster, version = load_forecaster(model)
+    history, _ = read_source(data or forecaster.spec.source)
+    made = forecaster.forecast(history, horizon, levels)
+    made["model_version"] = version
+    if out is not None:
+        write_table(made, out)
+    return made
+
+
+def write_table(frame: pd.DataFrame, out: Path) -> None:
+    """Write beside `out`, then move into place."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    beside = out.with_name(f".{out.stem}.{os.getpid()}{out.suffix}")
+    try:
+        frame.to_parquet(beside, index=False) if out.suffix == ".parquet" else frame.to_csv(beside, index=False)
+        os.replace(beside, out)
+    finally:
+        beside.unlink(missing_ok=True)

@@ -1,0 +1,93 @@
+"""Names of models: `NAME`, `NAME@alias`, `NAME/3`, or a folder, and what stands behind them."""
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from mlflow.artifacts import download_artifacts
+from mlflow.exceptions import MlflowException
+
+from lstm.errors import CheckpointError, nearest
+from lstm.forecaster import Forecaster
+from tasks import tracking
+
+
+def alias_version(name: str, alias: str) -> int | None:
+    """The version that an alias points at, or None."""
+    try:
+        return int(tracking.client().get_model_version_by_alias(name, alias).version)
+    except MlflowException:
+        return None
+
+
+def set_alias(name: str, alias: str, number: int) -> None:
+    """Point an alias at a version."""
+    tracking.client().set_registered_model_alias(name, alias, str(number))
+
+
+def load_forecaster(model: str) -> tuple[Forecaster, str]:
+    """The forecaster that `model` names, and `NAME/version` (or the folder) for the record. `NAME`: its champion.
+
+    Raises:
+        CheckpointError: there is no such model, version, alias or folder.
+    """
+    if Path(model).is_dir():
+        return Forecaster.load(model), model
+    name, number = _resolve(model)
+    source = tracking.client().get_model_version_download_uri(name, str(number))
+    with TemporaryDirectory() as scratch:
+        uri = f"{source}/artifacts" if "://" in source or source.startswith("/") else source
+        local = download_artifacts(
+            artifact_uri=uri, dst_path=scratch, tracking_uri=tracking.client().tracking_uri
+        )
+        found = next(Path(local).rglob("forecaster.json"), None)
+        if found is None:
+            raise CheckpointError(f"{name}/{number}: holds no forecaster of this package.")
+        return Forecaster.load(found.parent), f"{name}/{number}"
+
+
+def _resolve(model: str) -> tuple[str, int]:
+    name, at, alias = model.partition("@")
+    name, slash, number = (name, "", "") if at else name.partition("/")
+    client = tracking.client()
+    known = [registered.name for registered in client.search_registered_models()]
+    if name not in known:
+        hint = nearest(name, known) if known else " Nothing is registered yet. Run: lstm train CONFIG"
+        raise CheckpointError(f"{model}: there is no registered model {name!r}, nor a folder of that name.{hint}")
+    if not slash:
+        found = alias_version(name, alias or "champion")
+        if found is None:
+            raise CheckpointError(f"{model}: {name!r} has no alias {alias or 'champion'!r}. Name a version: {name}/1")
+        return name, found
+    versions = sorted(int(one.version) for one in client.search_model_versions(f"name = '{name}'"))
+    if not number.isdigit() or int(number) not in versions:
+        raise CheckpointError(f"{model}: there is no version {number!r} of {name!r}. Known: {versions}.")
+    return name, int(number)
+
+
+def versions(name: str) -> list[dict[str, Any]]:
+    """Every registered version with its aliases, kind and scores, best validation RMSE first.
+
+    Raises:
+        CheckpointError: there is no such model.
+    """
+    client = tracking.client()
+    try:
+        aliases = client.get_registered_model(name).aliases
+    except MlflowException:
+        _resolve(name)  # says which names there are
+        raise
+    rows = []
+    for version in client.search_model_versions(f"name = '{name}'"):
+        run = client.get_run(version.run_id)
+        rows.append(
+            {
+                "version": int(version.version),
+                "aliases": sorted(alias for alias, number in aliases.items() if int(number) == int(version.version)),
+                "kind": version.tags.get("kind", ""),
+                "run": run.info.run_name,
+                "run_id": version.run_id,
+                **{key: value for key, value in run.data.metrics.items() if key.startswith(("val_", "test_"))},
+            }
+        )
+    return sorted(rows, key=lambda row: (row.get("val_rmse", float("inf")), row["version"]))
