@@ -3,6 +3,7 @@
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -27,7 +28,7 @@ def outcome_json(outcome: "Outcome", seconds: float) -> dict[str, Any]:
 
 def show_outcome(outcome: "Outcome", seconds: float) -> None:
     """Print the leaderboard, the champion, where the time went, and where to look."""
-    console = Console()
+    console = _console()
     console.print(_leaderboard(outcome))
     promotion = outcome.promotion
     verb = "champion" if promotion.champion else "challenger"
@@ -44,18 +45,16 @@ def show_outcome(outcome: "Outcome", seconds: float) -> None:
 def show_versions(name: str, rows: list[dict[str, Any]]) -> None:
     """Print the registered versions."""
     columns = [key for key in _COLUMNS if any(key in row for row in rows)]
-    table = Table("version", "aliases", "run", title=name)
-    for key in columns:
-        table.add_column(_COLUMNS[key], justify="right")
+    table = _table(name, ["version", "aliases", "run"], columns)
     for row in rows:
         figures = [_figure(key, row.get(key)) for key in columns]
         table.add_row(str(row["version"]), ", ".join(row["aliases"]), row["run"], *figures)
-    Console().print(table)
+    _console().print(table)
 
 
 def show_report(found: dict[str, Any]) -> None:
     """Print what `lstm doctor` found."""
-    console = Console()
+    console = _console()
     console.print(f"python {found['python']} on {found['platform']}")
     console.print("  ".join(f"{name} {number}" for name, number in found["packages"].items()))
     for device in found["devices"]:
@@ -66,13 +65,26 @@ def show_report(found: dict[str, Any]) -> None:
 
 def _leaderboard(outcome: "Outcome") -> Table:
     columns = [key for key in _COLUMNS if any(key in row for row in outcome.leaderboard)]
-    table = Table("model", title=f"{outcome.name}: {outcome.run_name}")
-    for key in columns:
-        table.add_column(_COLUMNS[key], justify="right")
+    table = _table(f"{outcome.name}: {outcome.run_name}", ["model"], columns)
     for row in outcome.leaderboard:
         mark = " ★" if outcome.promotion.champion and row["kind"] == outcome.promotion.kind else ""
         table.add_row(row["name"] + mark, *(_figure(key, row.get(key)) for key in columns))
     return table
+
+
+def _table(title: str, names: list[str], figures: list[str]) -> Table:
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1))
+    for name in names:
+        table.add_column(name)
+    for key in figures:
+        table.add_column(_COLUMNS[key], justify="right", no_wrap=True)
+    return table
+
+
+def _console() -> Console:
+    """As wide as the terminal; in a pipe or a file wide enough for every table."""
+    console = Console()
+    return console if console.is_terminal else Console(width=140)
 
 
 def _figure(key: str, value: float | None) -> str:

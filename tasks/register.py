@@ -13,14 +13,15 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 import lstm
+from lstm.data.table import read_source
 from lstm.errors import InputError
 from lstm.evaluation.incumbent import compare
 from lstm.forecaster import Forecaster
-from lstm.pipeline_config import PipelineConfig
+from lstm.pipeline_config import DataSpec, PipelineConfig
 from tasks import tracking
 from tasks.evaluate import scored_splits
 from tasks.handles import Candidate, Evaluation, PanelHandle, RunHandle, TableHandle, WindowsHandle
-from tasks.registry import alias_version, load_forecaster, set_alias
+from tasks.registry import alias_version, create_version, load_forecaster, set_alias
 from tasks.settings import tracking_uri
 
 _NEEDS = ("holidays", "numpy", "pandas", "pydantic", "pyyaml", "rich", "safetensors", "torch")
@@ -81,28 +82,40 @@ def _register(config: PipelineConfig, candidate: Candidate) -> int:
             artifacts={"forecaster": str(candidate.folder)},
             code_paths=[str(Path(lstm.__file__).parent)],
             signature=_signature(config, forecaster),
+            input_example=_example(config, forecaster),
             # Named, since MLflow would take 15 seconds to find them out.
             pip_requirements=[f"{name}=={version(name).split('+')[0]}" for name in _NEEDS],
-            registered_model_name=config.name,
-            await_registration_for=None,
         )
-    number = int(info.registered_model_version)
-    for key, value in {"kind": candidate.kind, "run_name": candidate.label}.items():
-        tracking.client().set_model_version_tag(config.name, str(number), key, value)
-    for key in ("val_rmse", "test_rmse", "test_rmse_skill"):
-        tracking.client().set_model_version_tag(config.name, str(number), key, f"{candidate.scores[key]:.6g}")
-    return number
+    shown = {key: f"{candidate.scores[key]:.6g}" for key in ("val_rmse", "test_rmse", "test_rmse_skill")}
+    tags = {"kind": candidate.kind, "run_name": candidate.label, **shown}
+    return create_version(config.name, candidate.run_id, info.model_id, tags)
+
+
+def _example(config: PipelineConfig, forecaster: Forecaster) -> pd.DataFrame:
+    """The newest rows of the source that a forecast of each series needs, as a caller would send them."""
+    data = config.data
+    columns = [data.time, *data.series, *_numbers(data)]
+    rows = read_source(data.source)[0][columns].sort_values(data.time)
+    if pd.api.types.is_datetime64_any_dtype(rows[data.time]):
+        rows[data.time] = rows[data.time].map(pd.Timestamp.isoformat)
+    newest = rows.groupby(list(data.series)) if data.series else rows
+    types = dict.fromkeys(_numbers(data), "float64") | dict.fromkeys([data.time, *data.series], "str")
+    return newest.tail(2 * forecaster.lookback).astype(types)
+
+
+def _numbers(data: DataSpec) -> list[str]:
+    return [*data.target, *data.observed, *data.known, *data.static]
 
 
 def _signature(config: PipelineConfig, forecaster: Forecaster) -> ModelSignature:
     data = config.data
-    columns = [ColSpec(DataType.datetime, data.time), *(ColSpec(DataType.string, name) for name in data.series)]
-    numbers = [*data.target, *data.observed, *data.known, *data.static]
+    # Text for time: MLflow's server takes no CSV with a datetime in the schema.
+    columns = [ColSpec(DataType.string, name) for name in (data.time, *data.series)]
     levels = list(config.evaluate.levels)
     bounds = [f"{side}-{level}" for level in levels for side in ("lo", "hi")]
     several = [ColSpec(DataType.string, "target")] if len(data.target) > 1 else []
     return ModelSignature(
-        inputs=Schema([*columns, *(ColSpec(DataType.double, name) for name in numbers)]),
+        inputs=Schema([*columns, *(ColSpec(DataType.double, name) for name in _numbers(data))]),
         outputs=Schema(
             [
                 ColSpec(DataType.string, "series"),

@@ -25,6 +25,19 @@ def set_alias(name: str, alias: str, number: int) -> None:
     tracking.client().set_registered_model_alias(name, alias, str(number))
 
 
+def create_version(name: str, run_id: str, model_id: str, tags: dict[str, str]) -> int:
+    """Register a logged model as the next version of `name`; the name is made if missing."""
+    client = tracking.client()
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    source = tracking.client().get_logged_model(model_id).artifact_location
+    made = client.create_model_version(name, source, run_id, tags=tags, await_creation_for=0, model_id=model_id)
+    return int(made.version)
+
+
 def load_forecaster(model: str) -> tuple[Forecaster, str]:
     """The forecaster that `model` names, and `NAME/version` (or the folder) for the record. `NAME`: its champion.
 
