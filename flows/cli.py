@@ -11,7 +11,6 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from lstm.errors import InputError, LstmError
-from tasks.settings import quiet_environment
 
 app = typer.Typer(
     help="Time-series forecasting with LSTMs: train, compare, deploy.",
@@ -25,7 +24,6 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a tabl
 
 def main() -> None:
     """Run the command; exit 2 on bad input, 1 on failure, with one line on stderr."""
-    quiet_environment()
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         app(standalone_mode=True)
@@ -40,7 +38,9 @@ def main() -> None:
 @app.command()
 def train(
     config: Annotated[Path, typer.Argument(help="The pipeline's YAML file.", metavar="CONFIG")],
-    set_: Annotated[list[str], typer.Option("--set", help="Override a key: --set search.trials=50", metavar="KEY=VALUE")] = [],  # noqa: B006
+    set_: Annotated[
+        list[str], typer.Option("--set", help="Override a key: --set search.trials=50", metavar="KEY=VALUE")
+    ] = [],  # noqa: B006
     as_json: Json = False,
 ) -> None:
     """Ingest, search, evaluate and register; print the leaderboard and the champion."""
@@ -63,7 +63,9 @@ def train(
 @app.command()
 def forecast(
     model: Annotated[str, typer.Argument(help="NAME, NAME@alias, NAME/3, or a folder.", metavar="MODEL")],
-    data: Annotated[str | None, typer.Option(help="History: a file or a catalogue name. Default: what it was trained from.")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="History: a file or a catalogue name. Default: what it was trained from.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="File to write, .parquet or .csv. Default: print.")] = None,
     horizon: Annotated[int | None, typer.Option(help="Steps ahead. Default: what it was trained for.")] = None,
     levels: Annotated[str, typer.Option(help="Nominal coverage of the intervals in percent, by comma.")] = "80,95",

@@ -38,7 +38,9 @@ def show_outcome(outcome: "Outcome", seconds: float) -> None:
         f"time: {seconds:.0f} s, of which training {outcome.seconds['train']:.0f} s, evaluation "
         f"{outcome.seconds['evaluate']:.0f} s, everything else {seconds - work:.0f} s."
     )
-    console.print(f"look: make ui (MLflow, experiment {outcome.name}, run {outcome.run_name}) · lstm compare {outcome.name}")
+    console.print(
+        f"look: make ui (MLflow, experiment {outcome.name}, run {outcome.run_name}) · lstm compare {outcome.name}"
+    )
     console.print(f"use:  lstm forecast {outcome.name} --out forecast.parquet", soft_wrap=True)
 
 

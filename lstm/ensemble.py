@@ -28,4 +28,3 @@ def combine(forecasts: Sequence[np.ndarray], method: str, weights: Sequence[floa
     if method == "median":
         return np.median(stacked, axis=0)
     return np.tensordot(np.asarray(weights), stacked, axes=1)
-

@@ -77,7 +77,7 @@ class Forecaster:
         return self._as_frame(panel.names, times, point, bands, steps)
 
     def forecast_windows(self, windows: Windows) -> np.ndarray:
-        """Combined forecast on the normalised scale, (windows, horizon, targets): origins are kept, look-backs differ."""
+        """Combined normalised forecast, (windows, horizon, targets). Each member looks back as far as it needs."""
         forecasts = [point_forecast(member, _looking_back(windows, member)) for member in self.members]
         return combine(forecasts, self.method, self.weights)
 
@@ -205,4 +205,6 @@ def _load_weights(member: ForecastNetwork, tensors: dict[str, torch.Tensor], pre
     try:
         member.load_state_dict(own)
     except RuntimeError as error:
-        raise CheckpointError(f"{path}: its weights don't fit its configuration ({str(error).splitlines()[-1].strip()}).") from None
+        raise CheckpointError(
+            f"{path}: its weights don't fit its configuration ({str(error).splitlines()[-1].strip()})."
+        ) from None

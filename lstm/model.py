@@ -97,7 +97,9 @@ class LSTMModel:
             ConfigError: `quantiles` is not set; and as `predict`.
         """
         if self._fitted().config.quantiles is None:
-            raise ConfigError("predict_quantiles needs a model with quantiles: LSTMModel({'quantiles': [0.1, 0.5, 0.9]}).")
+            raise ConfigError(
+                "predict_quantiles needs a model with quantiles: LSTMModel({'quantiles': [0.1, 0.5, 0.9]})."
+            )
         out = self._forecast(X, steps)
         return out[:, :, 0] if self._flat else out
 
@@ -167,7 +169,7 @@ class LSTMModel:
         if rows - held_out < window or (validation_split and held_out < self.config.horizon):
             raise DataError(
                 f"X has {rows} rows, {held_out} of them for validation: too few for windows of sequence_length="
-                f"{self.config.sequence_length} + horizon={self.config.horizon}. Bring more rows, or shorten the windows."
+                f"{self.config.sequence_length} + horizon={self.config.horizon}. Bring more rows."
             )
 
     def _split(self, x: np.ndarray, targets: np.ndarray, validation_split: float) -> tuple[Windows, Windows]:
@@ -237,8 +239,8 @@ def _rolled(network: ForecastNetwork, windows: Windows, steps: int) -> np.ndarra
 
 def _windows(x: np.ndarray, targets: np.ndarray, length: int, horizon: int) -> Windows:
     origins = window_origins(np.zeros(len(x), dtype=np.int64), length, horizon)
-    arrays = (torch.from_numpy(np.ascontiguousarray(array)) for array in (x, targets))
-    return Windows(*arrays, torch.from_numpy(origins), length, horizon)
+    features, actual = torch.from_numpy(x), torch.from_numpy(targets)
+    return Windows(features.contiguous(), actual.contiguous(), torch.from_numpy(origins), length, horizon)
 
 
 def _features(X: Any) -> np.ndarray:  # noqa: N803
@@ -246,7 +248,9 @@ def _features(X: Any) -> np.ndarray:  # noqa: N803
     bad = ~np.isfinite(x)
     if bad.any():
         row, column = (int(place) for place in np.argwhere(bad)[0])
-        raise DataError(f"X must be finite, but row {row}, column {column} is {x[row, column]}. Fill or leave out gaps.")
+        raise DataError(
+            f"X must be finite, but row {row}, column {column} is {x[row, column]}. Fill or leave out gaps."
+        )
     return x
 
 

@@ -87,7 +87,9 @@ class DataSpec(Strict):
             from holidays import list_supported_countries
 
             if value.holidays not in list_supported_countries():
-                raise ValueError(f"holidays={value.holidays!r} is no country of the `holidays` package; use one like US")
+                raise ValueError(
+                    f"holidays={value.holidays!r} is no country of the `holidays` package; use one like US"
+                )
         return value
 
     @model_validator(mode="after")

@@ -193,9 +193,7 @@ def _log_trials(
         tracking.log(RunHandle(trial.run_id, run.experiment_id, ""), named)
 
 
-def _log_pictures(
-    contenders: Sequence[Contender], test: ScoredWindows, config: PipelineConfig, run: RunHandle
-) -> None:
+def _log_pictures(contenders: Sequence[Contender], test: ScoredWindows, config: PipelineConfig, run: RunHandle) -> None:
     ensemble = next(one for one in contenders if one.kind == "best-ensemble")
     pictures: dict[str, Any] = {
         "forecast_vs_actual.png": forecast_vs_actual(test, ensemble.test, ensemble.intervals, config),

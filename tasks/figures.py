@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 
 from lstm.evaluation.intervals import Conformal
@@ -22,10 +23,9 @@ def forecast_vs_actual(
     half = (intervals.half_width(level) * test.scale)[shown][..., 0]
     figure = Figure(figsize=(11, 4), layout="constrained")
     axes = figure.subplots()
-    for number in range(len(shown)):
-        label = {} if number else {"label": f"{level} % interval"}
-        axes.fill_between(times[number], (ours - half)[number], (ours + half)[number], color="C0", alpha=0.2, **label)
-        axes.plot(times[number], ours[number], color="C0", **({} if number else {"label": "forecast"}))
+    low, high = (ours - half).ravel(), (ours + half).ravel()
+    axes.fill_between(times.ravel(), low, high, color="C0", alpha=0.2, label=f"{level} % interval")
+    axes.plot(times.ravel(), ours.ravel(), color="C0", label=f"forecast, renewed every {horizon} steps")
     axes.plot(times.ravel(), actual.ravel(), color="black", linewidth=1, label="actual")
     axes.set_title(f"{config.name}: forecast and actual on the test span")
     axes.set_ylabel(config.data.target[0])
@@ -50,6 +50,4 @@ def error_by_horizon(test: ScoredWindows, forecasts: Mapping[str, np.ndarray], c
 
 
 def _step(config: PipelineConfig) -> np.timedelta64:
-    import pandas as pd
-
     return pd.Timedelta(config.data.frequency).to_timedelta64()

@@ -50,9 +50,7 @@ def load_forecaster(model: str) -> tuple[Forecaster, str]:
     source = tracking.client().get_model_version_download_uri(name, str(number))
     with TemporaryDirectory() as scratch:
         uri = f"{source}/artifacts" if "://" in source or source.startswith("/") else source
-        local = download_artifacts(
-            artifact_uri=uri, dst_path=scratch, tracking_uri=tracking.client().tracking_uri
-        )
+        local = download_artifacts(artifact_uri=uri, dst_path=scratch, tracking_uri=tracking.client().tracking_uri)
         found = next(Path(local).rglob("forecaster.json"), None)
         if found is None:
             raise CheckpointError(f"{name}/{number}: holds no forecaster of this package.")
@@ -92,7 +90,7 @@ def versions(name: str) -> list[dict[str, Any]]:
         raise
     rows = []
     for version in client.search_model_versions(f"name = '{name}'"):
-        run = client.get_run(version.run_id)
+        run = client.get_run(str(version.run_id))
         rows.append(
             {
                 "version": int(version.version),
@@ -104,3 +102,8 @@ def versions(name: str) -> list[dict[str, Any]]:
             }
         )
     return sorted(rows, key=lambda row: (row.get("val_rmse", float("inf")), row["version"]))
+
+
+def model_name(model: str) -> str:
+    """The bare name in `NAME`, `NAME@alias` and `NAME/3`; of a folder its last part."""
+    return Path(model).name if Path(model).is_dir() else model.partition("@")[0].partition("/")[0]

@@ -6,7 +6,7 @@ import mlflow
 import pandas as pd
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
-from mlflow.pyfunc import PythonModel, PythonModelContext
+from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
 from lstm.errors import InputError
 from lstm.forecaster import Forecaster
@@ -26,7 +26,9 @@ class ServedModel(PythonModel):
         asked = params or {}
         horizon = int(asked.get("horizon", 0)) or None
         try:
-            return self.forecaster.forecast(model_input, horizon, [int(level) for level in asked.get("levels", (80, 95))])
+            return self.forecaster.forecast(
+                model_input, horizon, [int(level) for level in asked.get("levels", (80, 95))]
+            )
         except InputError as error:
             raise MlflowException(str(error), error_code=INVALID_PARAMETER_VALUE) from None
 

@@ -40,7 +40,10 @@ def experiment_id(name: str) -> str:
     try:
         return str(client().create_experiment(name, artifact_location=artifact_location()))
     except MlflowException:  # another process was first
-        return str(client().get_experiment_by_name(name).experiment_id)
+        found = client().get_experiment_by_name(name)
+        if found is None:
+            raise
+        return str(found.experiment_id)
 
 
 @contextmanager

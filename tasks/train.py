@@ -32,6 +32,7 @@ from tasks import tracking, worker
 from tasks.handles import RunHandle, Trial, WindowsHandle
 from tasks.settings import folder
 
+
 @task(cache_policy=NO_CACHE, persist_result=False)
 def train(config: PipelineConfig, windows: WindowsHandle, run: RunHandle) -> tuple[Trial, ...]:
     """Search; return the finished trials, best first. The search sees training and validation windows only.
@@ -91,11 +92,13 @@ def _devices(config: PipelineConfig) -> list[str]:
     else:
         available = ["cpu"]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    count = config.search.workers
-    if count == "auto":
-        count = min(cores if available == ["cpu"] else len(available), config.search.trials)
+    most = cores if available == ["cpu"] else len(available)
+    asked = config.search.workers
+    count = min(most, config.search.trials) if asked == "auto" else asked
     if available == ["cpu"] and count > cores:
-        raise ConfigError(f"`search.workers <= cores` must hold on the CPU, but got {count} with {cores} cores. Use auto.")
+        raise ConfigError(
+            f"`search.workers <= cores` must hold on the CPU, but got {count} with {cores} cores. Use auto."
+        )
     return [available[number % len(available)] for number in range(count)]
 
 
@@ -112,7 +115,9 @@ def _progress_bar(trials: int) -> Iterator[Callable[[int, float], None]]:
 class _Search:
     """The parent's side of the search: ask, listen, tell."""
 
-    def __init__(self, config: PipelineConfig, windows: WindowsHandle, run: RunHandle, progress: Callable[[int, float], None]) -> None:
+    def __init__(
+        self, config: PipelineConfig, windows: WindowsHandle, run: RunHandle, progress: Callable[[int, float], None]
+    ) -> None:
         self.config, self.windows, self.run, self.progress = config, windows, run, progress
         self.study = _study(config, run)
         limit = config.search.timeout
@@ -168,8 +173,8 @@ class _Search:
             what, content = member.connection.recv()
         except (EOFError, ConnectionResetError):
             raise TrainingError(
-                f"a search worker died (exit code {member.process.exitcode}) in {member.run.name if member.run else '?'}. "
-                "If memory ran out, set search.workers lower."
+                f"the search worker of trial {member.trial and member.trial.number} died (exit code "
+                f"{member.process.exitcode}). If memory ran out, set search.workers lower."
             ) from None
         if what == "epoch":
             self._epoch(member, content)

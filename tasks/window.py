@@ -45,18 +45,19 @@ def _cut(panel: PanelHandle, cuts: dict[str, str], lookback: int, horizon: int, 
     arrays = {name: np.load(panel.folder / f"{name}.npy", mmap_mode="r") for name in _NAMES}
     times, rows = arrays["times"], np.arange(len(arrays["times"]))
     causal_before = np.r_[True, arrays["causal"][:-1]]  # the last row that a window sees was not interpolated
-    for split, start, end in (("train", "start", "validation"), ("validation", "validation", "test"), ("test", "test", "end")):
+    for split, start, end in (
+        ("train", "start", "validation"),
+        ("validation", "validation", "test"),
+        ("test", "test", "end"),
+    ):
         inside = (times >= np.datetime64(cuts[start])) & (times < np.datetime64(cuts[end]))
         kept = inside if split == "train" else inside | _just_before(inside, arrays["series"], lookback)
         allowed = inside & causal_before
         if split != "train":
             enough = np.isin(rows, window_origins(arrays["segment"], lookback, 1))
             allowed &= enough
-        SplitArrays(
-            *(np.ascontiguousarray(arrays[name][kept]) for name in ("features", "targets")),
-            allowed=allowed[kept],
-            **{name: np.ascontiguousarray(arrays[name][kept]) for name in ("segment", "series", "times")},
-        ).save(making / split)
+        kept_arrays = {name: np.ascontiguousarray(array[kept]) for name, array in arrays.items() if name != "causal"}
+        SplitArrays(**kept_arrays, allowed=allowed[kept]).save(making / split)
 
 
 def _just_before(inside: np.ndarray, series: np.ndarray, lookback: int) -> np.ndarray:

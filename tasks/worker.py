@@ -34,7 +34,7 @@ class Job:
     folder: Path  # where weights and validation forecast go
 
 
-class _Pruned(Exception):
+class _PrunedError(Exception):
     """The parent has seen enough."""
 
 
@@ -52,11 +52,11 @@ def _answer(job: Job, connection: Connection) -> tuple[str, Any]:
     def report(record: dict[str, float]) -> None:
         connection.send(("epoch", record))
         if not connection.recv():
-            raise _Pruned
+            raise _PrunedError
 
     try:
         return "done", train(job, report)
-    except _Pruned:
+    except _PrunedError:
         return "pruned", None
     except (LstmError, RuntimeError) as error:  # RuntimeError: what torch raises, out of memory among it
         return "failed", f"{type(error).__name__}: {str(error).splitlines()[0]}"

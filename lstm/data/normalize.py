@@ -1,6 +1,6 @@
 """Scaling, with statistics from the rows that `fit` saw and from no others."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -120,10 +120,9 @@ def _quantile_range(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return middle, high - low
 
 
-_STATISTICS = {
+_STATISTICS: dict[Strategy, Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]] = {
     "zscore": lambda x: (np.nanmean(x, axis=0), np.nanstd(x, axis=0)),
     "minmax": lambda x: (np.nanmin(x, axis=0), np.nanmax(x, axis=0) - np.nanmin(x, axis=0)),
     "robust": _quantile_range,
     "none": lambda x: (np.zeros(x.shape[1]), np.ones(x.shape[1])),
 }
-

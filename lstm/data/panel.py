@@ -8,7 +8,7 @@ window ends in such a gap. Covariates are only ever carried forward: at forecast
 next reading either.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -39,13 +39,8 @@ class Panel:
 
     def rows(self, mask: np.ndarray) -> "Panel":
         """The panel of the rows where `mask` is true."""
-        return Panel(
-            *(array[mask] for array in (self.values, self.actual, self.causal, self.segment, self.series, self.times)),
-            names=self.names,
-            columns=self.columns,
-            n_known=self.n_known,
-            n_scaled=self.n_scaled,
-        )
+        names = ("values", "actual", "causal", "segment", "series", "times")
+        return replace(self, **{name: getattr(self, name)[mask] for name in names})
 
 
 def build_panel(table: pd.DataFrame, spec: DataSpec, ahead: int = 0) -> Panel:
@@ -105,13 +100,14 @@ def _one_series(rows: pd.DataFrame, spec: DataSpec, step: pd.Timedelta, ahead: i
         broken[-ahead:] = False
         _check_known_ahead(grid[list(spec.known)].iloc[-ahead:], name)
     static = grid[list(spec.static)].ffill().bfill()
-    calendar = calendar_features(pd.DatetimeIndex(grid.index), spec.calendar, spec.timezone)
+    stamps = pd.DatetimeIndex(grid.index)
+    calendar = calendar_features(stamps, spec.calendar, spec.timezone)
     return {
         "values": np.hstack([filled, carried, static, calendar]).astype(np.float64),
         "actual": grid[targets].to_numpy(np.float64),
         "causal": np.asarray(causal, dtype=bool),
         "segment": _segments(broken),
-        "times": grid.index.tz_convert(None).as_unit("ns").to_numpy(),
+        "times": stamps.tz_convert(None).as_unit("ns").to_numpy(),
     }
 
 

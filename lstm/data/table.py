@@ -92,7 +92,7 @@ def _series_names(frame: pd.DataFrame, spec: DataSpec) -> pd.Series:
     if not spec.series:
         return pd.Series("all", index=frame.index)
     parts = frame[list(spec.series)].astype(str)
-    return parts.iloc[:, 0].str.cat([parts[column] for column in spec.series[1:]], sep="/")
+    return parts.agg("/".join, axis=1) if len(spec.series) > 1 else parts.iloc[:, 0]
 
 
 def _times(raw: pd.Series, spec: DataSpec, name: str) -> pd.Series:
@@ -139,9 +139,8 @@ def _check_unique(table: pd.DataFrame, name: str) -> None:
     twice = table.duplicated([SERIES, TIME])
     if twice.any():
         row = int(twice.to_numpy().argmax())
-        series, time = table.loc[row, SERIES], table.loc[row, TIME]
         raise DataError(
-            f"{name}: row {row + 1}: series {series!r} has {time.isoformat()} twice. "
+            f"{name}: row {row + 1}: series {table[SERIES].iloc[row]!r} has {_stamp(table, row)} twice. "
             "Keep one row a series and time, or name the column that tells them apart in data.series."
         )
 
@@ -149,13 +148,18 @@ def _check_unique(table: pd.DataFrame, name: str) -> None:
 def _check_grid(table: pd.DataFrame, spec: DataSpec, name: str) -> None:
     step = pd.Timedelta(spec.frequency)
     first = table.groupby(SERIES)[TIME].transform("min")
-    off = (table[TIME] - first) % step != pd.Timedelta(0)
+    since = pd.TimedeltaIndex(table[TIME] - first)
+    off = pd.Series(since.floor(step) != since)
     if off.any():
         row = int(off.to_numpy().argmax())
         raise DataError(
-            f"{name}: row {row + 1}: time {table.loc[row, TIME].isoformat()} is off the grid of data.frequency="
+            f"{name}: row {row + 1}: time {_stamp(table, row)} is off the grid of data.frequency="
             f"{spec.frequency}, counted from the first row of its series. Set the true frequency, or resample."
         )
+
+
+def _stamp(table: pd.DataFrame, row: int) -> str:
+    return str(pd.Timestamp(str(table[TIME].iloc[row])).isoformat())
 
 
 def _check_static(table: pd.DataFrame, spec: DataSpec, name: str) -> None:

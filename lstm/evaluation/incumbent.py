@@ -45,7 +45,9 @@ def compare(
         incumbent.horizon,
         panel.n_known,
     )
-    center, scale = (array[panel.series[origins[both]]][:, None] for array in incumbent.normalizer.target_scales(panel.names))
+    center, scale = (
+        array[panel.series[origins[both]]][:, None] for array in incumbent.normalizer.target_scales(panel.names)
+    )
     actual = scored.raw(scored.actual)[both]
     theirs = incumbent.forecast_windows(windows) * scale + center
     ours = scored.raw(candidate.forecast_windows(scored.windows))[both]

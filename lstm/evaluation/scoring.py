@@ -34,9 +34,15 @@ class ScoredWindows:
         """Put the series' center, scale and normalised naive error, (series, targets) each, beside their windows."""
         origins = windows.origins.numpy()
         series = np.asarray(arrays.series[origins])
-        of_window = [array[series][:, None] for array in (center, scale, naive_error * scale)]
-        actual = windows.actual(torch.arange(len(windows))).numpy().astype(np.float64)
-        return cls(windows, actual, *of_window, series=series, times=np.asarray(arrays.times[origins]))
+        return cls(
+            windows=windows,
+            actual=windows.actual(torch.arange(len(windows))).numpy().astype(np.float64),
+            center=center[series][:, None],
+            scale=scale[series][:, None],
+            naive_error=(naive_error * scale)[series][:, None],
+            series=series,
+            times=np.asarray(arrays.times[origins]),
+        )
 
     def scores(self, forecast: np.ndarray, intervals: Conformal, levels: Sequence[int]) -> Scores:
         """All metrics of a normalised forecast (windows, horizon, targets)."""

@@ -25,14 +25,14 @@ class Recurrent(nn.Module):
             width, config.hidden_size, config.num_layers, batch_first=True, dropout=between, bidirectional=both
         )
         self.state_size = config.hidden_size * (2 if both else 1)
-        self.half = config.hidden_size if both else 0
+        self.forward_size = config.hidden_size if both else 0
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, steps, width) -> (B, state): the last step's output; backwards, the first step's."""
         out, _ = self.stack(x)
-        if not self.half:
+        if not self.forward_size:
             return out[:, -1]
-        return torch.cat([out[:, -1, : self.half], out[:, 0, self.half :]], dim=1)
+        return torch.cat([out[:, -1, : self.forward_size], out[:, 0, self.forward_size :]], dim=1)
 
 
 class Attentive(nn.Module):

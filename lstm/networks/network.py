@@ -37,7 +37,9 @@ class ForecastNetwork(nn.Module):
     def _build(self, config: ModelConfig) -> None:
         width = (config.input_size or 0) * config.patch_length
         self.anchor = Anchor(config)
-        self.patches = nn.Sequential(nn.Linear(width, config.hidden_size), nn.ReLU()) if config.patch_length > 1 else None
+        self.patches = (
+            nn.Sequential(nn.Linear(width, config.hidden_size), nn.ReLU()) if config.patch_length > 1 else None
+        )
         self.cell = make_cell(config.hidden_size if self.patches else width, config)
         size = self.cell.state_size
         self.norm = _state_norm(config, size)

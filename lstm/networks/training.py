@@ -154,7 +154,7 @@ class _Run:
 
     def _step(self, loss: Tensor) -> Tensor:
         self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        self.scaler.scale(loss).backward()
         self.scaler.unscale_(self.optimizer)
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.network.config.gradient_clip or math.inf)
         self.scaler.step(self.optimizer)
@@ -175,9 +175,7 @@ class _Run:
         total, count = torch.zeros((), device=self.device), torch.zeros((), device=self.device)
         with torch.inference_mode():
             for index in self.validation.chunks(_CHUNK):
-                loss, measured = self.loss(
-                    self.network(*self.validation.inputs(index)), self.validation.actual(index)
-                )
+                loss, measured = self.loss(self.network(*self.validation.inputs(index)), self.validation.actual(index))
                 total += loss
                 count += measured
         return float(total / count.clamp_min(1))
