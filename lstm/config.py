@@ -105,7 +105,7 @@ def _one_line(cls: type[BaseModel], error: ValidationError) -> str:
         return f"unknown key {key!r}.{nearest(str(path[-1]), owner.model_fields)}"
     if problem["type"] == "missing":
         return f"key {key!r} is required, but is not there. Add it."
-    message = problem["msg"].removeprefix("Value error, ")
+    message = problem["msg"].removeprefix("Value error, ").rstrip(".")
     given = problem["input"]
     if isinstance(given, dict | list) or "but got" in message:
         return f"key {key!r}: {message}." if key else f"{message}."

@@ -15,6 +15,7 @@ from lstm.data.panel import Panel, build_panel
 from lstm.data.scaling import PanelNormalizer
 from lstm.data.table import SERIES, TIME, canonical
 from lstm.data.windows import Windows
+from lstm.durations import duration
 from lstm.ensemble import combine, point_forecast
 from lstm.errors import CheckpointError, ConfigError, DataError
 from lstm.evaluation.intervals import Conformal
@@ -144,8 +145,8 @@ class Forecaster:
 
     def _recent(self, table: pd.DataFrame) -> pd.DataFrame:
         """Only the rows that a forecast can depend on: the look-back, and a gap that may reach into it."""
-        step = pd.Timedelta(self.spec.frequency)
-        reach = self.lookback * step + pd.Timedelta(self.spec.missing.max_gap) + step
+        step = duration(self.spec.frequency)
+        reach = self.lookback * step + duration(self.spec.missing.max_gap) + step
         measured = table[list(self.spec.target)].notna().any(axis=1)
         last = table[TIME].where(measured).groupby(table[SERIES]).transform("max")
         return table[~(table[TIME] < last - reach)]

@@ -239,8 +239,7 @@ def _rolled(network: ForecastNetwork, windows: Windows, steps: int) -> np.ndarra
 
 def _windows(x: np.ndarray, targets: np.ndarray, length: int, horizon: int) -> Windows:
     origins = window_origins(np.zeros(len(x), dtype=np.int64), length, horizon)
-    features, actual = torch.from_numpy(x), torch.from_numpy(targets)
-    return Windows(features.contiguous(), actual.contiguous(), torch.from_numpy(origins), length, horizon)
+    return Windows(torch.from_numpy(x), torch.from_numpy(targets), torch.from_numpy(origins), length, horizon)
 
 
 def _features(X: Any) -> np.ndarray:  # noqa: N803
@@ -263,7 +262,7 @@ def _targets(y: Any) -> np.ndarray:
 
 def _matrix(values: Any, name: str) -> np.ndarray:
     try:
-        matrix = np.asarray(values, dtype=np.float32)
+        matrix = np.array(values, dtype=np.float32, order="C")
     except (TypeError, ValueError):
         raise DataError(f"{name} must hold numbers only.") from None
     if matrix.ndim == 1:

@@ -7,6 +7,7 @@ import yaml
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from lstm.config import ModelConfig, Strict
+from lstm.durations import duration
 from lstm.errors import ConfigError, nearest
 
 
@@ -15,12 +16,9 @@ def _as_tuple(value: Any) -> Any:
 
 
 def _duration(value: Any) -> Any:
-    import pandas as pd
-
     if isinstance(value, str):
         try:
-            if pd.Timedelta(value) <= pd.Timedelta(0):
-                raise ValueError
+            duration(value)
         except ValueError:
             raise ValueError("must be a duration above zero such as 30d, 6h, 10min") from None
     return value
@@ -243,6 +241,10 @@ class PipelineConfig(Strict):
 
     @model_validator(mode="after")
     def _every_choice_is_valid(self) -> Self:
+        try:
+            self.network(self.default_trial)
+        except ConfigError as error:
+            raise ValueError(f"model and search.space: the first trial's values don't go together: {error}") from None
         for key, options in self.search.space.items():
             for choice in (options.low, options.high) if isinstance(options, Range) else options:
                 try:

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 
 import numpy as np
-import pandas as pd
 from matplotlib.figure import Figure
 
+from lstm.durations import duration
 from lstm.evaluation.intervals import Conformal
 from lstm.evaluation.scoring import ScoredWindows
 from lstm.pipeline_config import PipelineConfig
@@ -50,4 +50,4 @@ def error_by_horizon(test: ScoredWindows, forecasts: Mapping[str, np.ndarray], c
 
 
 def _step(config: PipelineConfig) -> np.timedelta64:
-    return pd.Timedelta(config.data.frequency).to_timedelta64()
+    return duration(config.data.frequency).to_timedelta64()

@@ -11,6 +11,7 @@ from prefect.cache_policies import NO_CACHE
 from lstm.data.panel import Panel, build_panel
 from lstm.data.scaling import PanelNormalizer
 from lstm.data.splits import Cuts, cut
+from lstm.durations import duration
 from lstm.pipeline_config import PipelineConfig
 from tasks.handles import PanelHandle, TableHandle, key_of
 from tasks.settings import folder, whole_folder
@@ -30,7 +31,7 @@ def normalize(config: PipelineConfig, table: TableHandle) -> PanelHandle:
     target = folder("work") / f"panel-{key[:16]}"
     if not target.exists():
         panel = build_panel(pd.read_parquet(table.path), config.data)
-        cuts = cut(panel.times, pd.Timedelta(config.data.frequency), config.split)
+        cuts = cut(panel.times, duration(config.data.frequency), config.split)
         training = (panel.times >= cuts.start) & (panel.times < cuts.validation)
         normalizer = PanelNormalizer.fit(panel.rows(training), config.normalize, len(config.data.target))
         with whole_folder(target) as making:

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-import pandas as pd
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
@@ -26,6 +25,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from lstm.config import ModelConfig
+from lstm.durations import duration
 from lstm.errors import ConfigError, TrainingError
 from lstm.pipeline_config import PipelineConfig, Range
 from tasks import tracking, worker
@@ -121,7 +121,7 @@ class _Search:
         self.config, self.windows, self.run, self.progress = config, windows, run, progress
         self.study = _study(config, run)
         limit = config.search.timeout
-        self.deadline = time.monotonic() + (pd.Timedelta(limit).total_seconds() if limit else float("inf"))
+        self.deadline = time.monotonic() + (duration(limit).total_seconds() if limit else float("inf"))
         self.finished: list[Trial] = []
         self.asked = self.ended = 0
         self.last_failure = ""

@@ -5,7 +5,13 @@ import pandas as pd
 
 from lstm.pipeline_config import CalendarSpec
 
-_PERIODS = {"hour": 24.0, "dayofweek": 7.0, "dayofyear": 365.25, "month": 12.0}
+# Feature: the attribute of a DatetimeIndex, and its period
+_CYCLES = {
+    "hour": ("hour", 24.0),
+    "dayofweek": ("day_of_week", 7.0),
+    "dayofyear": ("day_of_year", 365.25),
+    "month": ("month", 12.0),
+}
 
 
 def calendar_columns(spec: CalendarSpec) -> list[str]:
@@ -28,10 +34,11 @@ def calendar_features(times: pd.DatetimeIndex, spec: CalendarSpec, timezone: str
     local = times.tz_convert(timezone)
     columns = []
     for feature in spec.features:
-        position = getattr(local, feature).to_numpy(dtype=np.float64)
+        attribute, period = _CYCLES[feature]
+        position = getattr(local, attribute).to_numpy(dtype=np.float64)
         if feature == "hour":
             position = position + local.minute.to_numpy() / 60 + local.second.to_numpy() / 3600
-        angle = 2 * np.pi * position / _PERIODS[feature]
+        angle = 2 * np.pi * position / period
         columns += [np.sin(angle), np.cos(angle)]
     if spec.holidays:
         columns.append(_holidays(local, spec.holidays))

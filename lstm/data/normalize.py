@@ -51,8 +51,8 @@ class DataNormalizer:
         if empty.any():
             raise DataError(f"column {int(empty.argmax())}: has no value to fit on. Leave the column out.")
         self.center, scale = _STATISTICS[self.strategy](x)
-        # A spread within rounding of a huge mean is no spread: dividing by it would blow noise up.
-        constant = scale <= 10 * np.finfo(np.float64).eps * np.maximum(np.abs(self.center), np.finfo(np.float64).tiny)
+        # A spread within rounding of the values is none: dividing by it would blow noise up.
+        constant = scale <= 10 * np.finfo(np.float64).eps * np.nanmax(np.abs(x), axis=0)
         self.scale = np.where(constant, 1.0, scale)
         return self
 

@@ -15,6 +15,7 @@ import pandas as pd
 
 from lstm.data.calendar import calendar_columns, calendar_features
 from lstm.data.table import SERIES, TIME
+from lstm.durations import duration
 from lstm.errors import DataError
 from lstm.pipeline_config import DataSpec
 
@@ -55,7 +56,7 @@ def build_panel(table: pd.DataFrame, spec: DataSpec, ahead: int = 0) -> Panel:
     Raises:
         DataError: a known column has no value in a row ahead.
     """
-    step = pd.Timedelta(spec.frequency)
+    step = duration(spec.frequency)
     parts, names = [], []
     for name, rows in table.groupby(SERIES, sort=True):
         names.append(str(name))
@@ -86,7 +87,7 @@ def _one_series(rows: pd.DataFrame, spec: DataSpec, step: pd.Timedelta, ahead: i
         raise DataError(f"series {name!r}: no target has a value. Leave the series out, or give its history.")
     end = measured[-1] + ahead * step if ahead else rows.index[-1]
     grid = rows.reindex(pd.date_range(rows.index[0], end, freq=step))
-    limit = int(pd.Timedelta(spec.missing.max_gap) / step)
+    limit = int(duration(spec.missing.max_gap) / step)
     filled = grid[targets].copy()
     causal, broken = np.ones(len(grid), bool), np.zeros(len(grid), bool)
     for target in targets:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from lstm.durations import duration
 from lstm.errors import DataError
 from lstm.pipeline_config import SplitSpec
 
@@ -45,7 +46,7 @@ def cut(times: np.ndarray, step: pd.Timedelta, split: SplitSpec) -> Cuts:
 
 def _length(span: int | float | str, whole: pd.Timedelta, step: pd.Timedelta) -> pd.Timedelta:
     if isinstance(span, str):
-        return pd.Timedelta(span)
+        return duration(span)
     if isinstance(span, int):
         return span * step
     return max(round(whole / step * span), 1) * step

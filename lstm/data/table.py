@@ -7,9 +7,12 @@ known and static columns as float64 under their own names. Rows are sorted by se
 import hashlib
 import importlib.util
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
+from lstm.durations import duration
 from lstm.errors import DataError, nearest
 from lstm.pipeline_config import DataSpec
 
@@ -100,7 +103,7 @@ def _times(raw: pd.Series, spec: DataSpec, name: str) -> pd.Series:
     if times.isna().any():
         row = int(times.isna().to_numpy().argmax())
         raise DataError(
-            f"{name}: column {raw.name!r}, row {row + 1}: {raw.iloc[row]!r} is no time. "
+            f"{name}: column {raw.name!r}, row {row + 1}: {_shown(raw.iloc[row])} is no time. "
             "Use ISO 8601 such as 2013-01-31T18:00:00Z."
         )
     if times.dt.tz is not None:
@@ -129,10 +132,15 @@ def _numbers(raw: pd.Series, name: str) -> pd.Series:
         if bad.any():
             row = int(bad.to_numpy().argmax())
             raise DataError(
-                f"{name}: column {raw.name!r}, row {row + 1}: {raw.iloc[row]!r} is {what}. "
+                f"{name}: column {raw.name!r}, row {row + 1}: {_shown(raw.iloc[row])} is {what}. "
                 "Every target and covariate must be numeric; leave a missing value empty."
             )
     return numbers
+
+
+def _shown(value: Any) -> str:
+    """A cell as its user knows it: `inf`, not `np.float64(inf)`."""
+    return repr(value.item() if isinstance(value, np.generic) else value)
 
 
 def _check_unique(table: pd.DataFrame, name: str) -> None:
@@ -146,7 +154,7 @@ def _check_unique(table: pd.DataFrame, name: str) -> None:
 
 
 def _check_grid(table: pd.DataFrame, spec: DataSpec, name: str) -> None:
-    step = pd.Timedelta(spec.frequency)
+    step = duration(spec.frequency)
     first = table.groupby(SERIES)[TIME].transform("min")
     since = pd.TimedeltaIndex(table[TIME] - first)
     off = pd.Series(since.floor(step) != since)

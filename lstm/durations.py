@@ -1,0 +1,17 @@
+"""Lengths of time as people write them: `30d`, `6h`, `10min`, `1d 12h`."""
+
+import re
+
+import pandas as pd
+
+
+def duration(text: str) -> pd.Timedelta:
+    """Parse a duration in pandas' units; `d` and `w` may be small, which pandas is giving up.
+
+    Raises:
+        ValueError: it is none, or not above zero.
+    """
+    length = pd.Timedelta(re.sub(r"(?<=\d)\s*([dw])(?![a-z])", lambda unit: unit[1].upper(), text))
+    if not length > pd.Timedelta(0):
+        raise ValueError(f"{text!r} is not above zero")
+    return length

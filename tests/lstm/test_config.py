@@ -1,0 +1,136 @@
+import pytest
+
+import lstm
+from lstm.config import ModelConfig
+from lstm.errors import ConfigError
+from lstm.pipeline_config import load_config
+
+from ..conftest import ROOT
+
+EXAMPLE = ROOT / "examples" / "nyc_weather.yaml"
+
+
+def test_defaults_are_the_seed_configuration():
+    config = ModelConfig()
+    assert (config.hidden_size, config.num_layers, config.dropout) == (64, 2, 0.2)
+    assert (config.learning_rate, config.epochs, config.batch_size, config.sequence_length) == (0.001, 100, 32, 20)
+
+
+def test_unknown_key_names_the_nearest_known_one():
+    with pytest.raises(ConfigError, match="unknown key 'hiden_size'. Did you mean 'hidden_size'"):
+        ModelConfig.parse({"hiden_size": 3})
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"dropout": 1.5}, "key 'dropout': .* less than 1, but got 1.5"),
+        ({"hidden_size": 0}, "key 'hidden_size'"),
+        ({"patch_length": 3}, "multiple of `patch_length`, but got sequence_length=20, patch_length=3"),
+        ({"anchor": "seasonal"}, "needs `2 <= season <= sequence_length`"),
+        ({"anchor": "seasonal", "season": 24}, "season=24, sequence_length=20"),
+        ({"quantiles": [0.9, 0.5]}, "must rise"),
+        ({"quantiles": [0.1, 0.9]}, "hold 0.5"),
+        ({"loss": "pinball"}, "go together"),
+        ({"loss": "mse", "quantiles": [0.5]}, "go together"),
+        ({"layer_norm": True, "batch_norm": True}, "exclude each other"),
+        ({"learning_rate": float("nan")}, "learning_rate"),
+        ({"cell": "rnn"}, "key 'cell'"),
+    ],
+)
+def test_broken_rules_are_named_in_one_line(values, said):
+    with pytest.raises(ConfigError, match=said) as caught:
+        ModelConfig.parse(values)
+    assert "\n" not in str(caught.value)
+
+
+def test_quantiles_bring_their_loss():
+    assert ModelConfig(quantiles=(0.1, 0.5, 0.9)).trained_loss == "pinball"
+    assert ModelConfig().trained_loss == "mse"
+
+
+def test_config_is_frozen_and_replace_validates():
+    config = ModelConfig()
+    with pytest.raises(ValueError, match="frozen"):
+        config.epochs = 3
+    assert config.replace(epochs=3).epochs == 3
+    with pytest.raises(ConfigError):
+        config.replace(epochs=0)
+
+
+def test_public_names_are_all_there():
+    assert all(getattr(lstm, name) for name in lstm.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'LSTMmodel'"):
+        lstm.LSTMmodel  # noqa: B018
+
+
+def test_example_fills_in_horizon_and_season():
+    config = load_config(EXAMPLE)
+    network = config.network(config.default_trial)
+    assert (network.horizon, network.season) == (24, 24)
+    assert config.longest_lookback == 72
+
+
+def test_preset_gives_defaults_that_the_file_overrides(tmp_path):
+    text = EXAMPLE.read_text().replace("preset: fast", "preset: accurate").replace("  trials: 12\n", "")
+    path = tmp_path / "c.yaml"
+    path.write_text(text)
+    config = load_config(path)
+    assert config.search.trials == 40
+    assert config.ensemble.size == 5
+
+
+def test_overrides_reach_nested_keys():
+    config = load_config(EXAMPLE, ("search.trials=3", "evaluate.levels=[50]", "data.observed=[]"))
+    assert (config.search.trials, config.evaluate.levels, config.data.observed) == (3, (50,), ())
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("search.trails=3", "unknown key 'search.trails'. Did you mean 'trials'"),
+        ("model.epoch=3", "unknown key 'model.epoch'. Did you mean 'epochs'"),
+        ("model.horizon=3", "follows from window.horizon"),
+        ("data.target=[]", "at least one column"),
+        ("data.observed=[temp]", "'temp' is named twice"),
+        ("data.timezone=Mars", "tz database"),
+        ("data.calendar.holidays=XX", "holidays"),
+        ("data.missing.max_gap=soon", "duration above zero"),
+        ("data.frequency=-1h", "duration above zero"),
+        ("search.space.hidden=[3]", "'hidden' is no key of the model. Did you mean 'hidden_size'"),
+        ("search.space.horizon=[3]", "can't be searched"),
+        ("search.space.hidden_size=[]", "at least one choice"),
+        ("search.space.patch_length=[5]", "first trial's values don't go together: .*patch_length=5"),
+        ("search.space.patch_length=[6, 5]", "search.space.patch_length: .*multiple of `patch_length`"),
+        ("search.space.dropout={low: 0.5, high: 0.1}", "`low <= high` must hold"),
+        ("search.space.dropout={low: 0.5, high: 1.5}", "search.space.dropout"),
+        ("search.workers=0", "1 or more, or auto"),
+        ("evaluate.levels=[100]", "1 to 99"),
+        ("name=a/b", "key 'name'"),
+        ("search", "must read `dotted.key=value`"),
+        ("name.x=1", "holds a value, not keys"),
+        ("search.trials=[", "no valid YAML"),
+    ],
+)
+def test_bad_pipeline_values_are_named_in_one_line(override, said):
+    with pytest.raises(ConfigError, match=said) as caught:
+        load_config(EXAMPLE, (override,))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"a: [", "line 1 is no valid YAML"),
+        (b"- 1", "must hold `key: value` pairs, but holds list"),
+        (b"\xff\xfe\x00", "no(t text| valid)"),
+        (b"name: x\ndata: {source: a, time: t}\n", "key 'data.target' is required"),
+    ],
+)
+def test_bad_files_are_named(tmp_path, content, said):
+    path = tmp_path / "bad.yaml"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match=said):
+        load_config(path)
+    with pytest.raises(ConfigError, match=r"gone.yaml: can't be read"):
+        load_config(tmp_path / "gone.yaml")

@@ -1,0 +1,57 @@
+import sqlite3
+
+import pytest
+
+from tasks import settings
+
+
+def test_local_store_is_sqlite_in_wal_mode(home):
+    uri = settings.tracking_uri()
+    assert uri == f"sqlite:///{home / 'mlflow.db'}"
+    with sqlite3.connect(home / "mlflow.db") as connection:
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    connection.close()
+    assert settings.artifact_location() == (home / "artifacts").as_uri()
+
+
+def test_a_configured_tracking_server_wins(home, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://tracking:5000")
+    assert settings.tracking_uri() == "http://tracking:5000"
+    assert settings.artifact_location() is None
+    assert not (home / "mlflow.db").exists()
+
+
+def test_a_prefect_server_is_found_in_the_environment_or_the_active_profile(home, tmp_path, monkeypatch):
+    profiles = tmp_path / "profiles.toml"
+    monkeypatch.setenv("PREFECT_PROFILES_PATH", str(profiles))
+    assert settings.prefect_api_url() is None
+    profiles.write_text('active = "work"\n[profiles.work]\nPREFECT_API_URL = "http://work/api"\n[profiles.other]\n')
+    assert settings.prefect_api_url() == "http://work/api"
+    monkeypatch.setenv("PREFECT_PROFILE", "other")
+    assert settings.prefect_api_url() is None
+    monkeypatch.setenv("PREFECT_API_URL", "http://mine/api")
+    assert settings.prefect_api_url() == "http://mine/api"
+    monkeypatch.delenv("PREFECT_API_URL")
+    profiles.write_text("broken = [")
+    assert settings.prefect_api_url() is None
+
+
+def test_a_folder_appears_whole_or_not_at_all(tmp_path):
+    with pytest.raises(RuntimeError), settings.whole_folder(tmp_path / "x") as making:
+        (making / "half").touch()
+        raise RuntimeError
+    assert list(tmp_path.iterdir()) == []
+    for _ in range(2):  # the second one finds that another was first
+        with settings.whole_folder(tmp_path / "x") as making:
+            (making / "whole").touch()
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]
+
+
+def test_telemetry_is_off_unless_the_user_said_otherwise(monkeypatch):
+    monkeypatch.delenv("MLFLOW_DISABLE_TELEMETRY", raising=False)
+    monkeypatch.setenv("DO_NOT_TRACK", "mine")
+    settings.quiet_environment()
+    import os
+
+    assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == "true"
+    assert os.environ["DO_NOT_TRACK"] == "mine"
