@@ -45,13 +45,18 @@ def train(
 ) -> None:
     """Ingest, search, evaluate and register; print the leaderboard and the champion."""
     from flows.server import prefect_server, wait_until_ready
+    from lstm.data.table import canonical, read_source
+    from lstm.pipeline_config import load_config
 
     started = time.perf_counter()
+    settings = load_config(config, tuple(set_))
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")  # a failure is told once, by main()
     with prefect_server():
-        from flows.train import check, train
+        # While the server comes up: most mistakes are in the data, and need no heavy import to be seen.
+        frame, name = read_source(settings.data.source)
+        canonical(frame, settings.data, name)
+        from flows.train import train
 
-        check(str(config), tuple(set_))
         wait_until_ready()
         outcome = train(str(config), tuple(set_))
         from flows.show import outcome_json, show_outcome

@@ -17,6 +17,7 @@ from tasks.ingest import ingest
 from tasks.normalize import normalize
 from tasks.register import Promotion, register
 from tasks.settings import folder
+from tasks.train import search_devices
 from tasks.train import train as search
 from tasks.window import window
 
@@ -47,9 +48,10 @@ def train(config: str = "examples/nyc_weather.yaml", overrides: tuple[str, ...] 
         table = ingest(settings)
         panel = normalize(settings, table)
         windows = window(settings, panel)
+    devices = search_devices(settings)
     with tracking.parent_run(settings, table, str(flow_run.id or "")) as run:
         with _timed(seconds, "train"):
-            trials = search(settings, windows, run)
+            trials = search(settings, windows, run, devices)
         with _timed(seconds, "evaluate"):
             evaluation = evaluate(settings, table, panel, windows, trials, run)
         with _timed(seconds, "register"):
@@ -57,19 +59,6 @@ def train(config: str = "examples/nyc_weather.yaml", overrides: tuple[str, ...] 
         tracking.log(run, {f"seconds_{stage}": spent for stage, spent in seconds.items()})
     shutil.rmtree(folder("work") / f"run-{run.run_id}", ignore_errors=True)
     return Outcome(settings.name, run.name, run.run_id, evaluation.leaderboard, promotion, seconds)
-
-
-def check(config: str, overrides: tuple[str, ...] = ()) -> None:
-    """Raise what the flow would raise about configuration and data, before anything is started.
-
-    The prepared arrays stay in the work folder, where the flow's tasks find them.
-
-    Raises:
-        InputError: the configuration or the data break a rule.
-    """
-    settings = load_config(config, overrides)
-    table = ingest.fn(settings)
-    window.fn(settings, normalize.fn(settings, table))
 
 
 @contextmanager

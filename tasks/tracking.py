@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import yaml
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
@@ -54,6 +55,7 @@ def parent_run(config: PipelineConfig, table: TableHandle, flow_run_id: str) -> 
     run = start_run(experiment_id(config.name), name, tags)
     status = "KILLED"
     try:
+        _log_config(run, config)
         yield run
         status = "FINISHED"
     except Exception:
@@ -63,6 +65,15 @@ def parent_run(config: PipelineConfig, table: TableHandle, flow_run_id: str) -> 
         if status != "FINISHED":
             end_children(run, status)
         client().set_terminated(run.run_id, status)
+
+
+def _log_config(run: RunHandle, config: PipelineConfig) -> None:
+    """The whole configuration as `config.yaml`, which trains the same again, and as parameters to compare by."""
+    values = config.model_dump(mode="json", by_alias=True)
+    client().log_text(run.run_id, yaml.safe_dump(values, sort_keys=False), "config.yaml")
+    sections = {key: value if isinstance(value, dict) else {"": value} for key, value in values.items()}
+    pairs = [(section, key, value) for section, keys in sections.items() for key, value in keys.items()]
+    log(run, params={f"{section}.{key}".rstrip("."): value for section, key, value in pairs})
 
 
 def start_run(experiment: str, name: str, tags: Mapping[str, Any], parent: RunHandle | None = None) -> RunHandle:

@@ -7,7 +7,7 @@ and their arrays, and are told after each epoch whether to go on.
 import multiprocessing
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+import torch
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
@@ -27,6 +28,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from lstm.config import ModelConfig
 from lstm.durations import duration
 from lstm.errors import ConfigError, TrainingError
+from lstm.networks.training import pick_device
 from lstm.pipeline_config import PipelineConfig, Range
 from tasks import tracking, worker
 from tasks.handles import RunHandle, Trial, WindowsHandle
@@ -34,13 +36,13 @@ from tasks.settings import folder
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
-def train(config: PipelineConfig, windows: WindowsHandle, run: RunHandle) -> tuple[Trial, ...]:
+def train(config: PipelineConfig, windows: WindowsHandle, run: RunHandle, devices: Sequence[str]) -> tuple[Trial, ...]:
     """Search; return the finished trials, best first. The search sees training and validation windows only.
 
     Raises:
         TrainingError: no trial could be finished.
     """
-    with _workers(config) as crew, _progress_bar(config.search.trials) as move:
+    with _workers(devices) as crew, _progress_bar(config.search.trials) as move:
         search = _Search(config, windows, run, move)
         search.go(crew)
     if not search.finished:
@@ -61,9 +63,8 @@ class _Worker:
 
 
 @contextmanager
-def _workers(config: PipelineConfig) -> Iterator[list[_Worker]]:
+def _workers(devices: Sequence[str]) -> Iterator[list[_Worker]]:
     """Spawned processes that live as long as the search: one a GPU, else one a core with one thread each."""
-    devices = _devices(config)
     context = multiprocessing.get_context("spawn")
     threads = max((os.cpu_count() or 1) // len(devices), 1) if devices[0] != "cpu" else 1
     crew = []
@@ -82,23 +83,24 @@ def _workers(config: PipelineConfig) -> Iterator[list[_Worker]]:
             member.process.kill()
 
 
-def _devices(config: PipelineConfig) -> list[str]:
-    import torch
+def search_devices(config: PipelineConfig) -> list[str]:
+    """The device of each worker: one a GPU, else the CPU once a core, and never more workers than trials.
 
+    Raises:
+        ConfigError: the device is not there, or more workers are asked for than there are cores.
+    """
     if config.model.device != "auto":
-        available = [config.model.device]
+        available = [str(pick_device(config.model.device))]
     elif torch.cuda.is_available():
         available = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
     else:
-        available = ["cpu"]
+        available = [str(pick_device("auto"))]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     most = cores if available == ["cpu"] else len(available)
     asked = config.search.workers
     count = min(most, config.search.trials) if asked == "auto" else asked
     if available == ["cpu"] and count > cores:
-        raise ConfigError(
-            f"`search.workers <= cores` must hold on the CPU, but got {count} with {cores} cores. Use auto."
-        )
+        raise ConfigError(f"`search.workers <= cores` must hold on the CPU, but got {count} > {cores}. Use auto.")
     return [available[number % len(available)] for number in range(count)]
 
 

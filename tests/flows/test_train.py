@@ -1,0 +1,197 @@
+"""What a training run leaves behind."""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import mlflow
+import pandas as pd
+import pytest
+from mlflow import MlflowClient
+
+from flows import cli
+from lstm import Forecaster
+from lstm.data.table import read_source
+from tasks import tracking
+
+from .conftest import Place
+
+
+@pytest.fixture(scope="module")
+def client(trained) -> MlflowClient:
+    place, _ = trained
+    uri = f"sqlite:///{place.folder / 'mlruns' / 'mlflow.db'}"
+    mlflow.set_tracking_uri(uri)
+    return MlflowClient(uri)
+
+
+@pytest.fixture(scope="module")
+def runs(client):
+    experiment = client.get_experiment_by_name("shops")
+    return {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
+
+
+def test_the_leaderboard_holds_candidates_and_baselines_best_validation_first(trained):
+    _, outcome = trained
+    rows = outcome["leaderboard"]
+    assert {row["name"] for row in rows} >= {"ensemble-mean-2", "persistence", "seasonal_naive"}
+    assert [row["val_rmse"] for row in rows] == sorted(row["val_rmse"] for row in rows)
+    assert outcome["promotion"]["champion"] is True
+    naive = next(row for row in rows if row["name"] == "seasonal_naive")
+    assert naive["test_rmse_skill"] == 0
+    assert set(outcome["seconds"]) == {"prepare", "train", "evaluate", "register", "total"}
+
+
+def test_every_trial_is_a_child_run_with_curves(trained, client, runs):
+    _, outcome = trained
+    parent = runs[outcome["run_name"]]
+    for number in range(3):
+        trial = runs[f"trial-{number:03d}"]
+        assert trial.data.tags["mlflow.parentRunId"] == parent.info.run_id
+        assert trial.data.tags["kind"] == "trial"
+        assert trial.data.tags["trial_state"] in ("complete", "pruned")
+        assert trial.data.params["hidden_size"] == "16"
+        for metric in ("train_loss", "val_loss", "learning_rate", "gradient_norm"):
+            steps = [point.step for point in client.get_metric_history(trial.info.run_id, metric)]
+            assert steps == list(range(1, len(steps) + 1)) and steps
+
+
+def test_nothing_is_left_running(runs):
+    assert {run.info.status for run in runs.values()} == {"FINISHED"}
+
+
+def test_only_candidates_and_baselines_have_seen_the_test_span(runs):
+    seen = {name for name, run in runs.items() if "test_rmse" in run.data.metrics and not name.startswith("train-")}
+    best = next(name for name, run in runs.items() if run.data.tags.get("best_single") == "true")
+    assert seen == {best, "ensemble-mean-2", "persistence", "seasonal_naive"}
+    trials = [run for name, run in runs.items() if name.startswith("trial-")]
+    complete = [run for run in trials if run.data.tags["trial_state"] == "complete"]
+    assert all("val_rmse_skill" in run.data.metrics for run in complete)
+
+
+def test_the_parent_run_says_where_it_came_from(trained, runs):
+    _, outcome = trained
+    parent = runs[outcome["run_name"]]
+    tags = parent.data.tags
+    assert tags["kind"] == "train"
+    assert len(tags["data_sha256"]) == len(tags["config_sha256"]) == 64
+    assert outcome["run_name"].endswith(tags["data_sha256"][:8])
+    assert tags["prefect_flow_run_id"]
+    assert parent.data.metrics["test_rmse"] == outcome["leaderboard"][0]["test_rmse"]
+
+
+def test_artifacts_are_there(trained, client, runs):
+    _, outcome = trained
+    found = {artifact.path for artifact in client.list_artifacts(runs[outcome["run_name"]].info.run_id)}
+    assert found >= {"config.yaml", "promotion.json", "forecast_vs_actual.png", "error_by_horizon.png"}
+
+
+def test_two_versions_are_registered_and_the_best_is_champion(trained, client):
+    _, outcome = trained
+    versions = client.search_model_versions("name = 'shops'")
+    assert {version.tags["kind"] for version in versions} == {"best-single", "best-ensemble"}
+    aliases = client.get_registered_model("shops").aliases
+    assert set(aliases) == {"best-single", "best-ensemble", "champion"}
+    assert int(aliases["champion"]) == outcome["promotion"]["version"]
+
+
+def test_no_pickle_is_anywhere(trained):
+    place, _ = trained
+    suspects = [
+        path for path in place.folder.rglob("*") if path.suffix in (".pkl", ".pickle", ".pt", ".pth", ".joblib")
+    ]
+    assert suspects == []
+
+
+def test_the_registered_model_loads_without_pickle_and_forecasts_like_the_forecaster(trained, client, monkeypatch):
+    place, _ = trained
+    monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
+    served = mlflow.pyfunc.load_model("models:/shops@champion")
+    history, _ = read_source(str(place.folder / "shops.csv"))
+    made = served.predict(history, params={"horizon": 3, "levels": [50]})
+    folder = next(Path(mlflow.artifacts.download_artifacts("models:/shops@champion")).rglob("forecaster.json")).parent
+    direct = Forecaster.load(folder).forecast(history, 3, (50,))
+    pd.testing.assert_frame_equal(pd.DataFrame(made), direct, check_exact=True)
+    with pytest.raises(mlflow.exceptions.MlflowException, match="24 rows of history"):
+        served.predict(history.groupby("shop").tail(5))
+
+
+def test_work_is_cleaned_up_and_nothing_lies_outside_the_stores(trained):
+    place, _ = trained
+    assert sorted(path.name for path in place.folder.iterdir()) == ["mlruns", "prefect", "shops.csv", "shops.yaml"]
+    assert not list((place.folder / "mlruns" / "work").glob("run-*"))
+
+
+def test_a_second_run_on_the_same_data_keeps_the_champion_unless_it_is_better(trained, client):
+    place, outcome = trained
+    again = json.loads(place.run("train", "shops.yaml", "--set", "model.epochs=1", "--json").stdout)
+    first, second = outcome["promotion"], again["promotion"]
+    better = second["val_rmse"] < first["val_rmse"]
+    assert second["incumbent_version"] == first["version"]
+    assert second["incumbent_val_rmse"] == pytest.approx(first["val_rmse"], rel=1e-6)
+    assert second["champion"] is better
+    champion = int(client.get_registered_model("shops").aliases["champion"])
+    assert champion == (second["version"] if better else first["version"])
+
+
+def test_a_candidate_that_beats_no_baseline_is_not_promoted(trained, client):
+    place, _ = trained
+    weak = ("--set", "name=weak", "--set", "search.trials=1", "--set", "model.epochs=1", "--set", "model.hidden_size=1")
+    promotion = json.loads(place.run("train", "shops.yaml", *weak, "--json").stdout)["promotion"]
+    assert promotion["champion"] is False
+    assert "does not beat seasonal_naive" in promotion["reason"]
+    assert set(client.get_registered_model("weak").aliases) == {"best-single", "best-ensemble", "challenger"}
+
+
+def test_forecast_writes_every_series_with_intervals(trained):
+    place, _ = trained
+    for suffix, read in (("parquet", pd.read_parquet), ("csv", pd.read_csv)):
+        place.run("forecast", "shops", "--data", "shops.csv", "--out", f"f.{suffix}")
+        made = read(place.folder / f"f.{suffix}")
+        assert made.groupby("series").size().to_dict() == {"north": 6, "south": 6}
+        assert (made["lo-95"] < made["forecast"]).all() and (made["forecast"] < made["hi-80"]).all()
+        os.remove(place.folder / f"f.{suffix}")
+
+
+def test_compare_lists_the_versions_with_their_aliases(trained):
+    place, _ = trained
+    rows = json.loads(place.run("compare", "shops", "--json").stdout)
+    assert any("champion" in row["aliases"] for row in rows)
+    assert [row["val_rmse"] for row in rows] == sorted(row["val_rmse"] for row in rows)
+    assert "champion" in place.run("compare", "shops").stdout
+
+
+def test_doctor_tells_versions_devices_and_stores(place: Place):
+    found = json.loads(place.run("doctor", "--json").stdout)
+    assert found["packages"]["torch"].startswith("2.")
+    assert found["devices"][0].startswith("cpu")
+    assert found["stores"]["home"] == str(place.folder / "mlruns")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("forecast", "shop"), "there is no registered model 'shop', nor a folder of that name. Did you mean 'shops'"),
+        (("forecast", "shops@best"), "'shops' has no alias 'best'"),
+        (("forecast", "shops/99"), "there is no version '99' of 'shops'"),
+        (("forecast", "shops", "--horizon", "7"), "`1 <= horizon <= 6` must hold, but got 7"),
+        (("forecast", "shops", "--out", "f.xlsx"), "must end in .parquet or .csv"),
+        (("forecast", "shops", "--data", "gone.csv"), "gone.csv: no such file"),
+        (("forecast", "shops", "--levels", "eighty"), "whole percents by comma"),
+        (("compare", "shop"), "there is no registered model 'shop'"),
+    ],
+)
+def test_bad_requests_end_with_one_line_and_exit_code_2(trained, monkeypatch, capsys, arguments, said):
+    place, _ = trained
+    monkeypatch.chdir(place.folder)
+    monkeypatch.setenv("LSTM_HOME", str(place.folder / "mlruns"))
+    monkeypatch.setattr(sys, "argv", ["lstm", *arguments])
+    tracking.client.cache_clear()
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 2
+    told = capsys.readouterr()
+    assert said in told.err
+    assert told.err.startswith("lstm: ") and told.err.count("\n") == 1
+    assert not list(place.folder.glob("f.*"))
