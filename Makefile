@@ -6,7 +6,7 @@ READY  := $(VENV)/.ready
 CONFIG ?= examples/nyc_weather.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-all check format bench ui lock clean
+.PHONY: help setup run test test-slow check format bench ui lock clean
 
 help:  ## what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,8 +28,8 @@ run: $(READY)  ## train, evaluate and register on real hourly weather (CONFIG=..
 test: $(READY)  ## the default test suite, under five minutes
 	@$(BIN)/python -m pytest
 
-test-all: $(READY)  ## the suite with the slow tests and those that start servers
-	@$(BIN)/python -m pytest -m ""
+test-slow: $(READY)  ## the rest of it: slow tests, and those that start servers
+	@$(BIN)/python -m pytest -m "slow or service"
 
 check: $(READY)  ## format, lint, types and the direction of imports
 	@$(BIN)/ruff format --check .

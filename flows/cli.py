@@ -23,7 +23,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a tabl
 
 
 def main() -> None:
-    """Run the command; exit 2 on bad input, 1 on failure, with one line on stderr."""
+    """Run the command; exit 2 on bad input, 1 on failure, each with one line on stderr, and 130 when interrupted."""
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         app(standalone_mode=True)
@@ -31,8 +31,6 @@ def main() -> None:
         _fail(str(error), 2)
     except LstmError as error:
         _fail(str(error), 1)
-    except KeyboardInterrupt:
-        _fail("interrupted.", 130)
 
 
 @app.command()

@@ -81,6 +81,7 @@ def _workers(devices: Sequence[str]) -> Iterator[list[_Worker]]:
             member.connection.close()
             member.process.join(timeout=0.5 if member.trial is None else 0)
             member.process.kill()
+            member.process.join(timeout=5)
 
 
 def search_devices(config: PipelineConfig) -> list[str]:
