@@ -42,7 +42,7 @@ format: $(READY)  ## rewrite the code as `make check` wants it
 	@$(BIN)/ruff check --fix .
 
 bench: $(READY)  ## the benchmarks, written to benchmarks/README.md
-	@$(BIN)/python -m benchmarks.run_split
+	@$(BIN)/python benchmarks/run_split.py
 
 ui: $(READY)  ## the MLflow UI on the local stores
 	@echo "MLflow: http://127.0.0.1:5000 (Ctrl-C ends it)"

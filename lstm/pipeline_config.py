@@ -282,11 +282,20 @@ class PipelineConfig(Strict):
         return int(choices.high if isinstance(choices, Range) else max(*choices, self.model.sequence_length))
 
 
-PRESETS: dict[str, dict[str, Any]] = {
-    # Chosen on the validation span of hourly weather, see DECISIONS.md.
-    "fast": {"search": {"trials": 12}, "ensemble": {"size": 5}},
-    "accurate": {"search": {"trials": 40}, "ensemble": {"size": 9}, "model": {"epochs": 40}},
+_PRESETS: dict[str, dict[str, Any]] = {
+    "fast": {"search": {"trials": 12, "timeout": "5min"}, "model": {"epochs": 8, "patience": 2}},
+    "accurate": {"search": {"trials": 40, "timeout": "1h"}, "model": {"epochs": 20, "patience": 4}},
 }
+_MODEL = {"num_layers": 1, "dropout": 0.4, "batch_size": 64, "anchor": "last"}  # evidence: DECISIONS.md
+
+
+def _defaults(values: dict[str, Any]) -> dict[str, Any]:
+    """What the preset fills in where the file says nothing: budgets, one layer, and a look-back of two seasons."""
+    name, evaluate = values.get("preset", "fast"), values.get("evaluate")
+    preset = _PRESETS.get(name, {}) if isinstance(name, str) else {}
+    season = evaluate.get("season", 24) if isinstance(evaluate, dict) else 24
+    lookback = 2 * season if isinstance(season, int) and season > 1 else 24
+    return _merged(preset, {"model": {**_MODEL, "sequence_length": lookback}})
 
 
 def load_config(path: str | Path, overrides: tuple[str, ...] = ()) -> PipelineConfig:
@@ -303,9 +312,7 @@ def load_config(path: str | Path, overrides: tuple[str, ...] = ()) -> PipelineCo
     values = _read_yaml(path)
     for override in overrides:
         _set(values, override)
-    preset = values.get("preset", "fast")
-    base = PRESETS.get(preset, {}) if isinstance(preset, str) else {}
-    return PipelineConfig.parse(_merged(base, values), where=path.name)
+    return PipelineConfig.parse(_merged(_defaults(values), values), where=path.name)
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

@@ -123,7 +123,12 @@ def test_deployments_run_through_a_real_server_and_worker(trained, tmp_path):
         prefect("deploy", "--all")
         health_url = f"http://127.0.0.1:{health}/health"
         with running(worker, health_url, tmp_path / "worker.log", env=worker_environment, cwd=ROOT):
-            overrides = ["name=scheduled", "search.trials=1", "model.epochs=1", f"data.source={place.folder / 'shops.csv'}"]
+            overrides = [
+                "name=scheduled",
+                "search.trials=1",
+                "model.epochs=1",
+                f"data.source={place.folder / 'shops.csv'}",
+            ]
             parameters = ["--param", f"config={json.dumps(str(place.folder / 'shops.yaml'))}"]
             parameters += ["--param", f"overrides={json.dumps(overrides)}"]
             said = prefect("deployment", "run", "train/train", *parameters, "--watch")

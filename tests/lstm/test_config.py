@@ -77,7 +77,14 @@ def test_preset_gives_defaults_that_the_file_overrides(tmp_path):
     path.write_text(text)
     config = load_config(path)
     assert config.search.trials == 40
-    assert config.ensemble.size == 5
+    assert config.search.timeout == "2min"
+
+
+def test_five_lines_are_enough_and_the_look_back_is_two_seasons(tmp_path):
+    path = tmp_path / "my.yaml"
+    path.write_text("name: a\ndata: {source: a.csv, time: t, target: y}\nevaluate: {season: 7}\n")
+    config = load_config(path)
+    assert (config.model.sequence_length, config.model.anchor, config.search.trials) == (14, "last", 12)
 
 
 def test_overrides_reach_nested_keys():
