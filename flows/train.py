@@ -13,11 +13,11 @@ from prefect.runtime import flow_run
 from lstm.pipeline_config import load_config
 from tasks import tracking
 from tasks.evaluate import evaluate
+from tasks.handles import RunHandle
 from tasks.ingest import ingest
 from tasks.normalize import normalize
 from tasks.register import Promotion, register
-from tasks.settings import folder
-from tasks.train import search_devices
+from tasks.train import search_devices, trials_folder
 from tasks.train import train as search
 from tasks.window import window
 
@@ -34,7 +34,7 @@ class Outcome:
     seconds: dict[str, float]  # by stage
 
 
-@flow(name="train", persist_result=False, validate_parameters=False)
+@flow(name="train", persist_result=False)
 def train(config: str = "examples/nyc_weather.yaml", overrides: tuple[str, ...] = ()) -> Outcome:
     """Train, evaluate and register what the configuration file says.
 
@@ -49,7 +49,7 @@ def train(config: str = "examples/nyc_weather.yaml", overrides: tuple[str, ...] 
         panel = normalize(settings, table)
         windows = window(settings, panel)
     devices = search_devices(settings)
-    with tracking.parent_run(settings, table, str(flow_run.id or "")) as run:
+    with tracking.parent_run(settings, table, devices, str(flow_run.id or "")) as run, _scratch(run):
         with _timed(seconds, "train"):
             trials = search(settings, windows, run, devices)
         with _timed(seconds, "evaluate"):
@@ -57,7 +57,6 @@ def train(config: str = "examples/nyc_weather.yaml", overrides: tuple[str, ...] 
         with _timed(seconds, "register"):
             promotion = register(settings, table, panel, windows, evaluation, run)
         tracking.log(run, {f"seconds_{stage}": spent for stage, spent in seconds.items()})
-    shutil.rmtree(folder("work") / f"run-{run.run_id}", ignore_errors=True)
     return Outcome(settings.name, run.name, run.run_id, evaluation.leaderboard, promotion, seconds)
 
 
@@ -66,3 +65,12 @@ def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
     started = time.perf_counter()
     yield
     seconds[stage] = time.perf_counter() - started
+
+
+@contextmanager
+def _scratch(run: RunHandle) -> Iterator[None]:
+    """What the trials leave on disk goes when the run ends: the registry has what is worth keeping."""
+    try:
+        yield
+    finally:
+        shutil.rmtree(trials_folder(run), ignore_errors=True)

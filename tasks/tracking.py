@@ -7,7 +7,7 @@ import os
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -48,10 +48,18 @@ def experiment_id(name: str) -> str:
 
 
 @contextmanager
-def parent_run(config: PipelineConfig, table: TableHandle, flow_run_id: str) -> Iterator[RunHandle]:
+def parent_run(
+    config: PipelineConfig, table: TableHandle, devices: Sequence[str], flow_run_id: str
+) -> Iterator[RunHandle]:
     """The run of one training flow: ends FINISHED, FAILED, or KILLED when interrupted; its children with it."""
     name = f"train-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{table.sha256[:8]}"
-    tags = {"kind": "train", **lineage(config, table), "prefect_flow_run_id": flow_run_id, **owner()}
+    tags = {
+        "kind": "train",
+        **lineage(config, table),
+        "device": ",".join(devices),
+        "prefect_flow_run_id": flow_run_id,
+        **owner(),
+    }
     run = start_run(experiment_id(config.name), name, tags)
     status = "KILLED"
     try:

@@ -169,7 +169,7 @@ class _Search:
         member.connection.send(job)
 
     def _folder(self, trial: optuna.Trial) -> Path:
-        return folder("work") / f"run-{self.run.run_id}" / f"trial-{trial.number:03d}"
+        return trials_folder(self.run) / f"trial-{trial.number:03d}"
 
     def _hear(self, member: _Worker) -> None:
         try:
@@ -219,6 +219,11 @@ class _Search:
         self.ended += 1
         best = min((trial.val_loss for trial in self.finished), default=float("nan"))
         self.progress(self.ended, best)
+
+
+def trials_folder(run: RunHandle) -> Path:
+    """Where the trials of a run keep their networks and validation forecasts."""
+    return folder("work") / f"run-{run.run_id}"
 
 
 def _study(config: PipelineConfig, run: RunHandle) -> optuna.Study:
