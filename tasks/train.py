@@ -17,8 +17,6 @@ from typing import Any
 
 import optuna
 import torch
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -29,10 +27,11 @@ from lstm.config import ModelConfig
 from lstm.durations import duration
 from lstm.errors import ConfigError, TrainingError
 from lstm.networks.training import pick_device
-from lstm.pipeline_config import PipelineConfig, Range
+from lstm.pipeline_config import PipelineConfig
 from tasks import tracking, worker
 from tasks.handles import RunHandle, Trial, WindowsHandle
 from tasks.settings import folder
+from tasks.study import create_study, suggested
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
@@ -122,7 +121,7 @@ class _Search:
         self, config: PipelineConfig, windows: WindowsHandle, run: RunHandle, progress: Callable[[int, float], None]
     ) -> None:
         self.config, self.windows, self.run, self.progress = config, windows, run, progress
-        self.study = _study(config, run)
+        self.study = create_study(config, run.name)
         limit = config.search.timeout
         self.deadline = time.monotonic() + (duration(limit).total_seconds() if limit else float("inf"))
         self.finished: list[Trial] = []
@@ -224,30 +223,3 @@ class _Search:
 def trials_folder(run: RunHandle) -> Path:
     """Where the trials of a run keep their networks and validation forecasts."""
     return folder("work") / f"run-{run.run_id}"
-
-
-def _study(config: PipelineConfig, run: RunHandle) -> optuna.Study:
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    journal = folder("studies") / f"{config.name}.journal"
-    study = optuna.create_study(
-        storage=JournalStorage(JournalFileBackend(str(journal))),
-        study_name=run.name,
-        sampler=optuna.samplers.TPESampler(seed=config.search.seed, n_startup_trials=6, constant_liar=True),
-        # Never before the third epoch: the first ones rank too loosely.
-        pruner=optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=2),
-    )
-    study.enqueue_trial(config.default_trial)
-    return study
-
-
-def suggested(trial: optuna.Trial, space: dict[str, tuple[Any, ...] | Range]) -> dict[str, Any]:
-    """Ask the trial for a value of each key: a choice, a whole number where the key holds one, or a float."""
-    values: dict[str, Any] = {}
-    for key, options in space.items():
-        if not isinstance(options, Range):
-            values[key] = trial.suggest_categorical(key, options)
-        elif ModelConfig.model_fields[key].annotation is int:
-            values[key] = trial.suggest_int(key, int(options.low), int(options.high), log=options.log)
-        else:
-            values[key] = trial.suggest_float(key, options.low, options.high, log=options.log)
-    return values
