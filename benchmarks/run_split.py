@@ -56,8 +56,8 @@ def main(repeats: int = 3) -> None:
     text = f"{machine}\n\n{table(runs[0], runs[1:])}"
     print(text)
     readme = ROOT / "benchmarks" / "README.md"
-    pattern = re.compile(r"(<!-- run_split -->\n).*?(\n<!-- end -->)", re.DOTALL)
-    readme.write_text(pattern.sub(lambda found: found[1] + text + found[2], readme.read_text()))
+    pattern = re.compile(r"(<!-- run_split -->\n).*?(<!-- end -->)", re.DOTALL)
+    readme.write_text(pattern.sub(lambda found: found[1] + text + "\n" + found[2], readme.read_text()))
 
 
 if __name__ == "__main__":
