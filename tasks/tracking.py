@@ -22,6 +22,7 @@ from tasks.handles import RunHandle, TableHandle, key_of
 from tasks.settings import artifact_location, tracking_uri
 
 _ROOT = Path(__file__).resolve().parent.parent
+_KIND = {"mlflow.experimentKind": "custom_model_development"}  # the UI opens on runs and charts, not on chat traces
 _PARAM_LIMIT = 100  # entities of a kind in one log_batch
 _METRIC_LIMIT = 1000
 
@@ -39,7 +40,7 @@ def experiment_id(name: str) -> str:
     if found is not None:
         return str(found.experiment_id)
     try:
-        return str(client().create_experiment(name, artifact_location=artifact_location()))
+        return str(client().create_experiment(name, artifact_location(), _KIND))
     except MlflowException:  # another process was first
         found = client().get_experiment_by_name(name)
         if found is None:

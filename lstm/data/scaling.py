@@ -35,6 +35,10 @@ class PanelNormalizer:
             groups = {name: values[training.series == code] for code, name in enumerate(training.names)}
         return cls({name: _fit(rows, spec, name, training.columns) for name, rows in groups.items()}, n_targets)
 
+    def knows(self, name: str) -> bool:
+        """Whether the series was there in training, or one normaliser serves all."""
+        return _ALL in self.by_series or name in self.by_series
+
     def of(self, name: str) -> DataNormalizer:
         """The normaliser of that series.
 

@@ -7,7 +7,7 @@ import pandas as pd
 import torch
 
 from lstm.data.panel import build_panel
-from lstm.data.table import SERIES, TIME
+from lstm.data.table import SERIES
 from lstm.data.windows import Windows, window_origins
 from lstm.errors import DataError
 from lstm.evaluation.scoring import ScoredWindows
@@ -30,7 +30,8 @@ def compare(
         DataError: the incumbent forecasts something else, or lacks a column, a series or history here.
     """
     _check_comparable(candidate, incumbent, table)
-    panel = build_panel(table, incumbent.spec)
+    # A series that is new since the incumbent's training is left out: the others can still be compared.
+    panel = build_panel(table[[incumbent.normalizer.knows(name) for name in table[SERIES]]], incumbent.spec)
     rows = pd.MultiIndex.from_arrays([np.asarray(panel.names)[panel.series], panel.times])
     wanted = pd.MultiIndex.from_arrays([np.asarray(names)[scored.series], scored.times])
     origins = rows.get_indexer(wanted)
@@ -61,7 +62,8 @@ def _check_comparable(candidate: Forecaster, incumbent: Forecaster, table: pd.Da
     missing = {*old.observed, *old.known, *old.static} - set(table.columns)
     if missing:
         raise DataError(f"it needs column {sorted(missing)[0]!r}")
-    assert SERIES in table and TIME in table
+    if not any(incumbent.normalizer.knows(name) for name in table[SERIES].unique()):
+        raise DataError("it knows none of the series")
 
 
 def _rmse(actual: np.ndarray, forecast: np.ndarray) -> float:
