@@ -37,6 +37,7 @@ class Panel:
     columns: tuple[str, ...]
     n_known: int  # how many of the last columns are known ahead
     n_scaled: int  # how many of the first columns are normalised: all but the calendar
+    n_static: int  # how many of the last normalised columns never change within a series
 
     def rows(self, mask: np.ndarray) -> "Panel":
         """The panel of the rows where `mask` is true."""
@@ -77,6 +78,7 @@ def build_panel(table: pd.DataFrame, spec: DataSpec, ahead: int = 0) -> Panel:
         columns=(*named, *calendar),
         n_known=len(spec.known) + len(spec.static) + len(calendar),
         n_scaled=len(named),
+        n_static=len(spec.static),
     )
 
 

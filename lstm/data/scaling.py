@@ -33,7 +33,14 @@ class PanelNormalizer:
             groups = {_ALL: values}
         else:
             groups = {name: values[training.series == code] for code, name in enumerate(training.names)}
-        return cls({name: _fit(rows, spec, name, training.columns) for name, rows in groups.items()}, n_targets)
+        by_series = {name: _fit(rows, spec, name, training.columns) for name, rows in groups.items()}
+        if training.n_static:
+            # A static column tells series apart: scaled within its series it would always be 0.
+            static = slice(training.n_scaled - training.n_static, training.n_scaled)
+            pooled = _fit(values[:, static], spec, _ALL, training.columns[static])
+            for normalizer in by_series.values():
+                normalizer.center[static], normalizer.scale[static] = pooled.center, pooled.scale
+        return cls(by_series, n_targets)
 
     def knows(self, name: str) -> bool:
         """Whether the series was there in training, or one normaliser serves all."""

@@ -182,6 +182,15 @@ def test_statistics_come_from_the_training_rows_alone(spec, hourly):
     assert PanelNormalizer.fit(changed.rows(training), NormalizeSpec(), 1).to_dict() == before
 
 
+def test_static_columns_keep_telling_the_series_apart(hourly):
+    spec = DataSpec.parse({**DATA, "static": ["area"]})
+    table = canonical(hourly.assign(area=hourly["shop"].map({"north": 100.0, "south": 300.0})), spec)
+    panel = build_panel(table, spec)
+    features = PanelNormalizer.fit(panel, NormalizeSpec(), 1).features(panel)
+    assert set(features[panel.series == 0, 2]) == {-1.0}
+    assert set(features[panel.series == 1, 2]) == {1.0}
+
+
 def test_a_series_without_training_rows_is_told(spec, hourly):
     late = hourly[(hourly["shop"] == "north") | (hourly["time"] >= "2024-04-05")]
     panel = build_panel(canonical(late, spec), spec)
