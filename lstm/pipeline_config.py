@@ -232,12 +232,18 @@ class PipelineConfig(Strict):
     evaluate: EvaluateSpec = EvaluateSpec()
     register_: RegisterSpec = Field(RegisterSpec(), alias="register")
 
-    @field_validator("model", mode="before")
+    @model_validator(mode="before")
     @classmethod
-    def _said_once(cls, value: Any) -> Any:
-        for key in set(value) & set(_SET_ELSEWHERE) if isinstance(value, dict) else ():
-            raise ValueError(f"{key!r} follows from {_SET_ELSEWHERE[key]}: leave it out here")
-        return value
+    def _complete_model(cls, values: Any) -> Any:
+        """Horizon and season are said once, in their own sections, and known to the model."""
+        model = values.get("model", {}) if isinstance(values, dict) else None
+        if not isinstance(model, dict):
+            return values
+        for key in set(model) & set(_SET_ELSEWHERE):
+            raise ValueError(f"model: {key!r} follows from {_SET_ELSEWHERE[key]}: leave it out here")
+        horizon = _said(values, "window", "horizon", WindowSpec)
+        season = _said(values, "evaluate", "season", EvaluateSpec)
+        return {**values, "model": {**model, **horizon, **season}}
 
     @model_validator(mode="after")
     def _every_choice_is_valid(self) -> Self:
@@ -267,19 +273,32 @@ class PipelineConfig(Strict):
         return allowed
 
     def network(self, trial: dict[str, Any]) -> ModelConfig:
-        """The configuration of one network: `model` with a trial's values, horizon and season filled in.
+        """The configuration of one network: `model` with a trial's values.
 
         Raises:
             ConfigError: the trial's values don't go together.
         """
-        season = self.evaluate.season if self.evaluate.season > 1 else None
-        return self.model.replace(horizon=self.window.horizon, season=season, **trial)
+        return self.model.replace(**trial)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready, every default written out; `PipelineConfig.parse` makes the same of it again."""
+        values = self.model_dump(mode="json", by_alias=True)
+        values["model"] = {key: value for key, value in values["model"].items() if key not in _SET_ELSEWHERE}
+        return values
 
     @property
     def longest_lookback(self) -> int:
         """Steps of history that the longest window of the search needs."""
         choices = self.search.space.get("sequence_length", (self.model.sequence_length,))
         return int(choices.high if isinstance(choices, Range) else max(*choices, self.model.sequence_length))
+
+
+def _said(values: dict[str, Any], section: str, key: str, spec: type[Strict]) -> dict[str, int]:
+    """The key of a section that is not validated yet, or its default; nothing where it is no such number."""
+    given = values.get(section)
+    value = given.get(key) if isinstance(given, dict) else None
+    value = spec.model_fields[key].default if value is None else value
+    return {key: value} if isinstance(value, int) and (key == "horizon" or value > 1) else {}
 
 
 _PRESETS: dict[str, dict[str, Any]] = {

@@ -78,7 +78,7 @@ def parent_run(
 
 def _log_config(run: RunHandle, config: PipelineConfig) -> None:
     """The whole configuration as `config.yaml`, which trains the same again, and as parameters to compare by."""
-    values = config.model_dump(mode="json", by_alias=True)
+    values = config.to_dict()
     client().log_text(run.run_id, yaml.safe_dump(values, sort_keys=False), "config.yaml")
     sections = {key: value if isinstance(value, dict) else {"": value} for key, value in values.items()}
     pairs = [(section, key, value) for section, keys in sections.items() for key, value in keys.items()]
@@ -136,7 +136,7 @@ def lineage(config: PipelineConfig, table: TableHandle) -> dict[str, str]:
     """What a result came from: hashes of data, configuration, code and lock, and the seed."""
     found = {
         "data_sha256": table.sha256,
-        "config_sha256": key_of(config.model_dump(mode="json", by_alias=True)),
+        "config_sha256": key_of(config.to_dict()),
         "seed": str(config.search.seed),
         "git_commit": _git_commit(),
         "lock_sha256": _lock_sha256(),

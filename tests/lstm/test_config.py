@@ -1,4 +1,5 @@
 import pytest
+import yaml
 
 import lstm
 from lstm.config import ModelConfig
@@ -69,6 +70,17 @@ def test_example_fills_in_horizon_and_season():
     network = config.network(config.default_trial)
     assert (network.horizon, network.season) == (24, 24)
     assert config.longest_lookback == 72
+
+
+def test_an_anchor_may_use_the_season_of_evaluate():
+    assert load_config(EXAMPLE, ("model.anchor=seasonal",)).model.season == 24
+
+
+def test_what_is_logged_configures_the_same_again(tmp_path):
+    config = load_config(EXAMPLE)
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(config.to_dict()))
+    assert load_config(path) == config
 
 
 def test_preset_gives_defaults_that_the_file_overrides(tmp_path):
