@@ -51,7 +51,7 @@ def train(
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")  # a failure is told once, by main()
     with prefect_server():
         # While the server comes up: most mistakes are in the data, and need no heavy import to be seen.
-        frame, name = read_source(settings.data.source)
+        frame, name = read_source(settings.data.source, settings.data.series)
         canonical(frame, settings.data, name)
         from flows.train import train
 
@@ -111,9 +111,12 @@ def doctor(as_json: Json = False) -> None:
 
 def _levels(text: str) -> tuple[int, ...]:
     try:
-        return tuple(int(level) for level in text.split(","))
+        levels = tuple(int(level) for level in text.split(","))
     except ValueError:
-        raise InputError(f"--levels {text!r}: must be whole percents by comma, such as 80,95.") from None
+        levels = ()
+    if not levels or len(set(levels)) < len(levels):
+        raise InputError(f"--levels {text!r}: must be whole percents by comma, each once, such as 80,95.")
+    return levels
 
 
 def _interrupt(*_: Any) -> NoReturn:
@@ -121,7 +124,7 @@ def _interrupt(*_: Any) -> NoReturn:
 
 
 def _fail(message: str, code: int) -> NoReturn:
-    print(f"lstm: {message}", file=sys.stderr)
+    print(f"lstm: {' '.join(message.split())}", file=sys.stderr)
     sys.exit(code)
 
 

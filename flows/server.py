@@ -15,7 +15,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from lstm.errors import LstmError
+from lstm.errors import ConfigError
 from tasks.settings import folder, home, prefect_api_url
 
 _PATIENCE = 120  # seconds; a new database takes twenty
@@ -29,6 +29,7 @@ def prefect_server() -> Iterator[None]:
     still be coming up when the block is entered: call `wait_until_ready` before the first flow.
     """
     if prefect_api_url():
+        wait_until_ready(patience=10)
         yield
         return
     port = _free_port()
@@ -55,14 +56,14 @@ def prefect_server() -> Iterator[None]:
         del os.environ["PREFECT_API_URL"]
 
 
-def wait_until_ready() -> None:
+def wait_until_ready(patience: float = _PATIENCE) -> None:
     """Return when the server that this process points at answers.
 
     Raises:
-        LstmError: it does not answer in time.
+        ConfigError: it does not answer in time.
     """
     url = f"{prefect_api_url()}/health"
-    deadline = time.monotonic() + _PATIENCE
+    deadline = time.monotonic() + patience
     while time.monotonic() < deadline:
         try:
             with urllib.request.urlopen(url, timeout=5):
@@ -71,7 +72,10 @@ def wait_until_ready() -> None:
             return  # it answers; what it thinks of the request is prefect's to say
         except OSError:
             time.sleep(0.1)
-    raise LstmError(f"the Prefect server at {url} does not answer. See {folder('logs') / 'prefect-server.log'}.")
+    raise ConfigError(
+        f"the Prefect server at {url} does not answer. Start it, or unset PREFECT_API_URL; what `lstm train` starts by "
+        f"itself writes to {folder('logs') / 'prefect-server.log'}."
+    )
 
 
 def _free_port() -> int:

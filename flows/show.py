@@ -33,6 +33,7 @@ def show_outcome(outcome: "Outcome", seconds: float) -> None:
     promotion = outcome.promotion
     verb = "champion" if promotion.champion else "challenger"
     console.print(f"{verb}: {outcome.name} version {promotion.version} ({promotion.kind}): {promotion.reason}.")
+    console.print(f"search: {outcome.search}.")
     work = outcome.seconds["train"] + outcome.seconds["evaluate"]
     console.print(
         f"time: {seconds:.0f} s, of which training {outcome.seconds['train']:.0f} s, evaluation "

@@ -31,6 +31,7 @@ class Outcome:
     run_id: str
     leaderboard: tuple[dict[str, Any], ...]
     promotion: Promotion
+    search: str  # how far the search came
     seconds: dict[str, float]  # by stage
 
 
@@ -51,13 +52,13 @@ def train(config: str = "examples/nyc_weather.yaml", overrides: tuple[str, ...] 
     devices = search_devices(settings)
     with tracking.parent_run(settings, table, devices, str(flow_run.id or "")) as run, _scratch(run):
         with _timed(seconds, "train"):
-            trials = search(settings, windows, run, devices)
+            found = search(settings, windows, run, devices)
         with _timed(seconds, "evaluate"):
-            evaluation = evaluate(settings, table, panel, windows, trials, run)
+            evaluation = evaluate(settings, table, panel, windows, found.trials, run)
         with _timed(seconds, "register"):
             promotion = register(settings, table, panel, windows, evaluation, run)
         tracking.log(run, {f"seconds_{stage}": spent for stage, spent in seconds.items()})
-    return Outcome(settings.name, run.name, run.run_id, evaluation.leaderboard, promotion, seconds)
+    return Outcome(settings.name, run.name, run.run_id, evaluation.leaderboard, promotion, found.summary, seconds)
 
 
 @contextmanager

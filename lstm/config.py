@@ -17,6 +17,16 @@ class Strict(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _no_stray_booleans(cls, values: Any) -> Any:
+        """`true` is no number, though Python takes it for 1."""
+        for key, value in values.items() if isinstance(values, dict) else ():
+            field = cls.model_fields.get(key)
+            if isinstance(value, bool) and field is not None and field.annotation is not bool:
+                raise ValueError(f"{key!r} must not be true or false, but got {value}")
+        return values
+
     @classmethod
     def parse(cls, values: Mapping[str, Any], where: str = "") -> Self:
         """Validate `values`.
@@ -25,6 +35,8 @@ class Strict(BaseModel):
             ConfigError: one line that names the first offending key, the rule, the value and,
                 for an unknown key, the nearest known one. `where` (a file name) leads it.
         """
+        if not isinstance(values, Mapping):
+            raise ConfigError(f"a configuration is a mapping of keys to values, but got {values!r}.")
         try:
             return cls.model_validate(dict(values))
         except ValidationError as error:
@@ -42,14 +54,14 @@ class ModelConfig(Strict):
     learning_rate: float = Field(0.001, gt=0)
     epochs: int = Field(100, ge=1)
     batch_size: int = Field(32, ge=1, description="windows a step of the optimiser")
-    sequence_length: int = Field(20, ge=1, description="look-back: steps of history a window holds")
+    sequence_length: int = Field(20, ge=1, le=1_000_000, description="look-back: steps of history a window holds")
     device: str = Field("auto", description="auto | cpu | cuda | cuda:1 | mps")
 
-    horizon: int = Field(1, ge=1, description="steps ahead that one pass forecasts")
+    horizon: int = Field(1, ge=1, le=1_000_000, description="steps ahead that one pass forecasts")
     cell: Cell = "lstm"
     patch_length: int = Field(1, ge=1, description="steps folded into one step of the cell")
     anchor: Anchor = Field("none", description="what a window is centred on and added back")
-    season: int | None = Field(None, ge=2, description="steps of one season, for anchors seasonal and gate")
+    season: int | None = Field(None, ge=2, le=1_000_000, description="steps of a season, for anchors seasonal and gate")
     layer_norm: bool = False
     batch_norm: bool = False
     weight_decay: float = Field(0.01, ge=0)
@@ -60,7 +72,7 @@ class ModelConfig(Strict):
     quantiles: tuple[float, ...] | None = Field(None, description="levels in (0, 1), rising, with 0.5")
     augment: tuple[Literal["jitter", "scaling"], ...] = ()
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field("auto", description="auto: fp32, on CUDA mixed")
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**32)
 
     @model_validator(mode="after")
     def _agree(self) -> Self:
@@ -80,6 +92,8 @@ class ModelConfig(Strict):
             raise ValueError(f"loss 'pinball' and `quantiles` go together, but got loss={self.loss!r}")
         if self.layer_norm and self.batch_norm:
             raise ValueError("`layer_norm` and `batch_norm` exclude each other: set one of them")
+        if self.batch_norm and self.batch_size == 1:
+            raise ValueError("`batch_norm` needs `batch_size >= 2`: it compares the windows of a batch")
         return self
 
     @property
@@ -102,13 +116,15 @@ def _one_line(cls: type[BaseModel], error: ValidationError) -> str:
     key = ".".join(str(part) for part in path)
     if problem["type"] == "extra_forbidden":
         owner = _model_at(cls, path[:-1])
-        return f"unknown key {key!r}.{nearest(str(path[-1]), owner.model_fields)}"
+        known = (field.alias or name for name, field in owner.model_fields.items())
+        return f"unknown key {key!r}.{nearest(str(path[-1]), known)}"
     if problem["type"] == "missing":
         return f"key {key!r} is required, but is not there. Add it."
-    message = problem["msg"].removeprefix("Value error, ").rstrip(".")
+    message = problem["msg"].removeprefix("Value error, ").rstrip(".").replace("tuple", "list")
     given = problem["input"]
     if isinstance(given, dict | list) or "but got" in message:
-        return f"key {key!r}: {message}." if key else f"{message}."
+        end = "" if message.endswith("?") else "."
+        return f"key {key!r}: {message}{end}" if key else f"{message}{end}"
     return f"key {key!r}: {message[0].lower()}{message[1:]}, but got {given!r}."
 
 

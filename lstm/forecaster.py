@@ -117,6 +117,13 @@ class Forecaster:
         except (OSError, ValueError) as error:
             raise CheckpointError(f"{folder}: holds no forecaster ({_DESCRIPTION}: {error}).") from None
         tensors, _ = load_checkpoint(folder / _WEIGHTS)
+        try:
+            return cls._restored(state, tensors, folder)
+        except (KeyError, TypeError, AttributeError, IndexError) as error:
+            raise CheckpointError(f"{folder / _DESCRIPTION}: is damaged ({type(error).__name__}: {error}).") from None
+
+    @classmethod
+    def _restored(cls, state: dict[str, Any], tensors: dict[str, torch.Tensor], folder: Path) -> Self:
         spec = DataSpec.parse(state["data"], where=str(folder / _DESCRIPTION))
         configs = [ModelConfig.parse(config, where=str(folder / _DESCRIPTION)) for config in state["members"]]
         columns = range(len(spec.target))
@@ -136,9 +143,9 @@ class Forecaster:
 
     def _checked_horizon(self, horizon: int | None) -> int:
         steps = self.horizon if horizon is None else horizon
-        if not 1 <= steps <= self.horizon:
+        if not isinstance(steps, int | np.integer) or not 1 <= steps <= self.horizon:
             raise ConfigError(
-                f"`1 <= horizon <= {self.horizon}` must hold, but got {horizon}. "
+                f"`1 <= horizon <= {self.horizon}` must hold, but got {horizon!r}. "
                 "For a longer horizon train with a larger window.horizon."
             )
         return steps

@@ -10,7 +10,7 @@ from rich.progress import Progress
 
 from lstm.config import ModelConfig
 from lstm.data.windows import Windows, window_origins
-from lstm.errors import ConfigError, DataError
+from lstm.errors import CheckpointError, ConfigError, DataError
 from lstm.evaluation.metrics import naive_errors, point_scores
 from lstm.networks.checkpoint import load_checkpoint, save_checkpoint
 from lstm.networks.network import ForecastNetwork
@@ -56,12 +56,15 @@ class LSTMModel:
         x, targets = _features(X), _targets(y)
         if len(x) != len(targets):
             raise DataError(f"X and y must have equally many rows, but got {len(x)} and {len(targets)}.")
-        if not 0 <= validation_split < 1:
-            raise ConfigError(f"`0 <= validation_split < 1` must hold, but got {validation_split}.")
+        if not isinstance(validation_split, int | float) or not 0 <= validation_split < 1:
+            raise ConfigError(f"`0 <= validation_split < 1` must hold, but got {validation_split!r}.")
         config = self._sized(x, targets)
         self._check_rows(len(x), validation_split)
         self._flat = np.ndim(y) == 1
         train, validation = self._split(x, targets, validation_split)
+        for part, name in ((train, "training"), (validation, "validation")):
+            if torch.isnan(part.targets[self.config.sequence_length :]).all():
+                raise DataError(f"y has no measured value in the {name} rows: all of them are NaN.")
         network = ForecastNetwork(config, self._target_columns(x, targets))
         self._naive_error = self._in_sample_error(targets[: len(train.features)])
         with _progress(config.epochs, verbose) as on_epoch:
@@ -141,9 +144,12 @@ class LSTMModel:
             CheckpointError: the file is missing, a pickle, or damaged.
         """
         tensors, meta = load_checkpoint(path)
-        config = ModelConfig.parse(meta["config"], where=str(path))
-        network = ForecastNetwork(config, meta["target_columns"])
-        network.load_state_dict(tensors)
+        try:
+            config = ModelConfig.parse(meta["config"], where=str(path))
+            network = ForecastNetwork(config, meta["target_columns"])
+            network.load_state_dict(tensors)
+        except (KeyError, RuntimeError) as error:
+            raise CheckpointError(f"{path}: holds no LSTMModel ({str(error).splitlines()[0]}).") from None
         self.config, self._network, self._flat = config, network.eval(), meta["flat"]
         self._naive_error = [float("nan") if error is None else error for error in meta["naive_error"]]
         self.train_history = meta["train_history"]
@@ -208,8 +214,8 @@ class LSTMModel:
     def _forecast(self, X: Any, steps: int) -> np.ndarray:  # noqa: N803
         network, x = self._fitted(), self._inputs(X)
         config = network.config
-        if steps < 1:
-            raise ConfigError(f"`steps >= 1` must hold, but got {steps}.")
+        if not isinstance(steps, int | np.integer) or steps < 1:
+            raise ConfigError(f"`steps >= 1` must hold for a whole number, but got {steps!r}.")
         if len(x) < config.sequence_length:
             raise DataError(f"X must have at least sequence_length={config.sequence_length} rows, but has {len(x)}.")
         windows = _windows(x, np.zeros((len(x), network.outputs), np.float32), config.sequence_length, 0)
@@ -262,8 +268,10 @@ def _targets(y: Any) -> np.ndarray:
 
 def _matrix(values: Any, name: str) -> np.ndarray:
     try:
+        if np.asarray(values).dtype.kind in "cMmUS":  # complex, times and text would be cast in silence
+            raise TypeError
         matrix = np.array(values, dtype=np.float32, order="C")
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RuntimeError, OverflowError):
         raise DataError(f"{name} must hold numbers only.") from None
     if matrix.ndim == 1:
         matrix = matrix[:, None]

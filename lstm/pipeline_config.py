@@ -1,7 +1,7 @@
 """The pipeline's configuration: one YAML file from source to champion (docs: README, "Your own data")."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 import yaml
 from pydantic import BeforeValidator, Field, field_validator, model_validator
@@ -24,10 +24,18 @@ def _duration(value: Any) -> Any:
     return value
 
 
+def _span(value: Any) -> Any:
+    whole = isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 1_000_000_000
+    share = isinstance(value, float) and 0 < value < 1
+    if not isinstance(value, str) and not whole and not share:
+        raise ValueError("must be rows (1 or more), a fraction between 0 and 1, or a duration such as 30d")
+    return _duration(value)
+
+
 Columns = Annotated[tuple[str, ...], BeforeValidator(_as_tuple)]
 Duration = Annotated[str, BeforeValidator(_duration)]
 Span = Annotated[
-    int | float | str, BeforeValidator(_duration), Field(description="rows, a fraction of the span, or a duration")
+    int | float | str, BeforeValidator(_span), Field(description="rows, a fraction of the span, or a duration")
 ]
 
 
@@ -92,6 +100,10 @@ class DataSpec(Strict):
 
     @model_validator(mode="after")
     def _columns_once(self) -> Self:
+        values = (*self.target, *self.observed, *self.known, *self.static)
+        for name in ("series", "time"):
+            if name in values:
+                raise ValueError(f"a target or covariate can't be called {name!r}, which the prepared table uses")
         roles = [self.time, *self.series, *self.target, *self.observed, *self.known, *self.static]
         twice = sorted({name for name in roles if roles.count(name) > 1})
         if twice:
@@ -120,8 +132,8 @@ class NormalizeSpec(Strict):
 class WindowSpec(Strict):
     """What a window forecasts; its look-back is `sequence_length`."""
 
-    horizon: int = Field(24, ge=1)
-    stride: int = Field(1, ge=1, description="steps between training windows; evaluation uses every window")
+    horizon: int = Field(24, ge=1, le=1_000_000)
+    stride: int = Field(1, ge=1, le=1_000_000, description="steps between training windows; evaluation uses all")
 
 
 class Range(Strict):
@@ -153,7 +165,7 @@ class SearchSpec(Strict):
     trials: int = Field(20, ge=1)
     timeout: Duration | None = None
     workers: int | Literal["auto"] = Field("auto", description="auto: one per GPU, or per core with one thread each")
-    seed: int = 0
+    seed: int = Field(0, ge=0, lt=2**32)
     space: dict[str, tuple[Any, ...] | Range] = DEFAULT_SPACE
 
     @field_validator("workers")
@@ -171,9 +183,28 @@ class SearchSpec(Strict):
                 raise ValueError(f"{key!r} is no key of the model.{nearest(key, ModelConfig.model_fields)}")
             if key in (*_SET_ELSEWHERE, "device", "quantiles", "loss"):
                 raise ValueError(f"{key!r} can't be searched: trials that differ in it can't be compared")
-            if isinstance(options, tuple) and not options:
-                raise ValueError(f"{key!r} needs at least one choice")
+            _check_options(key, options)
         return value
+
+
+def number_type(key: str) -> type[int] | type[float] | None:
+    """`int` or `float` for a key of the model that holds such a number (or null), None for any other."""
+    annotation = ModelConfig.model_fields[key].annotation
+    kinds = set(get_args(annotation) or (annotation,)) - {type(None)}
+    return int if kinds == {int} else float if kinds == {float} else None
+
+
+def _check_options(key: str, options: tuple[Any, ...] | Range) -> None:
+    kind = number_type(key)
+    if isinstance(options, Range):
+        if kind is None:
+            raise ValueError(f"{key!r} holds no number: list its choices instead of a range")
+        if kind is int and not (options.low.is_integer() and options.high.is_integer()):
+            raise ValueError(f"{key!r} holds whole numbers, but got low={options.low}, high={options.high}")
+    elif not options:
+        raise ValueError(f"{key!r} needs at least one choice")
+    elif kind and not all(isinstance(one, int | float) and not isinstance(one, bool) for one in options):
+        raise ValueError(f"{key!r} holds numbers, but got {list(options)}")
 
 
 class EnsembleSpec(Strict):
@@ -186,14 +217,14 @@ class EnsembleSpec(Strict):
 class EvaluateSpec(Strict):
     """What the candidates are measured against and how wide their intervals are."""
 
-    season: int = Field(24, ge=1, description="steps of one season: the seasonal naive repeats the last one")
+    season: int = Field(24, ge=1, le=1_000_000, description="steps of a season, which the seasonal naive repeats")
     levels: tuple[int, ...] = Field((80, 95), description="nominal coverage of the intervals, in percent")
 
     @field_validator("levels")
     @classmethod
     def _percent(cls, value: tuple[int, ...]) -> tuple[int, ...]:
-        if not value or not all(1 <= level <= 99 for level in value):
-            raise ValueError("must be whole percents from 1 to 99")
+        if not value or not all(1 <= level <= 99 for level in value) or len(set(value)) < len(value):
+            raise ValueError("must be whole percents from 1 to 99, each once")
         return value
 
 
@@ -220,7 +251,9 @@ _SET_ELSEWHERE = {
 class PipelineConfig(Strict):
     """The whole file."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="MLflow experiment and registered model")
+    name: str = Field(
+        max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="MLflow experiment and registered model"
+    )
     preset: Literal["fast", "accurate"] = "fast"
     data: DataSpec
     split: SplitSpec = SplitSpec()
@@ -267,7 +300,8 @@ class PipelineConfig(Strict):
         for key, options in self.search.space.items():
             value = fixed[key]
             if isinstance(options, Range):
-                allowed[key] = type(value)(min(max(value, options.low), options.high))
+                start = options.low if value is None else min(max(value, options.low), options.high)
+                allowed[key] = (number_type(key) or float)(start)
             else:
                 allowed[key] = value if value in options else options[0]
         return allowed
@@ -334,14 +368,33 @@ def load_config(path: str | Path, overrides: tuple[str, ...] = ()) -> PipelineCo
     return PipelineConfig.parse(_merged(_defaults(values), values), where=path.name)
 
 
+# A value such as 2024-13-45, or a thousand brackets, gets past the parser and fails in the making of the object.
+_YAML_ERRORS = (yaml.YAMLError, ValueError, TypeError, AttributeError, OverflowError, RecursionError)
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """A safe loader that refuses a key given twice, where YAML's own would let the last one win."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Build the mapping of a node."""
+        seen = set()
+        for key_node, _ in node.value:
+            if key_node.value in seen and key_node.tag != "tag:yaml.org,2002:merge":
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key {key_node.value!r} is given twice", key_node.start_mark
+                )
+            seen.add(key_node.value if isinstance(key_node.value, str) else id(key_node))
+        return super().construct_mapping(node, deep)
+
+
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)
     except OSError as error:
         raise ConfigError(f"{path}: can't be read ({error.strerror}). Name a YAML file.") from None
     except UnicodeDecodeError:
         raise ConfigError(f"{path}: is not text in UTF-8. Name a YAML file.") from None
-    except yaml.YAMLError as error:
+    except _YAML_ERRORS as error:
         mark = getattr(error, "problem_mark", None)
         line = f" line {mark.line + 1}" if mark else ""
         raise ConfigError(f"{path}:{line} is no valid YAML ({getattr(error, 'problem', error)}).") from None
@@ -361,8 +414,8 @@ def _set(values: dict[str, Any], override: str) -> None:
             raise ConfigError(f"--set {override!r}: {parent!r} holds a value, not keys.")
         values = child
     try:
-        values[last] = yaml.safe_load(text)
-    except yaml.YAMLError:
+        values[last] = yaml.load(text, _UniqueKeys)
+    except _YAML_ERRORS:
         raise ConfigError(f"--set {override!r}: {text!r} is no valid YAML value.") from None
 
 

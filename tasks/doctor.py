@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.settings import home, prefect_api_url, tracking_uri
+from tasks.tracking import without_password
 
 _PACKAGES = ("lstm", "torch", "prefect", "mlflow", "optuna", "pandas", "numpy", "pyarrow")
 
@@ -27,7 +28,7 @@ def report() -> dict[str, Any]:
         "devices": devices,
         "stores": {
             "home": str(home()),
-            "mlflow": _without_password(tracking_uri()),
+            "mlflow": without_password(tracking_uri()),
             "prefect": prefect_api_url() or "none configured: `lstm train` starts one for itself",
             "size_mb": round(_size(home()) / 1e6, 1),
         },
@@ -39,11 +40,6 @@ def _version(name: str) -> str:
         return version(name)
     except PackageNotFoundError:
         return "not installed"
-
-
-def _without_password(uri: str) -> str:
-    scheme, separator, rest = uri.partition("://")
-    return f"{scheme}{separator}{rest.rpartition('@')[2]}" if separator else uri
 
 
 def _size(folder: Path) -> int:

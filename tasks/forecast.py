@@ -34,12 +34,17 @@ def forecast(
     """
     if out is not None and out.suffix not in (".parquet", ".csv"):
         raise ConfigError(f"--out {out}: must end in .parquet or .csv.")
+    if out is not None and out.is_dir():
+        raise ConfigError(f"--out {out}: is a folder. Name a file in it.")
     forecaster, version = load_forecaster(model)
-    history, _ = read_source(data or forecaster.spec.source)
+    history, _ = read_source(forecaster.spec.source if data is None else data, forecaster.spec.series)
     made = forecaster.forecast(history, horizon, levels)
     made["model_version"] = version
     if out is not None:
-        write_table(made, out)
+        try:
+            write_table(made, out)
+        except OSError as error:
+            raise ConfigError(f"--out {out}: can't be written ({error.strerror or error}).") from None
     return made
 
 

@@ -60,6 +60,28 @@ class Trial:
 
 
 @dataclass(frozen=True)
+class Search:
+    """What became of the trials."""
+
+    trials: tuple[Trial, ...]  # the finished ones, best first
+    planned: int
+    pruned: int
+    failed: int
+    last_failure: str
+
+    @property
+    def summary(self) -> str:
+        """One line on how far the search came."""
+        ended = len(self.trials) + self.pruned + self.failed
+        parts = [f"{ended} of {self.planned} trials", f"{self.pruned} of them pruned"]
+        if self.failed:
+            parts.append(f"{self.failed} failed (the last one: {self.last_failure})")
+        if ended < self.planned:
+            parts.append("then search.timeout was over")
+        return ", ".join(parts)
+
+
+@dataclass(frozen=True)
 class Candidate:
     """A saved Forecaster that may be registered, with its scores."""
 

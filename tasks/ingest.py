@@ -18,7 +18,7 @@ def ingest(config: PipelineConfig) -> TableHandle:
     Raises:
         DataError: the source or its content breaks a rule.
     """
-    frame, name = read_source(config.data.source)
+    frame, name = read_source(config.data.source, config.data.series)
     table = canonical(frame, config.data, name)
     sha256 = fingerprint(table)
     path = folder("work") / f"table-{sha256[:16]}.parquet"

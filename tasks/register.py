@@ -95,7 +95,7 @@ def _example(config: PipelineConfig, forecaster: Forecaster) -> pd.DataFrame:
     """The newest rows of the source that a forecast of each series needs, as a caller would send them."""
     data = config.data
     columns = [data.time, *data.series, *_numbers(data)]
-    rows = read_source(data.source)[0][columns].sort_values(data.time)
+    rows = read_source(data.source, data.series)[0][columns].sort_values(data.time)
     if pd.api.types.is_datetime64_any_dtype(rows[data.time]):
         rows[data.time] = rows[data.time].map(pd.Timestamp.isoformat)
     newest = rows.groupby(list(data.series)) if data.series else rows

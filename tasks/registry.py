@@ -10,6 +10,7 @@ from mlflow.exceptions import MlflowException
 from lstm.errors import CheckpointError, nearest
 from lstm.forecaster import Forecaster
 from tasks import tracking
+from tasks.settings import home, store_is_empty
 
 
 def alias_version(name: str, alias: str) -> int | None:
@@ -44,7 +45,7 @@ def load_forecaster(model: str) -> tuple[Forecaster, str]:
     Raises:
         CheckpointError: there is no such model, version, alias or folder.
     """
-    if Path(model).is_dir():
+    if _is_folder(model):
         return Forecaster.load(model), model
     name, number = _resolve(model)
     source = tracking.client().get_model_version_download_uri(name, str(number))
@@ -60,18 +61,17 @@ def load_forecaster(model: str) -> tuple[Forecaster, str]:
 def _resolve(model: str) -> tuple[str, int]:
     name, at, alias = model.partition("@")
     name, slash, number = (name, "", "") if at else name.partition("/")
-    client = tracking.client()
-    known = [registered.name for registered in client.search_registered_models()]
+    known = [] if store_is_empty() else [found.name for found in tracking.client().search_registered_models()]
     if name not in known:
-        hint = nearest(name, known) if known else " Nothing is registered yet. Run: lstm train CONFIG"
+        hint = nearest(name, known) if known else f" Nothing is registered in {home()} yet. Run: lstm train CONFIG"
         raise CheckpointError(f"{model}: there is no registered model {name!r}, nor a folder of that name.{hint}")
     if not slash:
         found = alias_version(name, alias or "champion")
         if found is None:
             raise CheckpointError(f"{model}: {name!r} has no alias {alias or 'champion'!r}. Name a version: {name}/1")
         return name, found
-    versions = sorted(int(one.version) for one in client.search_model_versions(f"name = '{name}'"))
-    if not number.isdigit() or int(number) not in versions:
+    versions = sorted(int(one.version) for one in tracking.client().search_model_versions(f"name = '{name}'"))
+    if not number.isdecimal() or int(number) not in versions:
         raise CheckpointError(f"{model}: there is no version {number!r} of {name!r}. Known: {versions}.")
     return name, int(number)
 
@@ -82,6 +82,8 @@ def versions(name: str) -> list[dict[str, Any]]:
     Raises:
         CheckpointError: there is no such model.
     """
+    if store_is_empty():
+        _resolve(name)
     client = tracking.client()
     try:
         aliases = client.get_registered_model(name).aliases
@@ -106,4 +108,11 @@ def versions(name: str) -> list[dict[str, Any]]:
 
 def model_name(model: str) -> str:
     """The bare name in `NAME`, `NAME@alias` and `NAME/3`; of a folder its last part."""
-    return Path(model).name if Path(model).is_dir() else model.partition("@")[0].partition("/")[0]
+    return Path(model).name if _is_folder(model) else model.partition("@")[0].partition("/")[0]
+
+
+def _is_folder(model: str) -> bool:
+    try:
+        return Path(model).is_dir()
+    except OSError:  # too long for a path
+        return False

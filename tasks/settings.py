@@ -9,8 +9,10 @@ import sqlite3
 import tempfile
 import tomllib
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+
+from lstm.errors import ConfigError
 
 _QUIET = {
     "DO_NOT_TRACK": "true",
@@ -33,7 +35,10 @@ def quiet_environment() -> None:
 def home() -> Path:
     """The folder of all local stores: `LSTM_HOME`, else `mlruns` of the working directory; made if missing."""
     path = Path(os.environ.get("LSTM_HOME", "mlruns")).resolve()
-    path.mkdir(parents=True, exist_ok=True)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{path}: can't be the folder of the stores ({error.strerror}). Set LSTM_HOME.") from None
     return path
 
 
@@ -61,11 +66,17 @@ def tracking_uri() -> str:
     if uri := os.environ.get("MLFLOW_TRACKING_URI"):
         return uri
     database = home() / "mlflow.db"
-    if not database.exists():
-        with sqlite3.connect(database) as connection:
+    try:
+        with closing(sqlite3.connect(database)) as connection:
             connection.execute("PRAGMA journal_mode=WAL")
-        connection.close()
+    except sqlite3.Error as error:
+        raise ConfigError(f"{database}: is no usable SQLite store ({error}). Move it away, or set LSTM_HOME.") from None
     return f"sqlite:///{database}"
+
+
+def store_is_empty() -> bool:
+    """Whether nothing can be registered yet: reading need not make a store first."""
+    return not os.environ.get("MLFLOW_TRACKING_URI") and not (home() / "mlflow.db").exists()
 
 
 def artifact_location() -> str | None:

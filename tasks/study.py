@@ -6,8 +6,7 @@ import optuna
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from lstm.config import ModelConfig
-from lstm.pipeline_config import PipelineConfig, Range
+from lstm.pipeline_config import PipelineConfig, Range, number_type
 from tasks.settings import folder
 
 
@@ -32,7 +31,7 @@ def suggested(trial: optuna.Trial, space: dict[str, tuple[Any, ...] | Range]) ->
     for key, options in space.items():
         if not isinstance(options, Range):
             values[key] = trial.suggest_categorical(key, options)
-        elif ModelConfig.model_fields[key].annotation is int:
+        elif number_type(key) is int:
             values[key] = trial.suggest_int(key, int(options.low), int(options.high), log=options.log)
         else:
             values[key] = trial.suggest_float(key, options.low, options.high, log=options.log)

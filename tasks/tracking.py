@@ -7,6 +7,8 @@ import os
 import socket
 import subprocess
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +19,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
+from lstm.errors import ConfigError
 from lstm.pipeline_config import PipelineConfig
 from tasks.handles import RunHandle, TableHandle, key_of
 from tasks.settings import artifact_location, tracking_uri
@@ -31,7 +34,30 @@ _METRIC_LIMIT = 1000
 def client() -> MlflowClient:
     """One client a process; the first use of a new local store creates its tables."""
     uri = tracking_uri()
-    return MlflowClient(tracking_uri=uri, registry_uri=os.environ.get("MLFLOW_REGISTRY_URI", uri))
+    if uri.startswith(("http://", "https://")):
+        _check_answers(uri)
+    try:
+        return MlflowClient(tracking_uri=uri, registry_uri=os.environ.get("MLFLOW_REGISTRY_URI", uri))
+    except MlflowException as error:
+        first = str(error).splitlines()[0]
+        raise ConfigError(f"MLFLOW_TRACKING_URI={without_password(uri)}: can't be used ({first})") from None
+
+
+def _check_answers(uri: str) -> None:
+    """MLflow itself would retry for minutes before it says that nobody is there."""
+    try:
+        urllib.request.urlopen(uri, timeout=10).close()
+    except urllib.error.HTTPError:
+        pass  # it answers; what it wants is for mlflow to find out
+    except OSError as error:
+        reason = getattr(error, "reason", error)
+        raise ConfigError(f"MLFLOW_TRACKING_URI={without_password(uri)}: nobody answers ({reason}).") from None
+
+
+def without_password(uri: str) -> str:
+    """A URI that may be shown: what stands before the host is left out."""
+    scheme, separator, rest = uri.partition("://")
+    return f"{scheme}{separator}{rest.rpartition('@')[2]}" if separator else uri
 
 
 def experiment_id(name: str) -> str:

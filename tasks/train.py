@@ -26,16 +26,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from lstm.config import ModelConfig
 from lstm.durations import duration
 from lstm.errors import ConfigError, TrainingError
-from lstm.networks.training import pick_device
+from lstm.networks.training import mixed_precision, pick_device
 from lstm.pipeline_config import PipelineConfig
 from tasks import tracking, worker
-from tasks.handles import RunHandle, Trial, WindowsHandle
+from tasks.handles import RunHandle, Search, Trial, WindowsHandle
 from tasks.settings import folder
 from tasks.study import create_study, suggested
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
-def train(config: PipelineConfig, windows: WindowsHandle, run: RunHandle, devices: Sequence[str]) -> tuple[Trial, ...]:
+def train(config: PipelineConfig, windows: WindowsHandle, run: RunHandle, devices: Sequence[str]) -> Search:
     """Search; return the finished trials, best first. The search sees training and validation windows only.
 
     Raises:
@@ -46,7 +46,8 @@ def train(config: PipelineConfig, windows: WindowsHandle, run: RunHandle, device
         search.go(crew)
     if not search.finished:
         raise TrainingError(f"none of {search.asked} trials could be finished. The last one: {search.last_failure}")
-    return tuple(sorted(search.finished, key=lambda trial: trial.val_loss))
+    best_first = tuple(sorted(search.finished, key=lambda trial: trial.val_loss))
+    return Search(best_first, config.search.trials, search.pruned, search.failed, search.last_failure)
 
 
 @dataclass
@@ -95,6 +96,7 @@ def search_devices(config: PipelineConfig) -> list[str]:
         available = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
     else:
         available = [str(pick_device("auto"))]
+    mixed_precision(config.model.precision, torch.device(available[0]))
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     most = cores if available == ["cpu"] else len(available)
     asked = config.search.workers
@@ -121,11 +123,11 @@ class _Search:
         self, config: PipelineConfig, windows: WindowsHandle, run: RunHandle, progress: Callable[[int, float], None]
     ) -> None:
         self.config, self.windows, self.run, self.progress = config, windows, run, progress
-        self.study = create_study(config, run.name)
+        self.study = create_study(config, f"{run.name}-{run.run_id[:8]}")
         limit = config.search.timeout
         self.deadline = time.monotonic() + (duration(limit).total_seconds() if limit else float("inf"))
         self.finished: list[Trial] = []
-        self.asked = self.ended = 0
+        self.asked = self.pruned = self.failed = 0
         self.last_failure = ""
 
     def go(self, crew: list[_Worker]) -> None:
@@ -215,9 +217,10 @@ class _Search:
     def _tell(self, trial: optuna.Trial, state: TrialState, failure: str = "", value: float | None = None) -> None:
         self.study.tell(trial, value, state)
         self.last_failure = failure or self.last_failure
-        self.ended += 1
+        self.pruned += state == TrialState.PRUNED
+        self.failed += state == TrialState.FAIL
         best = min((trial.val_loss for trial in self.finished), default=float("nan"))
-        self.progress(self.ended, best)
+        self.progress(len(self.finished) + self.pruned + self.failed, best)
 
 
 def trials_folder(run: RunHandle) -> Path:

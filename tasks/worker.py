@@ -16,7 +16,6 @@ import torch
 from lstm.config import ModelConfig
 from lstm.data.arrays import SplitArrays
 from lstm.ensemble import point_forecast
-from lstm.errors import LstmError
 from lstm.networks.checkpoint import save_checkpoint
 from lstm.networks.network import ForecastNetwork
 from lstm.networks.training import fit
@@ -58,8 +57,8 @@ def _answer(job: Job, connection: Connection) -> tuple[str, Any]:
         return "done", train(job, report)
     except _PrunedError:
         return "pruned", None
-    except (LstmError, RuntimeError) as error:  # RuntimeError: what torch raises, out of memory among it
-        return "failed", f"{type(error).__name__}: {str(error).splitlines()[0]}"
+    except Exception as error:  # whatever it is, it fails this trial and no other
+        return "failed", f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
 
 
 def train(job: Job, report: Any = None) -> dict[str, Any]:

@@ -105,8 +105,10 @@ class DataNormalizer:
 
 def _as_2d(X: Any) -> np.ndarray:  # noqa: N803
     try:
+        if np.asarray(X).dtype.kind in "cMmUS":  # complex, times and text would be cast in silence
+            raise TypeError
         x = np.asarray(X, dtype=np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RuntimeError, OverflowError):
         raise DataError("X must hold numbers only.") from None
     if x.ndim == 1:
         x = x[:, None]

@@ -11,12 +11,12 @@ from lstm.data.panel import Panel
 from lstm.errors import DataError, nearest
 from lstm.pipeline_config import NormalizeSpec
 
-_ALL = "*"
+_ALL = "\0all"  # a name that no file can give to a series
 
 
 @dataclass(frozen=True)
 class PanelNormalizer:
-    """Normalisers by series name; the single name `*` stands for all series."""
+    """Normalisers by series name; the single name `_ALL` stands for all series."""
 
     by_series: dict[str, DataNormalizer]
     n_targets: int

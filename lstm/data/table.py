@@ -6,6 +6,7 @@ known and static columns as float64 under their own names. Rows are sorted by se
 
 import hashlib
 import importlib.util
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,12 @@ from lstm.pipeline_config import DataSpec
 SERIES, TIME = "series", "time"
 
 
-def read_source(source: str) -> tuple[pd.DataFrame, str]:
+def read_source(source: str, text: Sequence[str] = ()) -> tuple[pd.DataFrame, str]:
     """Read a table as it is.
 
     Args:
         source: `nyc_weather` (embedded), or the path of a .csv, .csv.gz or .parquet file.
+        text: columns of a CSV that stay text, such as ids: 007 is not 7.
 
     Returns:
         The frame, and the name that messages call it by.
@@ -39,10 +41,20 @@ def read_source(source: str) -> tuple[pd.DataFrame, str]:
         if suffixes.endswith(".parquet"):
             return pd.read_parquet(path), path.name
         if suffixes.endswith((".csv", ".csv.gz")):
-            return pd.read_csv(path, low_memory=False), path.name
+            _check_header(path)
+            return pd.read_csv(path, low_memory=False, dtype=dict.fromkeys(text, "str")), path.name
+    except DataError:
+        raise
     except Exception as error:  # pandas and pyarrow raise a dozen kinds here
         raise DataError(f"{source}: can't be read as a table ({str(error).splitlines()[0]}).") from None
     raise DataError(f"{source}: must end in .csv, .csv.gz or .parquet. Convert it, or rename it.")
+
+
+def _check_header(path: Path) -> None:
+    header = pd.read_csv(path, header=None, nrows=1, dtype="str").iloc[0]
+    if header.duplicated().any():
+        twice = header[header.duplicated()].iloc[0]
+        raise DataError(f"{path.name}: column {twice!r} is there twice in the header. Give each column its own name.")
 
 
 def _embedded(source: str) -> Path:
@@ -68,16 +80,19 @@ def canonical(frame: pd.DataFrame, spec: DataSpec, name: str = "table") -> pd.Da
         DataError: a column is missing or not numeric, a time is unparsable, missing, ambiguous or off
             the frequency, a row is there twice, or no target has a value.
     """
+    if not isinstance(frame, pd.DataFrame):
+        raise DataError(f"{name}: must be a pandas DataFrame, but is a {type(frame).__name__}.")
     values = [*spec.target, *spec.observed, *spec.known, *spec.static]
     _check_columns(frame, [spec.time, *spec.series, *values], name)
     if frame.empty:
         raise DataError(f"{name}: holds no rows.")
     frame = frame.reset_index(drop=True)
-    table = pd.DataFrame({SERIES: _series_names(frame, spec), TIME: _times(frame[spec.time], spec, name)})
+    table = pd.DataFrame({SERIES: _series_names(frame, spec, name), TIME: _times(frame[spec.time], spec, name)})
     for column in values:
         table[column] = _numbers(frame[column], name)
     _check_unique(table, name)
     _check_grid(table, spec, name)
+    _check_size(table, spec, name)
     for column in spec.target:
         if table[column].isna().all():
             raise DataError(f"{name}: target {column!r} has no value in any row.")
@@ -89,16 +104,27 @@ def _check_columns(frame: pd.DataFrame, wanted: list[str], name: str) -> None:
     for column in wanted:
         if column not in frame.columns:
             raise DataError(f"{name}: column {column!r} is not there.{nearest(column, map(str, frame.columns))}")
+        if list(frame.columns).count(column) > 1:
+            raise DataError(f"{name}: column {column!r} is there twice. Give each column its own name.")
 
 
-def _series_names(frame: pd.DataFrame, spec: DataSpec) -> pd.Series:
+def _series_names(frame: pd.DataFrame, spec: DataSpec, name: str) -> pd.Series:
     if not spec.series:
         return pd.Series("all", index=frame.index)
+    for column in spec.series:
+        if frame[column].isna().any():
+            row = int(frame[column].isna().to_numpy().argmax())
+            raise DataError(f"{name}: column {column!r}, row {row + 1}: the id is empty or NA. Name the series.")
     parts = frame[list(spec.series)].astype(str)
     return parts.agg("/".join, axis=1) if len(spec.series) > 1 else parts.iloc[:, 0]
 
 
 def _times(raw: pd.Series, spec: DataSpec, name: str) -> pd.Series:
+    if pd.api.types.is_numeric_dtype(raw):
+        raise DataError(
+            f"{name}: column {raw.name!r} holds numbers, and nobody says since when. "
+            "Write times in ISO 8601 such as 2013-01-31T18:00:00Z."
+        )
     times = pd.to_datetime(raw, errors="coerce", utc=_has_zone(raw))
     if times.isna().any():
         row = int(times.isna().to_numpy().argmax())
@@ -106,15 +132,20 @@ def _times(raw: pd.Series, spec: DataSpec, name: str) -> pd.Series:
             f"{name}: column {raw.name!r}, row {row + 1}: {_shown(raw.iloc[row])} is no time. "
             "Use ISO 8601 such as 2013-01-31T18:00:00Z."
         )
+    outside = ~times.dt.year.between(1800, 2200)
+    if outside.any():
+        row = int(outside.to_numpy().argmax())
+        raise DataError(f"{name}: column {raw.name!r}, row {row + 1}: {_shown(raw.iloc[row])} is not in 1800 to 2200.")
     if times.dt.tz is not None:
         return times.dt.tz_convert("UTC")
-    try:
-        return times.dt.tz_localize(spec.timezone).dt.tz_convert("UTC")
-    except ValueError as error:  # both kinds of daylight-saving trouble
+    local = times.dt.tz_localize(spec.timezone, ambiguous="NaT", nonexistent="NaT")
+    if local.isna().any():  # both kinds of daylight-saving trouble
+        row = int(local.isna().to_numpy().argmax())
         raise DataError(
-            f"{name}: column {raw.name!r}: local time without offset is ambiguous or does not exist in "
-            f"{spec.timezone} ({str(error).split(',')[0]}). Write times with their offset, or in UTC with a Z."
-        ) from None
+            f"{name}: column {raw.name!r}, row {row + 1}: local time {_shown(raw.iloc[row])} is ambiguous or does not "
+            f"exist in {spec.timezone}. Write times with their offset, or in UTC with a Z."
+        )
+    return local.dt.tz_convert("UTC")
 
 
 def _has_zone(raw: pd.Series) -> bool:
@@ -128,7 +159,8 @@ def _numbers(raw: pd.Series, name: str) -> pd.Series:
     numbers = pd.to_numeric(raw, errors="coerce").astype("float64")
     text = numbers.isna() & raw.notna()
     infinite = numbers.isin([float("inf"), float("-inf")])
-    for bad, what in ((text, "no number"), (infinite, "not finite")):
+    huge = numbers.abs() > 1e30  # float32 would square it to infinity
+    for bad, what in ((text, "no number"), (infinite, "not finite"), (huge, "over 1e30, which is no measurement")):
         if bad.any():
             row = int(bad.to_numpy().argmax())
             raise DataError(
@@ -163,6 +195,17 @@ def _check_grid(table: pd.DataFrame, spec: DataSpec, name: str) -> None:
         raise DataError(
             f"{name}: row {row + 1}: time {_stamp(table, row)} is off the grid of data.frequency="
             f"{spec.frequency}, counted from the first row of its series. Set the true frequency, or resample."
+        )
+
+
+def _check_size(table: pd.DataFrame, spec: DataSpec, name: str) -> None:
+    """A frequency that is far too fine would make a grid that fits into no memory."""
+    spans = table.groupby(SERIES)[TIME].agg(lambda times: times.max() - times.min())
+    rows = float((pd.TimedeltaIndex(spans) / duration(spec.frequency)).to_numpy().sum())
+    if rows > 1000 * len(table) + 1_000_000:
+        raise DataError(
+            f"{name}: data.frequency={spec.frequency} makes a grid of {rows:.3g} rows for {len(table)} measured ones. "
+            "Set the true frequency."
         )
 
 

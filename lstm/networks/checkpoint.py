@@ -1,5 +1,6 @@
 """Weights and JSON in one safetensors file, written whole or not at all. No pickle is ever read."""
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -32,7 +33,8 @@ def write_atomic(path: Path, content: bytes) -> None:
 def save_checkpoint(path: str | Path, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
     """Save tensors and a JSON-ready description under any file name."""
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    described = {"format": _FORMAT, "meta": json.dumps(meta, allow_nan=False)}
+    text = json.dumps(meta, allow_nan=False)
+    described = {"format": _FORMAT, "meta": text, "sha256": _checksum(contiguous, text)}
     write_atomic(Path(path), save(contiguous, metadata=described))
 
 
@@ -51,11 +53,22 @@ def load_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]
         with safe_open(path, framework="pt") as file:
             described = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, RuntimeError, ValueError) as error:
         raise CheckpointError(f"{path}: is damaged, or no saved model ({error}).") from None
-    if described.get("format") != _FORMAT:
-        raise CheckpointError(f"{path}: holds weights, but not of this package (format {described.get('format')!r}).")
+    if "format" not in described:
+        raise CheckpointError(f"{path}: holds weights, but not of this package.")
+    if described["format"] != _FORMAT or described.get("sha256") != _checksum(tensors, described.get("meta", "")):
+        raise CheckpointError(f"{path}: is damaged: its content is not what was saved. Restore it from a copy.")
     return tensors, json.loads(described["meta"])
+
+
+def _checksum(tensors: Mapping[str, Tensor], text: str) -> str:
+    """sha256 over names, shapes and bits of the tensors, and the description."""
+    digest = hashlib.sha256(text.encode())
+    for name in sorted(tensors):
+        digest.update(f"{name}{tuple(tensors[name].shape)}".encode())
+        digest.update(tensors[name].numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _is_pickle(path: Path) -> bool:

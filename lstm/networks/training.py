@@ -95,7 +95,7 @@ def pick_device(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "mps" if has_mps else "cpu")
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
+        torch.zeros(1, device=device).item()
     except (RuntimeError, AssertionError):
         raise ConfigError(f"device={name!r} is not on this machine. Use auto, or cpu.") from None
     return device
@@ -114,7 +114,7 @@ class _Run:
         self.batches = math.ceil(len(train) / config.batch_size)
         self.per_step, self.per_epoch = _schedules(self.optimizer, config, self.batches)
         self.generator = torch.Generator().manual_seed(config.seed)
-        self.dtype = _mixed_precision(config.precision, device)
+        self.dtype = mixed_precision(config.precision, device)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype == torch.float16)
 
     def epoch(self, number: int) -> Epoch:
@@ -140,7 +140,7 @@ class _Run:
         total, count, norms = (torch.zeros((), device=self.device) for _ in range(3))
         order = torch.randperm(len(self.train), generator=self.generator).to(self.device)
         with self._seeded_dropout():
-            for index in order.split(config.batch_size):
+            for index in _batches(order, config):
                 past, known = self.train.inputs(index)
                 if config.augment:
                     past = augmented(past, config.augment, self.generator)
@@ -181,7 +181,15 @@ class _Run:
         return float(total / count.clamp_min(1))
 
 
-def _mixed_precision(precision: str, device: torch.device) -> torch.dtype | None:
+def _batches(order: Tensor, config: ModelConfig) -> list[Tensor]:
+    """Batches in order. A last window all alone joins the batch before: batch norm can't compare it with itself."""
+    batches = list(order.split(config.batch_size))
+    if config.batch_norm and len(batches) > 1 and len(batches[-1]) == 1:
+        batches[-2:] = [torch.cat(batches[-2:])]
+    return batches
+
+
+def mixed_precision(precision: str, device: torch.device) -> torch.dtype | None:
     """What autocast computes in; None: plain float32, the only one that CPU LSTMs bear (oneDNN's bf16 crashes)."""
     if precision == "fp32" or (precision == "auto" and device.type != "cuda"):
         return None

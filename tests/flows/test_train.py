@@ -41,6 +41,7 @@ def test_the_leaderboard_holds_candidates_and_baselines_best_validation_first(tr
     naive = next(row for row in rows if row["name"] == "seasonal_naive")
     assert naive["test_rmse_skill"] == 0
     assert set(outcome["seconds"]) == {"prepare", "train", "evaluate", "register", "total"}
+    assert outcome["search"].startswith("3 of 3 trials")
 
 
 def test_every_trial_is_a_child_run_with_curves(trained, client, runs):
@@ -125,7 +126,7 @@ def test_work_is_cleaned_up_and_nothing_lies_outside_the_stores(trained):
 
 def test_a_second_run_on_the_same_data_keeps_the_champion_unless_it_is_better(trained, client):
     place, outcome = trained
-    again = json.loads(place.run("train", "shops.yaml", "--set", "model.epochs=1", "--json").stdout)
+    again = json.loads(place.run("train", "shops.yaml", "--set", "search.seed=1", "--json").stdout)
     first, second = outcome["promotion"], again["promotion"]
     better = second["val_rmse"] < first["val_rmse"]
     assert second["incumbent_version"] == first["version"]

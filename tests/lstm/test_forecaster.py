@@ -123,6 +123,10 @@ def test_history_that_does_not_do_is_told(forecaster, hourly, change, said):
 def test_bounds_are_told(forecaster, hourly):
     with pytest.raises(ConfigError, match="`1 <= horizon <= 6` must hold, but got 7"):
         forecaster.forecast(hourly, horizon=7)
+    with pytest.raises(ConfigError, match="but got 2.0"):
+        forecaster.forecast(hourly, horizon=2.0)
+    with pytest.raises(DataError, match="must be a pandas DataFrame, but is a list"):
+        forecaster.forecast([1, 2])
     with pytest.raises(ConfigError, match="whole percents"):
         forecaster.forecast(hourly, levels=(101,))
 
@@ -168,6 +172,10 @@ def test_damage_is_told(forecaster, tmp_path):
     (folder / "forecaster.json").write_text(json.dumps(description))
     with pytest.raises(CheckpointError, match="weights don't fit"):
         Forecaster.load(folder)
+    for content in ("{}", "[]", "null"):
+        (folder / "forecaster.json").write_text(content)
+        with pytest.raises(CheckpointError, match="is damaged"):
+            Forecaster.load(folder)
     (folder / "model.safetensors").write_bytes(b"half")
     with pytest.raises(CheckpointError, match="damaged"):
         Forecaster.load(folder)

@@ -107,6 +107,21 @@ def test_damaged_and_foreign_files_are_told(tmp_path):
         LSTMModel().load(str(path))
 
 
+@pytest.mark.parametrize("place", ["header", "weights"])
+def test_one_flipped_bit_is_noticed(tmp_path, place):
+    path = tmp_path / "m"
+    fitted().save(str(path))
+    whole = bytearray(path.read_bytes())
+    header = int.from_bytes(whole[:8], "little") + 8
+    random = np.random.default_rng(0)
+    for position in random.integers(*((8, header) if place == "header" else (header, len(whole))), 60):
+        flipped = bytearray(whole)
+        flipped[position] ^= 1 << int(random.integers(8))
+        path.write_bytes(flipped)
+        with pytest.raises(CheckpointError):
+            LSTMModel().load(str(path))
+
+
 def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
     path = tmp_path / "m"
     model = fitted()
@@ -161,6 +176,11 @@ def test_a_progress_bar_is_shown_when_asked_for(capsys):
         (lambda: LSTMModel(SMALL).fit(X, Y, validation_split=1.0), ConfigError, "validation_split"),
         (lambda: fitted(x=np.where(T[:, None] == 5, np.nan, X)), DataError, "row 5, column 0 is nan"),
         (lambda: fitted(x=[["a"]] * 400), DataError, "numbers only"),
+        (lambda: fitted(x=X.astype(complex)), DataError, "numbers only"),
+        (lambda: fitted(y=Y * np.nan), DataError, "no measured value in the training rows"),
+        (lambda: LSTMModel("x"), ConfigError, "mapping of keys to values"),
+        (lambda: fitted().predict(X, steps=1.5), ConfigError, "whole number, but got 1.5"),
+        (lambda: LSTMModel(SMALL).fit(X, Y, validation_split="x"), ConfigError, "but got 'x'"),
         (lambda: fitted(y=Y + np.inf), DataError, "must not be infinite"),
         (lambda: fitted().predict(X[:, :1]), DataError, "2 columns as fitted, but has 1"),
         (lambda: fitted().predict(X[:9]), DataError, "at least sequence_length=10 rows"),

@@ -41,6 +41,11 @@ def test_canonical_is_sorted_in_utc_and_leaves_the_input_alone(hourly):
         (lambda f: f.assign(time=f["time"].str.replace("T05:00", "T05:01")), "off the grid of data.frequency=1h"),
         (lambda f: f.assign(sales=np.nan), "target 'sales' has no value"),
         (lambda f: f.head(0), "holds no rows"),
+        (lambda f: f.assign(sales=1e40), "row 1: 1e\\+40 is over 1e30"),
+        (lambda f: f.assign(shop=None), "column 'shop', row 1: the id is empty"),
+        (lambda f: f.assign(time=range(len(f))), "column 'time' holds numbers"),
+        (lambda f: f.assign(time=f["time"].str.replace("2024", "1492")), "row 1: .* is not in 1800 to 2200"),
+        (lambda f: f.rename(columns={"visitors": "sales"}), "column 'sales' is there twice"),
     ],
 )
 def test_refusals_name_the_place_and_the_rule(hourly, change, said):
@@ -65,7 +70,7 @@ def test_local_times_without_offset_are_read_in_the_zone(hourly):
 
 def test_a_local_hour_that_happens_twice_is_refused():
     frame = pd.DataFrame({"time": ["2024-11-03 00:00", "2024-11-03 01:00"], "shop": "a", "sales": 1.0, "visitors": 1.0})
-    with pytest.raises(DataError, match="ambiguous or does not exist in America/New_York"):
+    with pytest.raises(DataError, match="row 2: local time '2024-11-03 01:00' is ambiguous or does not exist"):
         canonical(frame, DataSpec.parse({**DATA, "timezone": "America/New_York"}))
 
 
@@ -121,3 +126,17 @@ def test_fingerprint_sees_one_changed_value(hourly):
     before = fingerprint(canonical(hourly, SPEC))
     hourly.loc[5, "sales"] += 1e-9
     assert fingerprint(canonical(hourly, SPEC)) != before
+
+
+def test_ids_stay_text_and_a_name_twice_is_refused(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("time,shop,sales\n2024-01-01T00:00Z,007,1\n")
+    assert read_source(str(path), ("shop",))[0]["shop"].tolist() == ["007"]
+    path.write_text("time,shop,sales,sales\n2024-01-01T00:00Z,007,1,2\n")
+    with pytest.raises(DataError, match="'sales' is there twice in the header"):
+        read_source(str(path))
+
+
+def test_a_frequency_that_is_far_too_fine_is_refused():
+    with pytest.raises(DataError, match="data.frequency=1us makes a grid of .* rows for 1920 measured"):
+        canonical(make_hourly(), DataSpec.parse({**DATA, "frequency": "1us"}))

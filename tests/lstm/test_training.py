@@ -102,6 +102,12 @@ def test_a_loss_that_explodes_later_ends_training_with_the_best_weights():
     assert torch.isfinite(weights(fitted.network)).all()
 
 
+def test_a_last_window_alone_does_not_stop_batch_norm():
+    windows = wave_windows(12 + 2 + 33)  # 33 windows: two batches of 16 and one window
+    fitted = fit(network_of(batch_norm=True, batch_size=16), windows, windows)
+    assert len(windows) == 33 and len(fitted.history) == 3
+
+
 def test_what_the_callback_raises_ends_the_training():
     class EnoughError(Exception):
         pass
