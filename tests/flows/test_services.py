@@ -121,6 +121,12 @@ def test_deployments_run_through_a_real_server_and_worker(trained, tmp_path):
     with running(server, f"http://127.0.0.1:{port}/api/health", tmp_path / "server.log", **options):
         prefect("work-pool", "create", "lstm", "--type", "process")
         prefect("deploy", "--all")
+        scheduled = {"flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}}}
+        count_url = f"http://127.0.0.1:{port}/api/flow_runs/count"
+        deadline = time.monotonic() + 90
+        while post(count_url, json.dumps(scheduled)) == (200, 0) and time.monotonic() < deadline:
+            time.sleep(1)
+        assert post(count_url, json.dumps(scheduled))[1] > 0, "the cron schedules of prefect.yaml make no runs"
         health_url = f"http://127.0.0.1:{health}/health"
         with running(worker, health_url, tmp_path / "worker.log", env=worker_environment, cwd=ROOT):
             overrides = [
