@@ -43,8 +43,8 @@ def train(
 ) -> None:
     """Ingest, search, evaluate and register; print the leaderboard and the champion."""
     from flows.server import prefect_server, wait_until_ready
+    from lstm.config_file import load_config
     from lstm.data.table import canonical, read_source
-    from lstm.pipeline_config import load_config
 
     started = time.perf_counter()
     settings = load_config(config, tuple(set_))

@@ -10,7 +10,7 @@ from typing import Any
 from prefect import flow
 from prefect.runtime import flow_run
 
-from lstm.pipeline_config import load_config
+from lstm.config_file import load_config
 from tasks import tracking
 from tasks.evaluate import evaluate
 from tasks.handles import RunHandle

@@ -13,6 +13,7 @@ import torch
 from lstm.config import ModelConfig
 from lstm.data.panel import Panel, build_panel
 from lstm.data.scaling import PanelNormalizer
+from lstm.data.spec import DataSpec
 from lstm.data.table import SERIES, TIME, canonical
 from lstm.data.windows import Windows
 from lstm.durations import duration
@@ -21,7 +22,6 @@ from lstm.errors import CheckpointError, ConfigError, DataError
 from lstm.evaluation.intervals import Conformal
 from lstm.networks.checkpoint import load_checkpoint, save_checkpoint, write_atomic
 from lstm.networks.network import ForecastNetwork
-from lstm.pipeline_config import DataSpec
 
 _DESCRIPTION, _WEIGHTS = "forecaster.json", "model.safetensors"
 

@@ -13,11 +13,12 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 import lstm
+from lstm.data.spec import DataSpec
 from lstm.data.table import read_source
 from lstm.errors import InputError
 from lstm.evaluation.incumbent import compare
 from lstm.forecaster import Forecaster
-from lstm.pipeline_config import DataSpec, PipelineConfig
+from lstm.pipeline_config import PipelineConfig
 from tasks import tracking
 from tasks.evaluate import scored_splits
 from tasks.handles import Candidate, Evaluation, PanelHandle, RunHandle, TableHandle, WindowsHandle

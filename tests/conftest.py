@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
-from lstm.pipeline_config import DataSpec
+from lstm.data.spec import DataSpec
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = {"source": "-", "time": "time", "series": "shop", "target": "sales", "observed": ["visitors"], "frequency": "1h"}

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from lstm.pipeline_config import CalendarSpec
+from lstm.data.spec import CalendarSpec
 
 # Feature: the attribute of a DatetimeIndex, and its period
 _CYCLES = {

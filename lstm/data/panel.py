@@ -14,10 +14,10 @@ import numpy as np
 import pandas as pd
 
 from lstm.data.calendar import calendar_columns, calendar_features
+from lstm.data.spec import DataSpec
 from lstm.data.table import SERIES, TIME
 from lstm.durations import duration
 from lstm.errors import DataError
-from lstm.pipeline_config import DataSpec
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ import numpy as np
 
 from lstm.data.normalize import DataNormalizer
 from lstm.data.panel import Panel
+from lstm.data.spec import NormalizeSpec
 from lstm.errors import DataError, nearest
-from lstm.pipeline_config import NormalizeSpec
 
 _ALL = "\0all"  # a name that no file can give to a series
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from lstm.data.spec import SplitSpec
 from lstm.durations import duration
 from lstm.errors import DataError
-from lstm.pipeline_config import SplitSpec
 
 
 @dataclass(frozen=True)

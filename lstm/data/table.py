@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from lstm.data.spec import DataSpec
 from lstm.durations import duration
 from lstm.errors import DataError, nearest
-from lstm.pipeline_config import DataSpec
 
 SERIES, TIME = "series", "time"
 

@@ -3,8 +3,8 @@ import yaml
 
 import lstm
 from lstm.config import ModelConfig
+from lstm.config_file import load_config
 from lstm.errors import ConfigError
-from lstm.pipeline_config import load_config
 
 from ..conftest import ROOT
 

@@ -10,11 +10,11 @@ from lstm import Forecaster
 from lstm.config import ModelConfig
 from lstm.data.panel import build_panel
 from lstm.data.scaling import PanelNormalizer
+from lstm.data.spec import DataSpec, NormalizeSpec
 from lstm.data.table import canonical
 from lstm.errors import CheckpointError, ConfigError, DataError
 from lstm.evaluation.intervals import Conformal
 from lstm.networks.network import ForecastNetwork
-from lstm.pipeline_config import DataSpec, NormalizeSpec
 
 from ..conftest import DATA, make_hourly
 

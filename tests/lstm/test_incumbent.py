@@ -6,11 +6,11 @@ import torch
 
 from lstm.data.arrays import SplitArrays
 from lstm.data.panel import build_panel
+from lstm.data.spec import DataSpec
 from lstm.data.table import canonical
 from lstm.errors import DataError
 from lstm.evaluation.incumbent import compare
 from lstm.evaluation.scoring import ScoredWindows
-from lstm.pipeline_config import DataSpec
 
 from ..conftest import DATA, make_hourly
 from .test_forecaster import make_forecaster

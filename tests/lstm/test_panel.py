@@ -6,10 +6,10 @@ from hypothesis import strategies as st
 
 from lstm.data.calendar import calendar_columns, calendar_features
 from lstm.data.panel import build_panel
+from lstm.data.spec import CalendarSpec, DataSpec, SplitSpec
 from lstm.data.splits import cut
 from lstm.data.table import canonical
 from lstm.errors import DataError
-from lstm.pipeline_config import CalendarSpec, DataSpec, SplitSpec
 
 from ..conftest import DATA, make_hourly
 

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lstm.data.spec import DataSpec
 from lstm.data.table import canonical, fingerprint, read_source
 from lstm.errors import DataError
-from lstm.pipeline_config import DataSpec
 
 from ..conftest import DATA, make_hourly
 

@@ -1,0 +1,100 @@
+"""From a YAML file to a `PipelineConfig`: presets, overrides, and what a file may get wrong."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lstm.errors import ConfigError
+from lstm.pipeline_config import PipelineConfig
+
+_PRESETS: dict[str, dict[str, Any]] = {
+    "fast": {"search": {"trials": 12, "timeout": "5min"}, "model": {"epochs": 8, "patience": 2}},
+    "accurate": {"search": {"trials": 40, "timeout": "1h"}, "model": {"epochs": 20, "patience": 4}},
+}
+_MODEL = {"num_layers": 1, "dropout": 0.4, "batch_size": 64, "anchor": "last"}  # evidence: DECISIONS.md
+
+
+def _defaults(values: dict[str, Any]) -> dict[str, Any]:
+    """What the preset fills in where the file says nothing: budgets, one layer, and a look-back of two seasons."""
+    name, evaluate = values.get("preset", "fast"), values.get("evaluate")
+    preset = _PRESETS.get(name, {}) if isinstance(name, str) else {}
+    season = evaluate.get("season", 24) if isinstance(evaluate, dict) else 24
+    lookback = 2 * season if isinstance(season, int) and season > 1 else 24
+    return _merged(preset, {"model": {**_MODEL, "sequence_length": lookback}})
+
+
+def load_config(path: str | Path, overrides: tuple[str, ...] = ()) -> PipelineConfig:
+    """Read, complete by the preset, override, and validate a pipeline configuration.
+
+    Args:
+        path: the YAML file.
+        overrides: `dotted.key=value` each, the value in YAML: `search.trials=50`.
+
+    Raises:
+        ConfigError: the file is missing or no YAML mapping, or a key or value breaks a rule.
+    """
+    path = Path(path)
+    values = _read_yaml(path)
+    for override in overrides:
+        _set(values, override)
+    return PipelineConfig.parse(_merged(_defaults(values), values), where=path.name)
+
+
+# A value such as 2024-13-45, or a thousand brackets, gets past the parser and fails in the making of the object.
+_YAML_ERRORS = (yaml.YAMLError, ValueError, TypeError, AttributeError, OverflowError, RecursionError)
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """A safe loader that refuses a key given twice, where YAML's own would let the last one win."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Build the mapping of a node."""
+        seen = set()
+        for key_node, _ in node.value:
+            if key_node.value in seen and key_node.tag != "tag:yaml.org,2002:merge":
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key {key_node.value!r} is given twice", key_node.start_mark
+                )
+            seen.add(key_node.value if isinstance(key_node.value, str) else id(key_node))
+        return super().construct_mapping(node, deep)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)
+    except OSError as error:
+        raise ConfigError(f"{path}: can't be read ({error.strerror}). Name a YAML file.") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: is not text in UTF-8. Name a YAML file.") from None
+    except _YAML_ERRORS as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f" line {mark.line + 1}" if mark else ""
+        raise ConfigError(f"{path}:{line} is no valid YAML ({getattr(error, 'problem', error)}).") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: must hold `key: value` pairs, but holds {type(values).__name__}.")
+    return values
+
+
+def _set(values: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key.strip():
+        raise ConfigError(f"--set {override!r}: must read `dotted.key=value`, such as search.trials=50.")
+    *parents, last = key.strip().split(".")
+    for parent in parents:
+        child = values.setdefault(parent, {})
+        if not isinstance(child, dict):
+            raise ConfigError(f"--set {override!r}: {parent!r} holds a value, not keys.")
+        values = child
+    try:
+        values[last] = yaml.load(text, _UniqueKeys)
+    except _YAML_ERRORS:
+        raise ConfigError(f"--set {override!r}: {text!r} is no valid YAML value.") from None
+
+
+def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        below = merged.get(key)
+        merged[key] = _merged(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+    return merged
