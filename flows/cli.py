@@ -1,6 +1,5 @@
 """The `lstm` command. Heavy imports wait until a command needs them."""
 
-import json
 import os
 import signal
 import sys
@@ -57,10 +56,10 @@ def train(
 
         wait_until_ready()
         outcome = train(str(config), tuple(set_))
-        from flows.show import outcome_json, show_outcome
+        from flows import show
 
         seconds = time.perf_counter() - started
-        print(json.dumps(outcome_json(outcome, seconds))) if as_json else show_outcome(outcome, seconds)
+        print(show.as_json(show.outcome_json(outcome, seconds))) if as_json else show.show_outcome(outcome, seconds)
 
 
 @app.command()
@@ -92,21 +91,21 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """The registered versions of a model, best validation RMSE first, with their aliases."""
-    from flows.show import show_versions
+    from flows import show
     from tasks.registry import versions
 
     rows = versions(name)
-    print(json.dumps(rows)) if as_json else show_versions(name, rows)
+    print(show.as_json(rows)) if as_json else show.show_versions(name, rows)
 
 
 @app.command()
 def doctor(as_json: Json = False) -> None:
     """Versions, devices and stores: what this machine has."""
-    from flows.show import show_report
+    from flows import show
     from tasks.doctor import report
 
     found = report()
-    print(json.dumps(found)) if as_json else show_report(found)
+    print(show.as_json(found)) if as_json else show.show_report(found)
 
 
 def _levels(text: str) -> tuple[int, ...]:

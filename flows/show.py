@@ -1,5 +1,7 @@
 """What the commands print."""
 
+import json
+import math
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +21,19 @@ _COLUMNS = {
     "test_coverage_80": "in 80 %",
     "test_coverage_95": "in 95 %",
 }
+
+
+def as_json(value: Any) -> str:
+    """JSON that every parser takes: a figure without a value is null."""
+    return json.dumps(_with_nulls(value), allow_nan=False)
+
+
+def _with_nulls(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _with_nulls(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_with_nulls(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def outcome_json(outcome: "Outcome", seconds: float) -> dict[str, Any]:
@@ -91,8 +106,8 @@ def _console() -> Console:
 
 
 def _figure(key: str, value: float | None) -> str:
-    if value is None:
-        return ""
+    if value is None or not math.isfinite(value):
+        return "–"
     if key.endswith("skill") or "coverage" in key:
         return f"{100 * value:.1f} %"
     return f"{value:.3f}"

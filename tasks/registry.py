@@ -16,9 +16,12 @@ from tasks.settings import home, store_is_empty
 def alias_version(name: str, alias: str) -> int | None:
     """The version that an alias points at, or None."""
     try:
-        return int(tracking.client().get_model_version_by_alias(name, alias).version)
-    except MlflowException:
+        aliases = tracking.client().get_registered_model(name).aliases
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise  # a store that does not answer is no empty store: nothing may be promoted over it
         return None
+    return int(aliases[alias]) if alias in aliases else None
 
 
 def set_alias(name: str, alias: str, number: int) -> None:
@@ -43,15 +46,20 @@ def load_forecaster(model: str) -> tuple[Forecaster, str]:
     """The forecaster that `model` names, and `NAME/version` (or the folder) for the record. `NAME`: its champion.
 
     Raises:
-        CheckpointError: there is no such model, version, alias or folder.
+        CheckpointError: there is no such model, version, alias or folder, or its artifacts are gone or damaged.
     """
     if _is_folder(model):
         return Forecaster.load(model), model
     name, number = _resolve(model)
     source = tracking.client().get_model_version_download_uri(name, str(number))
     with TemporaryDirectory() as scratch:
-        uri = f"{source}/artifacts" if "://" in source or source.startswith("/") else source
-        local = download_artifacts(artifact_uri=uri, dst_path=scratch, tracking_uri=tracking.client().tracking_uri)
+        try:
+            local = download_artifacts(
+                artifact_uri=source, dst_path=scratch, tracking_uri=tracking.client().tracking_uri
+            )
+        except (MlflowException, OSError) as error:
+            first = str(error).splitlines()[0]
+            raise CheckpointError(f"{name}/{number}: its artifacts at {source} can't be read ({first}).") from None
         found = next(Path(local).rglob("forecaster.json"), None)
         if found is None:
             raise CheckpointError(f"{name}/{number}: holds no forecaster of this package.")

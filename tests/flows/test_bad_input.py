@@ -71,6 +71,8 @@ def test_an_interrupted_run_is_marked_killed_and_leaves_no_process(place: Place,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        # A shell that runs the suite in the background has SIGINT ignored, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 120
     while len(statuses(place)) < 3 and time.monotonic() < deadline:
