@@ -25,8 +25,8 @@ def test_a_prefect_server_is_found_in_the_environment_or_the_active_profile(home
     profiles = tmp_path / "profiles.toml"
     monkeypatch.setenv("PREFECT_PROFILES_PATH", str(profiles))
     assert settings.prefect_api_url() is None
-    profiles.write_text('active = "work"\n[profiles.work]\nPREFECT_API_URL = "http://work/api"\n[profiles.other]\n')
-    assert settings.prefect_api_url() == "http://work/api"
+    profiles.write_text('active = "work"\n[profiles.work]\nPREFECT_API_URL = "http://office/api"\n[profiles.other]\n')
+    assert settings.prefect_api_url() == "http://office/api"
     monkeypatch.setenv("PREFECT_PROFILE", "other")
     assert settings.prefect_api_url() is None
     monkeypatch.setenv("PREFECT_API_URL", "http://mine/api")
