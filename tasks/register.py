@@ -58,7 +58,8 @@ def register(
     stays and the candidate becomes `challenger`.
     """
     mlflow.set_tracking_uri(tracking_uri())
-    versions = {candidate.kind: _register(config, candidate) for candidate in evaluation.candidates}
+    example = _example(config)
+    versions = {candidate.kind: _register(config, candidate, example) for candidate in evaluation.candidates}
     for kind, number in versions.items():
         set_alias(config.name, kind, number)
     best = min(evaluation.candidates, key=lambda candidate: candidate.scores["val_rmse"])
@@ -74,16 +75,15 @@ def register(
     return promotion
 
 
-def _register(config: PipelineConfig, candidate: Candidate) -> int:
-    forecaster = Forecaster.load(candidate.folder)
+def _register(config: PipelineConfig, candidate: Candidate, example: pd.DataFrame) -> int:
     with mlflow.start_run(run_id=candidate.run_id):
         info = mlflow.pyfunc.log_model(
             name="model",
             python_model=str(_SERVED),
             artifacts={"forecaster": str(candidate.folder)},
             code_paths=[str(Path(lstm.__file__).parent)],
-            signature=_signature(config, forecaster),
-            input_example=_example(config, forecaster),
+            signature=_signature(config),
+            input_example=example,
             # Named, since MLflow would take 15 seconds to find them out.
             pip_requirements=[f"{name}=={version(name).split('+')[0]}" for name in _NEEDS],
         )
@@ -92,7 +92,7 @@ def _register(config: PipelineConfig, candidate: Candidate) -> int:
     return create_version(config.name, candidate.run_id, info.model_id, tags)
 
 
-def _example(config: PipelineConfig, forecaster: Forecaster) -> pd.DataFrame:
+def _example(config: PipelineConfig) -> pd.DataFrame:
     """The newest rows of the source that a forecast of each series needs, as a caller would send them."""
     data = config.data
     columns = [data.time, *data.series, *_numbers(data)]
@@ -101,14 +101,14 @@ def _example(config: PipelineConfig, forecaster: Forecaster) -> pd.DataFrame:
         rows[data.time] = rows[data.time].map(pd.Timestamp.isoformat)
     newest = rows.groupby(list(data.series)) if data.series else rows
     types = dict.fromkeys(_numbers(data), "float64") | dict.fromkeys([data.time, *data.series], "str")
-    return newest.tail(2 * forecaster.lookback).astype(types)
+    return newest.tail(2 * config.longest_lookback).astype(types)
 
 
 def _numbers(data: DataSpec) -> list[str]:
     return [*data.target, *data.observed, *data.known, *data.static]
 
 
-def _signature(config: PipelineConfig, forecaster: Forecaster) -> ModelSignature:
+def _signature(config: PipelineConfig) -> ModelSignature:
     data = config.data
     # Text for time: MLflow's server takes no CSV with a datetime in the schema.
     columns = [ColSpec(DataType.string, name) for name in (data.time, *data.series)]
@@ -127,7 +127,7 @@ def _signature(config: PipelineConfig, forecaster: Forecaster) -> ModelSignature
         ),
         params=ParamSchema(
             [
-                ParamSpec("horizon", DataType.long, forecaster.horizon),
+                ParamSpec("horizon", DataType.long, config.window.horizon),
                 ParamSpec("levels", DataType.long, levels, shape=(-1,)),
             ]
         ),

@@ -51,7 +51,7 @@ def read_source(source: str, text: Sequence[str] = ()) -> tuple[pd.DataFrame, st
 
 
 def _check_header(path: Path) -> None:
-    header = pd.read_csv(path, header=None, nrows=1, dtype="str").iloc[0]
+    header = pd.read_csv(path, header=None, nrows=1, dtype="str").iloc[0].dropna()
     if header.duplicated().any():
         twice = header[header.duplicated()].iloc[0]
         raise DataError(f"{path.name}: column {twice!r} is there twice in the header. Give each column its own name.")
