@@ -43,15 +43,18 @@ def train(
     """Ingest, search, evaluate and register; print the leaderboard and the champion."""
     from flows.server import prefect_server, wait_until_ready
     from lstm.config_file import load_config
-    from lstm.data.table import canonical, read_source
+    from lstm.data.ingest import ingest_table
+    from lstm.data.spec import SqlSource
+    from tasks.settings import folder
 
     started = time.perf_counter()
     settings = load_config(config, tuple(set_))
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")  # a failure is told once, by main()
     with prefect_server():
-        # While the server comes up: most mistakes are in the data, and need no heavy import to be seen.
-        frame, name = read_source(settings.data.source, settings.data.series)
-        canonical(frame, settings.data, name)
+        if not isinstance(settings.data.source, SqlSource):  # a query would be run twice
+            # While the server comes up: most mistakes are in the data, and need no heavy import to be seen.
+            # The flow finds the table that this makes.
+            ingest_table(settings.data, folder("work"), folder("downloads"))
         from flows.train import train
 
         wait_until_ready()

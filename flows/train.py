@@ -47,6 +47,7 @@ def train(config: str = "examples/nyc_weather.yaml", overrides: tuple[str, ...] 
     seconds: dict[str, float] = {}
     with _timed(seconds, "prepare"):
         table = ingest(settings)
+        settings = settings.with_frequency(table.frequency)
         panel = normalize(settings, table)
         windows = window(settings, panel)
     devices = search_devices(settings)

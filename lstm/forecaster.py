@@ -1,6 +1,7 @@
 """The deployable whole: from raw history to forecasts in raw units, with intervals. Needs no MLflow."""
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +12,13 @@ import pandas as pd
 import torch
 
 from lstm.config import ModelConfig
+from lstm.data.frequency import Frequency
+from lstm.data.grid import SEASONS_BACK
 from lstm.data.panel import Panel, build_panel
+from lstm.data.rows import SERIES
 from lstm.data.scaling import PanelNormalizer
 from lstm.data.spec import DataSpec
-from lstm.data.table import SERIES, TIME, canonical
+from lstm.data.table import canonical
 from lstm.data.windows import Windows
 from lstm.durations import duration
 from lstm.ensemble import combine, point_forecast
@@ -31,13 +35,15 @@ class Forecaster:
     """Schema, normaliser, calendar, network(s), weights and intervals. An ensemble is a Forecaster."""
 
     name: str
-    spec: DataSpec
+    spec: DataSpec  # its frequency said, never `infer`
+    levels: dict[str, list[str]]  # categories that each categorical column had in training
     normalizer: PanelNormalizer
     members: tuple[ForecastNetwork, ...]
     weights: tuple[float, ...]
     method: str
     intervals: Conformal
     lineage: dict[str, Any]  # JSON-ready: run, data and configuration that it came from
+    left_out: tuple[str, ...] = ()  # series of the training data that it can't forecast
 
     @property
     def horizon(self) -> int:
@@ -52,7 +58,7 @@ class Forecaster:
     def forecast(
         self, frame: pd.DataFrame, horizon: int | None = None, levels: Sequence[int] = (80, 95)
     ) -> pd.DataFrame:
-        """Forecast every series of `frame` from its last measured target on.
+        """Forecast every series of `frame` from its last measured target on, those in `left_out` excepted.
 
         Args:
             frame: raw history, long: the columns that training had, in raw units, at least `lookback`
@@ -67,9 +73,17 @@ class Forecaster:
             DataError: a column, time or series breaks a rule, or the history is too short.
             ConfigError: the horizon or a level is out of bounds.
         """
+        return self.forecast_table(canonical(frame, self.spec, "history"), horizon, levels)
+
+    def forecast_table(
+        self, table: pd.DataFrame, horizon: int | None = None, levels: Sequence[int] = (80, 95)
+    ) -> pd.DataFrame:
+        """`forecast`, from history in the canonical form."""
         steps = self._checked_horizon(horizon)
-        table = self._recent(canonical(frame, self.spec, "history"))
-        panel = build_panel(table, self.spec, ahead=self.horizon)
+        recent = self.recent(table)
+        if recent.empty:
+            raise DataError("history: holds only series that were left out of the training. Train again with them.")
+        panel = build_panel(recent, self.spec, self.levels, ahead=self.horizon)
         windows = self._newest_windows(panel)
         center, scale = self.normalizer.target_scales(panel.names)
         point = self.forecast_windows(windows) * scale[:, None] + center[:, None]  # (series, horizon, targets)
@@ -94,6 +108,8 @@ class Forecaster:
         description = {
             "name": self.name,
             "data": self.spec.model_dump(mode="json"),
+            "levels": self.levels,
+            "left_out": list(self.left_out),
             "normalizer": self.normalizer.to_dict(),
             "members": [member.config.model_dump(mode="json") for member in self.members],
             "n_known": self.members[0].n_known,
@@ -133,6 +149,8 @@ class Forecaster:
         return cls(
             name=state["name"],
             spec=spec,
+            levels=state["levels"],
+            left_out=tuple(state["left_out"]),
             normalizer=PanelNormalizer.from_dict(state["normalizer"]),
             members=members,
             weights=tuple(state["weights"]),
@@ -150,34 +168,45 @@ class Forecaster:
             )
         return steps
 
-    def _recent(self, table: pd.DataFrame) -> pd.DataFrame:
-        """Only the rows that a forecast can depend on: the look-back, and a gap that may reach into it."""
-        step = duration(self.spec.frequency)
-        reach = self.lookback * step + duration(self.spec.missing.max_gap) + step
+    @property
+    def reach(self) -> int:
+        """Steps of history that a forecast may depend on: the look-back, and a gap that may reach into it."""
+        spec = self.spec
+        gap = spec.missing.max_gap
+        if isinstance(gap, str):
+            gap = math.ceil(duration(gap) / Frequency.parse(spec.frequency).step)
+        return self.lookback + gap + 1 + SEASONS_BACK * (spec.missing.season or 0)
+
+    def recent(self, table: pd.DataFrame) -> pd.DataFrame:
+        """The rows of a canonical table that a forecast can depend on, of the series that can be forecast."""
+        table = table[~table[SERIES].isin(self.left_out)]
+        if self.spec.frequency == "irregular":
+            return table
+        place = table.groupby(SERIES).cumcount()
         measured = table[list(self.spec.target)].notna().any(axis=1)
-        last = table[TIME].where(measured).groupby(table[SERIES]).transform("max")
-        return table[~(table[TIME] < last - reach)]
+        newest = place.where(measured).groupby(table[SERIES]).transform("max")
+        return table[~(place < newest - self.reach)]
 
     def _newest_windows(self, panel: Panel) -> Windows:
         ends = np.flatnonzero(np.r_[panel.series[1:] != panel.series[:-1], True]) + 1
         origins = ends - self.horizon
-        for name, code, origin in zip(panel.names, range(len(panel.names)), origins, strict=True):
-            self._check_history(panel, name, code, int(origin))
+        for name, origin in zip(panel.names, origins.tolist(), strict=True):
+            self._check_history(panel, name, origin)
         return Windows(
             torch.from_numpy(self.normalizer.features(panel)),
             torch.from_numpy(self.normalizer.targets(panel)),
             torch.from_numpy(origins),
             self.lookback,
             self.horizon,
-            panel.n_known,
+            panel.layout.n_known,
         )
 
-    def _check_history(self, panel: Panel, name: str, code: int, origin: int) -> None:
-        unbroken = (panel.series[:origin] == code) & (panel.segment[:origin] == panel.segment[origin - 1])
-        if unbroken.sum() < self.lookback:
+    def _check_history(self, panel: Panel, name: str, origin: int) -> None:
+        unbroken = origin - int(np.searchsorted(panel.segment, panel.segment[origin - 1]))
+        if unbroken < self.lookback:
             raise DataError(
                 f"series {name!r}: a forecast needs {self.lookback} rows of history without a gap over "
-                f"{self.spec.missing.max_gap}, but there are {unbroken.sum()} before "
+                f"{self.spec.missing.max_gap}, but there are {unbroken} before "
                 f"{pd.Timestamp(panel.times[origin]).isoformat()}Z. Give a longer history."
             )
 

@@ -194,6 +194,10 @@ class PipelineConfig(Strict):
         """
         return self.model.replace(**trial)
 
+    def with_frequency(self, frequency: str) -> "PipelineConfig":
+        """The same with the frequency that was inferred."""
+        return self.model_copy(update={"data": self.data.model_copy(update={"frequency": frequency})})
+
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready, every default written out; `PipelineConfig.parse` makes the same of it again."""
         values = self.model_dump(mode="json", by_alias=True)

@@ -1,6 +1,5 @@
 """Candidates from the best trials, and what they are worth: validation selects, the test span is scored once."""
 
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +12,8 @@ from prefect.cache_policies import NO_CACHE
 
 from lstm.config import ModelConfig
 from lstm.data.arrays import SplitArrays
-from lstm.data.scaling import PanelNormalizer
+from lstm.data.ingest import Table
+from lstm.data.store import PanelStore
 from lstm.ensemble import combine, member_weights
 from lstm.evaluation.baselines import BASELINES
 from lstm.evaluation.intervals import Conformal
@@ -25,7 +25,7 @@ from lstm.networks.network import ForecastNetwork
 from lstm.pipeline_config import PipelineConfig
 from tasks import tracking
 from tasks.figures import error_by_horizon, forecast_vs_actual
-from tasks.handles import Candidate, Evaluation, PanelHandle, RunHandle, TableHandle, Trial, WindowsHandle
+from tasks.handles import Candidate, Evaluation, PanelHandle, RunHandle, Trial, WindowsHandle
 
 REFERENCE = "seasonal_naive"
 
@@ -53,7 +53,7 @@ class Contender:
 @task(cache_policy=NO_CACHE, persist_result=False)
 def evaluate(
     config: PipelineConfig,
-    table: TableHandle,
+    table: Table,
     panel: PanelHandle,
     windows: WindowsHandle,
     trials: Sequence[Trial],
@@ -88,13 +88,12 @@ def evaluate(
 
 def scored_splits(config: PipelineConfig, panel: PanelHandle, windows: WindowsHandle) -> dict[str, ScoredWindows]:
     """Validation and test, each window looking back as far as the longest of the search."""
-    description = json.loads((panel.folder / "panel.json").read_text(encoding="utf-8"))
-    names = description["names"]
-    center, scale = PanelNormalizer.from_dict(description["normalizer"]).target_scales(names)
+    store = PanelStore.load(panel.folder)
+    names = store.names
+    center, scale = store.normalizer.target_scales(names)
     arrays = {name: SplitArrays.load(windows.folder / name) for name in ("train", "validation", "test")}
     training, season = arrays["train"], config.evaluate.season
-    targets = training.targets.astype(np.float64)
-    naive = naive_errors(training.series, training.segment, targets, season, len(names))
+    naive = naive_errors(training.series, training.segment, training.targets, season, len(names))
     lookback = max(config.longest_lookback, season)
     return {
         name: ScoredWindows.of(
@@ -106,7 +105,7 @@ def scored_splits(config: PipelineConfig, panel: PanelHandle, windows: WindowsHa
 
 def _forecaster(
     config: PipelineConfig,
-    table: TableHandle,
+    table: Table,
     panel: PanelHandle,
     validation: ScoredWindows,
     trials: Sequence[Trial],
@@ -117,11 +116,13 @@ def _forecaster(
     method = config.ensemble.method
     errors = [float(np.sqrt(np.nanmean(np.square(one - validation.actual)))) for one in forecasts]
     weights = member_weights(method, errors)
-    description = json.loads((panel.folder / "panel.json").read_text(encoding="utf-8"))
+    store = PanelStore.load(panel.folder)
     return Forecaster(
         name=config.name,
         spec=config.data,
-        normalizer=PanelNormalizer.from_dict(description["normalizer"]),
+        levels=store.levels,
+        normalizer=store.normalizer,
+        left_out=tuple(store.left_out),
         members=tuple(_network(trial.folder) for trial in trials),
         weights=weights,
         method=method,

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 from matplotlib.figure import Figure
 
-from lstm.durations import duration
+from lstm.data.frequency import Frequency
 from lstm.evaluation.intervals import Conformal
 from lstm.evaluation.scoring import ScoredWindows
 from lstm.pipeline_config import PipelineConfig
@@ -18,7 +18,7 @@ def forecast_vs_actual(
     level, horizon = max(config.evaluate.levels), config.window.horizon
     mine = np.flatnonzero(test.series == test.series[0])
     shown = mine[::-1][::horizon][:14][::-1]
-    times = test.times[shown][:, None] + np.arange(horizon) * _step(config)
+    times = _ahead(test.times[shown], horizon, config)
     ours, actual = test.raw(forecast)[shown][..., 0], test.raw(test.actual)[shown][..., 0]
     half = (intervals.half_width(level) * test.scale)[shown][..., 0]
     figure = Figure(figsize=(11, 4), layout="constrained")
@@ -49,5 +49,9 @@ def error_by_horizon(test: ScoredWindows, forecasts: Mapping[str, np.ndarray], c
     return figure
 
 
-def _step(config: PipelineConfig) -> np.timedelta64:
-    return duration(config.data.frequency).to_timedelta64()
+def _ahead(first: np.ndarray, horizon: int, config: PipelineConfig) -> np.ndarray:
+    """The times of a window's steps, (windows, horizon); of irregular rows nobody knows how far apart: a second."""
+    data = config.data
+    text = "1s" if data.frequency == "irregular" else data.frequency
+    steps = np.tile(np.arange(horizon), len(first))
+    return Frequency.parse(text, data.timezone).times(np.repeat(first, horizon), steps).reshape(-1, horizon)

@@ -2,14 +2,18 @@
 
 import os
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pandas as pd
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from lstm.data.table import read_source
+from lstm.data.ingest import ingest_table
+from lstm.data.spec import DataSpec
 from lstm.errors import ConfigError
+from lstm.forecaster import Forecaster
 from tasks.registry import load_forecaster
+from tasks.settings import folder
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
@@ -37,8 +41,7 @@ def forecast(
     if out is not None and out.is_dir():
         raise ConfigError(f"--out {out}: is a folder. Name a file in it.")
     forecaster, version = load_forecaster(model)
-    history, _ = read_source(forecaster.spec.source if data is None else data, forecaster.spec.series)
-    made = forecaster.forecast(history, horizon, levels)
+    made = forecaster.forecast_table(_history(forecaster, data), horizon, levels)
     made["model_version"] = version
     if out is not None:
         try:
@@ -46,6 +49,16 @@ def forecast(
         except OSError as error:
             raise ConfigError(f"--out {out}: can't be written ({error.strerror or error}).") from None
     return made
+
+
+def _history(forecaster: Forecaster, data: str | None) -> pd.DataFrame:
+    """What a forecast depends on, of a source of any size."""
+    spec = forecaster.spec
+    if data is not None:
+        spec = DataSpec.parse({**spec.model_dump(), "source": data, "sha256": None}, where="--data")
+    with TemporaryDirectory(dir=folder("work")) as scratch:
+        table = ingest_table(spec, Path(scratch), folder("downloads"))
+        return pd.concat([forecaster.recent(piece) for piece in table.pieces()], ignore_index=True)
 
 
 def write_table(frame: pd.DataFrame, out: Path) -> None:

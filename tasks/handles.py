@@ -8,22 +8,13 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class TableHandle:
-    """The canonical table, as Parquet."""
-
-    path: Path
-    sha256: str  # of the content, not of the file
-    rows: int
-    series: int
-
-
-@dataclass(frozen=True)
 class PanelHandle:
-    """The normalised panel: arrays and `normalizer.json` in a folder."""
+    """A normalised panel, as `PanelStore` loads it."""
 
     folder: Path
     key: str  # sha256 of what it was made from
     rows: int
+    left_out: tuple[tuple[str, str], ...]  # series, and why
 
 
 @dataclass(frozen=True)
@@ -35,6 +26,7 @@ class WindowsHandle:
     validation: int
     test: int
     n_known: int
+    too_short: tuple[str, ...]  # series without a window
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Register the candidates, and make the best one champion if it has earned it."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -8,24 +9,27 @@ import mlflow
 import numpy as np
 import pandas as pd
 from mlflow.models import ModelSignature
-from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
+from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema, TensorSpec
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 import lstm
-from lstm.data.spec import DataSpec
-from lstm.data.table import read_source
+from lstm.data.frequency import Frequency
+from lstm.data.ingest import Table
+from lstm.data.rows import SERIES, TIME
+from lstm.data.store import PanelStore
 from lstm.errors import InputError
 from lstm.evaluation.incumbent import compare
 from lstm.forecaster import Forecaster
 from lstm.pipeline_config import PipelineConfig
 from tasks import tracking
 from tasks.evaluate import scored_splits
-from tasks.handles import Candidate, Evaluation, PanelHandle, RunHandle, TableHandle, WindowsHandle
+from tasks.handles import Candidate, Evaluation, PanelHandle, RunHandle, WindowsHandle
 from tasks.registry import alias_version, create_version, load_forecaster, set_alias
 from tasks.settings import tracking_uri
 
 _NEEDS = ("holidays", "numpy", "pandas", "pydantic", "pyyaml", "rich", "safetensors", "torch")
+_EXAMPLE_SERIES = 3  # of the input example
 _SERVED = Path(__file__).with_name("served_model.py")
 
 
@@ -45,7 +49,7 @@ class Promotion:
 @task(cache_policy=NO_CACHE, persist_result=False)
 def register(
     config: PipelineConfig,
-    table: TableHandle,
+    table: Table,
     panel: PanelHandle,
     windows: WindowsHandle,
     evaluation: Evaluation,
@@ -58,7 +62,8 @@ def register(
     stays and the candidate becomes `challenger`.
     """
     mlflow.set_tracking_uri(tracking_uri())
-    example = _example(config)
+    store = PanelStore.load(panel.folder)
+    example = _example(config, table, store.names)
     versions = {candidate.kind: _register(config, candidate, example) for candidate in evaluation.candidates}
     for kind, number in versions.items():
         set_alias(config.name, kind, number)
@@ -82,7 +87,7 @@ def _register(config: PipelineConfig, candidate: Candidate, example: pd.DataFram
             python_model=str(_SERVED),
             artifacts={"forecaster": str(candidate.folder)},
             code_paths=[str(Path(lstm.__file__).parent)],
-            signature=_signature(config),
+            signature=_signature(config, example),
             input_example=example,
             # Named, since MLflow would take 15 seconds to find them out.
             pip_requirements=[f"{name}=={version(name).split('+')[0]}" for name in _NEEDS],
@@ -92,31 +97,37 @@ def _register(config: PipelineConfig, candidate: Candidate, example: pd.DataFram
     return create_version(config.name, candidate.run_id, info.model_id, tags)
 
 
-def _example(config: PipelineConfig) -> pd.DataFrame:
-    """The newest rows of the source that a forecast of each series needs, as a caller would send them."""
+def _example(config: PipelineConfig, table: Table, names: Sequence[str]) -> pd.DataFrame:
+    """The newest rows that a forecast of some series needs, as a caller would send them."""
     data = config.data
-    columns = [data.time, *data.series, *_numbers(data)]
-    rows = read_source(data.source, data.series)[0][columns].sort_values(data.time)
-    if pd.api.types.is_datetime64_any_dtype(rows[data.time]):
-        rows[data.time] = rows[data.time].map(pd.Timestamp.isoformat)
-    newest = rows.groupby(list(data.series)) if data.series else rows
-    types = dict.fromkeys(_numbers(data), "float64") | dict.fromkeys([data.time, *data.series], "str")
-    return newest.tail(2 * config.longest_lookback).astype(types)
+    rows = table.part(names[:_EXAMPLE_SERIES]).groupby(SERIES).tail(2 * config.longest_lookback)
+    rows[data.time] = rows[TIME].map(pd.Timestamp.isoformat)
+    if data.wide:
+        covariates = [data.time, *data.values[1:]]
+        return (
+            rows.pivot(index=covariates, columns=SERIES, values=data.target[0]).reset_index().rename_axis(columns=None)
+        )
+    ids = rows[SERIES].str.split("/", n=max(len(data.series) - 1, 0), expand=True)
+    for number, column in enumerate(data.series):
+        rows[column] = ids[number]
+    return rows[[data.time, *data.series, *data.values]]
 
 
-def _numbers(data: DataSpec) -> list[str]:
-    return [*data.target, *data.observed, *data.known, *data.static]
-
-
-def _signature(config: PipelineConfig) -> ModelSignature:
+def _signature(config: PipelineConfig, example: pd.DataFrame) -> ModelSignature:
     data = config.data
     # Text for time: MLflow's server takes no CSV with a datetime in the schema.
-    columns = [ColSpec(DataType.string, name) for name in (data.time, *data.series)]
+    texts = {data.time, *data.series, *data.categorical}
+    wide = bool(data.wide)  # no series is required: a caller may send some of them
+    numbers = example.columns.difference([*texts, *data.values], sort=False) if wide else data.target
+    columns: list[ColSpec | TensorSpec] = [
+        ColSpec(DataType.string if name in texts else DataType.double, name, required=not wide or name not in numbers)
+        for name in (data.time, *data.series, *numbers, *data.values[len(data.target) :])
+    ]
     levels = list(config.evaluate.levels)
     bounds = [f"{side}-{level}" for level in levels for side in ("lo", "hi")]
     several = [ColSpec(DataType.string, "target")] if len(data.target) > 1 else []
     return ModelSignature(
-        inputs=Schema([*columns, *(ColSpec(DataType.double, name) for name in _numbers(data))]),
+        inputs=Schema(columns),
         outputs=Schema(
             [
                 ColSpec(DataType.string, "series"),
@@ -136,7 +147,7 @@ def _signature(config: PipelineConfig) -> ModelSignature:
 
 def _judge(
     config: PipelineConfig,
-    table: TableHandle,
+    table: Table,
     panel: PanelHandle,
     windows: WindowsHandle,
     evaluation: Evaluation,
@@ -156,8 +167,9 @@ def _judge(
     validation = scored_splits(config, panel, windows)["validation"]
     try:
         champion, _ = load_forecaster(f"{config.name}/{incumbent}")
-        names = tuple(np.unique(pd.read_parquet(table.path, columns=["series"])["series"]))
-        ours, theirs = compare(Forecaster.load(best.folder), champion, pd.read_parquet(table.path), validation, names)
+        store = PanelStore.load(panel.folder)
+        seen = table.part(since=_reach(store.cuts.validation, champion), until=store.cuts.test)
+        ours, theirs = compare(Forecaster.load(best.folder), champion, seen, validation, store.names)
     except InputError as error:
         reason = f"{beats}; the champion, version {incumbent}, can't forecast these windows ({error})"
         return Promotion(number, best.kind, True, reason, rmse, incumbent)
@@ -165,3 +177,12 @@ def _judge(
     won = ours < theirs
     reason = f"{beats}, and the champion, {figures}" if won else f"does not beat the champion, {figures}"
     return Promotion(number, best.kind, won, reason, ours, incumbent, theirs)
+
+
+def _reach(moment: np.datetime64, forecaster: Forecaster) -> np.datetime64 | None:
+    """Before which time nothing matters to forecasts from `moment` on; None: everything may."""
+    if forecaster.spec.frequency == "irregular":
+        return None
+    # Calendar steps are of unequal length: twice the average covers them.
+    step = Frequency.parse(forecaster.spec.frequency).step.to_timedelta64()
+    return moment - 2 * forecaster.reach * step

@@ -19,9 +19,10 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
+from lstm.data.ingest import Table
 from lstm.errors import ConfigError
 from lstm.pipeline_config import PipelineConfig
-from tasks.handles import RunHandle, TableHandle, key_of
+from tasks.handles import RunHandle, key_of
 from tasks.settings import artifact_location, tracking_uri
 
 _ROOT = Path(__file__).resolve().parent.parent
@@ -75,9 +76,7 @@ def experiment_id(name: str) -> str:
 
 
 @contextmanager
-def parent_run(
-    config: PipelineConfig, table: TableHandle, devices: Sequence[str], flow_run_id: str
-) -> Iterator[RunHandle]:
+def parent_run(config: PipelineConfig, table: Table, devices: Sequence[str], flow_run_id: str) -> Iterator[RunHandle]:
     """The run of one training flow: ends FINISHED, FAILED, or KILLED when interrupted; its children with it."""
     name = f"train-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{table.sha256[:8]}"
     tags = {
@@ -158,7 +157,7 @@ def end(run: RunHandle, status: str = "FINISHED") -> None:
     client().set_terminated(run.run_id, status)
 
 
-def lineage(config: PipelineConfig, table: TableHandle) -> dict[str, str]:
+def lineage(config: PipelineConfig, table: Table) -> dict[str, str]:
     """What a result came from: hashes of data, configuration, code and lock, and the seed."""
     found = {
         "data_sha256": table.sha256,

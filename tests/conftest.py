@@ -9,7 +9,10 @@ import pandas as pd
 import pytest
 import torch
 
-from lstm.data.spec import DataSpec
+from lstm.data.normalize import Statistics
+from lstm.data.panel import Panel
+from lstm.data.scaling import ALL, PanelNormalizer
+from lstm.data.spec import DataSpec, NormalizeSpec
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = {"source": "-", "time": "time", "series": "shop", "target": "sales", "observed": ["visitors"], "frequency": "1h"}
@@ -44,6 +47,18 @@ def make_hourly(days: int = 40, shops: tuple[str, ...] = ("north", "south"), see
         visitors = wave + random.normal(0, 0.5, len(hours))
         parts.append(pd.DataFrame({"time": time, "shop": shop, "sales": visitors * 2, "visitors": visitors}))
     return pd.concat(parts, ignore_index=True)
+
+
+def normalizer_of(panel: Panel, spec: NormalizeSpec | None = None) -> PanelNormalizer:
+    """Fitted on all rows of a panel, which has no static column."""
+    spec = spec or NormalizeSpec()
+    values = panel.values[:, list(panel.layout.scaled)]
+    parts = [values] if spec.per == "all" else [values[panel.series == code] for code in range(len(panel.names))]
+    found = [Statistics.of(part, quartiles=True) for part in parts]
+    arrays = {name: np.stack([getattr(one, name) for one in found]) for name in ("mean", "std", "low", "high")}
+    quartiles = np.stack([one.quartiles for one in found if one.quartiles is not None], axis=1)
+    names = (ALL,) if spec.per == "all" else panel.names
+    return PanelNormalizer.fit(Statistics(**arrays, quartiles=quartiles, names=names), spec, panel.layout.n_targets)
 
 
 @pytest.fixture

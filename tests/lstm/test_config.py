@@ -115,7 +115,7 @@ def test_overrides_reach_nested_keys():
         ("data.timezone=Mars", "tz database"),
         ("data.calendar.holidays=XX", "holidays"),
         ("data.missing.max_gap=soon", "duration above zero"),
-        ("data.frequency=-1h", "duration above zero"),
+        ("data.frequency=-1h", "must be a duration such as"),
         ("search.space.hidden=[3]", "'hidden' is no key of the model. Did you mean 'hidden_size'"),
         ("search.space.horizon=[3]", "can't be searched"),
         ("search.space.hidden_size=[]", "at least one choice"),

@@ -9,24 +9,23 @@ import torch
 from lstm import Forecaster
 from lstm.config import ModelConfig
 from lstm.data.panel import build_panel
-from lstm.data.scaling import PanelNormalizer
 from lstm.data.spec import DataSpec, NormalizeSpec
 from lstm.data.table import canonical
 from lstm.errors import CheckpointError, ConfigError, DataError
 from lstm.evaluation.intervals import Conformal
 from lstm.networks.network import ForecastNetwork
 
-from ..conftest import DATA, make_hourly
+from ..conftest import DATA, make_hourly, normalizer_of
 
 
-def make_forecaster(spec, frame, per="series", targets=1, **changes):
-    panel = build_panel(canonical(frame, spec), spec)
+def make_forecaster(spec, frame, per="series", targets=1, levels=None, **changes):
+    panel = build_panel(canonical(frame, spec), spec, levels)
     config = {"hidden_size": 8, "sequence_length": 24, "horizon": 6, "input_size": panel.values.shape[1]}
     members = tuple(
         ForecastNetwork(
             ModelConfig(**{**config, "output_size": targets, "anchor": "last", "seed": seed, **changes}),
             range(targets),
-            panel.n_known,
+            panel.layout.n_known,
         ).eval()
         for seed in (1, 2)
     )
@@ -34,7 +33,8 @@ def make_forecaster(spec, frame, per="series", targets=1, **changes):
     return Forecaster(
         name="shops",
         spec=spec,
-        normalizer=PanelNormalizer.fit(panel, NormalizeSpec(per=per), targets),
+        levels=levels or {},
+        normalizer=normalizer_of(panel, NormalizeSpec(per=per)),
         members=members,
         weights=(0.5, 0.5),
         method="mean",
@@ -181,29 +181,50 @@ def test_damage_is_told(forecaster, tmp_path):
         Forecaster.load(folder)
 
 
-def test_statistics_come_from_the_training_rows_alone(spec, hourly):
-    panel = build_panel(canonical(hourly, spec), spec)
-    training = panel.times < np.datetime64("2024-04-01")
-    before = PanelNormalizer.fit(panel.rows(training), NormalizeSpec(), 1).to_dict()
-    hourly.loc[hourly["time"] >= "2024-04-01", ["sales", "visitors"]] *= 100
-    changed = build_panel(canonical(hourly, spec), spec)
-    assert PanelNormalizer.fit(changed.rows(training), NormalizeSpec(), 1).to_dict() == before
+def test_series_that_were_left_out_are_passed_over(forecaster, hourly):
+    partial = replace(forecaster, left_out=("north",))
+    assert set(partial.forecast(hourly)["series"]) == {"south"}
+    with pytest.raises(DataError, match="holds only series that were left out of the training"):
+        partial.forecast(hourly[hourly["shop"] == "north"])
 
 
-def test_static_columns_keep_telling_the_series_apart(hourly):
-    spec = DataSpec.parse({**DATA, "static": ["area"]})
-    table = canonical(hourly.assign(area=hourly["shop"].map({"north": 100.0, "south": 300.0})), spec)
-    panel = build_panel(table, spec)
-    features = PanelNormalizer.fit(panel, NormalizeSpec(), 1).features(panel)
-    assert set(features[panel.series == 0, 2]) == {-1.0}
-    assert set(features[panel.series == 1, 2]) == {1.0}
+def test_categories_missing_indicators_and_months_go_all_the_way(tmp_path):
+    months = pd.date_range("2015-01-01", periods=90, freq="MS").strftime("%Y-%m-%d")
+    frame = pd.DataFrame({"time": months, "sales": np.arange(90.0), "kind": ["a", "b", "c"] * 30}).drop(index=80)
+    spec = DataSpec.parse(
+        {
+            "source": "-",
+            "time": "time",
+            "target": "sales",
+            "observed": "kind",
+            "categorical": "kind",
+            "frequency": "MS",
+            "timezone": "Europe/Berlin",
+            "calendar": {"features": ["month"]},
+            "missing": {"max_gap": 2, "indicators": True},
+        }
+    )
+    forecaster = make_forecaster(spec, frame, levels={"kind": ["a", "b"]})
+    forecaster.save(tmp_path)
+    made = Forecaster.load(tmp_path).forecast(frame)
+    local = made["time"].dt.tz_convert("Europe/Berlin").dt.strftime("%Y-%m-%d %H:%M").tolist()
+    assert local == [f"2022-{month:02d}-01 00:00" for month in range(7, 13)]
+    pd.testing.assert_frame_equal(made, forecaster.forecast(frame.tail(40)), check_exact=True)
 
 
-def test_a_series_without_training_rows_is_told(spec, hourly):
-    late = hourly[(hourly["shop"] == "north") | (hourly["time"] >= "2024-04-05")]
-    panel = build_panel(canonical(late, spec), spec)
-    with pytest.raises(DataError, match="series 'south' has no row in the training span"):
-        PanelNormalizer.fit(panel.rows(panel.times < np.datetime64("2024-04-01")), NormalizeSpec(), 1)
+def test_irregular_rows_are_forecast_at_their_usual_distance():
+    gaps = np.tile([60, 60, 120], 40)
+    times = pd.Timestamp("2024-01-01T00:00Z") + pd.to_timedelta(np.cumsum(gaps), unit="s")
+    frame = pd.DataFrame({"time": times, "sales": np.arange(120.0)})
+    values = {
+        "source": "-",
+        "time": "time",
+        "target": "sales",
+        "frequency": "irregular",
+        "missing": {"max_gap": "5min"},
+    }
+    made = make_forecaster(DataSpec.parse(values), frame).forecast(frame)
+    assert (made["time"] - times[-1]).dt.total_seconds().tolist() == [60, 120, 180, 240, 300, 360]
 
 
 def test_forecasting_does_not_touch_the_global_generator(forecaster, hourly):

@@ -31,7 +31,7 @@ def judged(spec):
         series=panel.series,
         times=panel.times,
     )
-    windows = arrays.windows(24, 6, panel.n_known)
+    windows = arrays.windows(24, 6, panel.layout.n_known)
     scored = ScoredWindows.of(arrays, windows, center, scale, np.ones((3, 1)))
     return candidate, table, scored, panel.names
 

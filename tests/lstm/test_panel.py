@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -5,13 +7,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lstm.data.calendar import calendar_columns, calendar_features
-from lstm.data.panel import build_panel
+from lstm.data.frequency import Frequency
+from lstm.data.panel import build_panel, panel_blocks
 from lstm.data.spec import CalendarSpec, DataSpec, SplitSpec
 from lstm.data.splits import cut
 from lstm.data.table import canonical
 from lstm.errors import DataError
 
 from ..conftest import DATA, make_hourly
+
+HOURLY = Frequency.parse("1h")
+TEN_DAYS = (pd.Timestamp("2024-01-01T00:00Z"), pd.Timestamp("2024-01-10T23:00Z"))
 
 
 def panel_of(frame, **changes):
@@ -78,8 +84,8 @@ def test_changing_the_future_changes_no_causal_row_of_the_past(missing, moment, 
 
 def test_series_keep_apart_and_columns_have_their_order():
     panel = panel_of(make_hourly(days=2), calendar={"features": ["hour"], "holidays": "US"}, known=[], static=[])
-    assert panel.columns == ("sales", "visitors", "hour_sin", "hour_cos", "holiday")
-    assert (panel.n_known, panel.n_scaled) == (3, 2)
+    assert panel.layout.columns == ("sales", "visitors", "hour_sin", "hour_cos", "holiday")
+    assert (panel.layout.n_known, panel.layout.scaled) == (3, (0, 1))
     assert not set(panel.segment[panel.series == 0]) & set(panel.segment[panel.series == 1])
 
 
@@ -117,20 +123,133 @@ def test_calendar_names_match_the_columns_and_stay_on_the_circle():
 
 @pytest.mark.parametrize(("validation", "test"), [("2d", "1d"), (48, 24), (0.2, 0.1)])
 def test_cuts_are_the_same_however_they_are_said(validation, test):
-    times = pd.date_range("2024-01-01", periods=240, freq="h").to_numpy("datetime64[ns]")
-    cuts = cut(times, pd.Timedelta("1h"), SplitSpec(validation=validation, test=test))
+    cuts = cut(*TEN_DAYS, HOURLY, SplitSpec(validation=validation, test=test))
     assert cuts.end == np.datetime64("2024-01-11T00")
     assert cuts.test == np.datetime64("2024-01-10T00")
     assert cuts.validation == np.datetime64("2024-01-08T00")
 
 
 def test_a_row_count_limits_training():
-    times = pd.date_range("2024-01-01", periods=240, freq="h").to_numpy("datetime64[ns]")
-    cuts = cut(times, pd.Timedelta("1h"), SplitSpec(train=100, validation=48, test=24))
+    cuts = cut(*TEN_DAYS, HOURLY, SplitSpec(train=100, validation=48, test=24))
     assert cuts.start == cuts.validation - np.timedelta64(100, "h")
 
 
 def test_splits_that_leave_nothing_are_refused():
-    times = pd.date_range("2024-01-01", periods=24, freq="h").to_numpy("datetime64[ns]")
     with pytest.raises(DataError, match="leave nothing to train on"):
-        cut(times, pd.Timedelta("1h"), SplitSpec(validation="30d", test="1d"))
+        cut(*TEN_DAYS, HOURLY, SplitSpec(validation="30d", test="1d"))
+
+
+def test_months_are_counted_by_the_calendar():
+    monthly = Frequency.parse("MS")
+    span = (pd.Timestamp("2014-01-01T00:00Z"), pd.Timestamp("2023-12-01T00:00Z"))
+    cuts = cut(*span, monthly, SplitSpec(train=60, validation=12, test=0.1))
+    assert cuts.end == np.datetime64("2024-01-01")
+    assert cuts.test == np.datetime64("2023-01-01")
+    assert cuts.validation == np.datetime64("2022-01-01")
+    assert cuts.start == np.datetime64("2017-01-01")
+
+
+def test_rows_of_an_irregular_series_are_no_span():
+    with pytest.raises(DataError, match="24 rows of an irregular series are no span of time"):
+        cut(*TEN_DAYS, None, SplitSpec(validation=24, test=24))
+
+
+def test_a_seasonal_gap_is_filled_from_the_season_before():
+    values = [1.0, 2, 3, 4, 11, 12, 13, 14, np.nan, np.nan, 23, np.nan]
+    frame = one_shop([*values, 31.0, 32])
+    panel = panel_of(frame, missing={"method": "seasonal", "season": 4, "max_gap": 2})
+    assert panel.values[8:12, 0].tolist() == [11, 12, 23, 14]
+    assert panel.causal.all()
+
+
+def test_a_season_that_is_missing_too_is_taken_from_further_back():
+    frame = one_shop([1.0, 2, np.nan, 4, np.nan, 6])
+    panel = panel_of(frame, missing={"method": "seasonal", "season": 2, "max_gap": 1})
+    assert panel.values[:, 0].tolist() == [1, 2, 1, 4, 1, 6]
+
+
+def test_missing_indicators_say_what_was_not_measured():
+    frame = one_shop([1.0, np.nan, 3.0, 4.0], visitors=[5.0, 6.0, np.nan, 8.0])
+    panel = panel_of(frame, missing={"indicators": True})
+    assert panel.layout.columns == ("sales", "visitors", "sales_missing", "visitors_missing")
+    assert panel.layout.n_known == 0 and panel.layout.scaled == (0, 1)
+    assert panel.values[:, 2:].tolist() == [[0, 0], [1, 0], [0, 1], [0, 0]]
+
+
+def test_categories_become_one_column_each_and_strangers_none():
+    frame = one_shop([1.0, 2.0, 3.0, 4.0]).assign(kind=["a", "b", "x", None], size="big")
+    spec = DataSpec.parse({**DATA, "observed": "kind", "static": "size", "categorical": ["kind", "size"]})
+    panel = build_panel(canonical(frame, spec), spec, {"kind": ["a", "b"], "size": ["big"]})
+    assert panel.layout.columns == ("sales", "kind=a", "kind=b", "size=big")
+    assert panel.layout.n_known == 1 and panel.layout.scaled == (0,)
+    assert panel.values[:, 1:].tolist() == [[1, 0, 1], [0, 1, 1], [0, 0, 1], [0, 0, 1]]
+
+
+def test_irregular_rows_say_how_long_the_last_one_was_ago():
+    times = pd.to_datetime(["2024-01-01T00:00", "2024-01-01T00:10", "2024-01-01T06:20", "2024-01-01T06:21"], utc=True)
+    frame = pd.DataFrame({"time": times, "sales": 1.0})
+    spec = DataSpec.parse({"source": "-", "time": "time", "target": "sales", "frequency": "irregular"})
+    panel = build_panel(canonical(frame, spec), spec)
+    assert panel.layout.columns == ("sales", "since_last")
+    assert panel.values[:2, 1].tolist() == [0, np.log1p(600) / np.log1p(6 * 3600)]
+    assert panel.segment.tolist() == [0, 0, 1, 1]  # more than max_gap lies between
+
+
+RULES = [
+    {"missing": {"max_gap": 3, "method": method, **season}}
+    for method, season in (("linear", {}), ("forward", {}), ("none", {}), ("seasonal", {"season": 5}))
+]
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.data())
+def test_blocks_together_are_the_whole_panel(data):
+    frame = make_hourly(days=2, shops=("a", "b", "c")).assign(kind="x", area=1.0)
+    frame["kind"] = np.where(np.arange(len(frame)) % 5 == 0, "y", "x")
+    rows = st.sets(st.integers(0, len(frame) - 1), max_size=90)
+    frame.loc[list(data.draw(rows)), "sales"] = np.nan
+    frame.loc[list(data.draw(rows)), "visitors"] = np.nan
+    frame = frame.drop(index=data.draw(rows))
+    changes = data.draw(st.sampled_from([*RULES, {"frequency": "irregular", "missing": {"max_gap": "2h"}}]))
+    missing = {**changes["missing"], "indicators": data.draw(st.booleans())}
+    roles = {"observed": ["visitors", "kind"], "static": "area", "categorical": "kind"}
+    spec = DataSpec.parse({**DATA, **roles, **changes, "missing": missing})
+    table, levels = canonical(frame, spec), {"kind": ["x", "y"]}
+    cuts = sorted(data.draw(st.sets(st.integers(1, len(table) - 1), max_size=12)))
+    pieces = (table.iloc[low:high] for low, high in itertools.pairwise([0, *cuts, len(table)]))
+    whole, names, parts = build_panel(table, spec, levels), [], {}
+    for block in panel_blocks(pieces, spec, levels):
+        names += [name for name in block.names if name not in names]
+        for name in ("values", "actual", "causal", "segment", "times"):
+            parts.setdefault(name, []).append(getattr(block, name))
+        parts.setdefault("series", []).append(np.array([names.index(name) for name in block.names])[block.series])
+    assert tuple(names) == whole.names
+    for name, arrays in parts.items():
+        np.testing.assert_array_equal(np.concatenate(arrays), getattr(whole, name), err_msg=name)
+
+
+@pytest.mark.parametrize("zone", ["Australia/Sydney", "America/New_York", "UTC"])
+@pytest.mark.parametrize("minutes", [30, 60])
+def test_a_whole_year_keeps_its_days_of_23_and_25_hours(zone, minutes):
+    local = pd.date_range("2024-01-01", "2025-01-01", freq=f"{minutes}min", tz=zone, inclusive="left")
+    frame = pd.DataFrame({"time": local, "sales": 1.0})
+    spec = DataSpec.parse(
+        {
+            "source": "-",
+            "time": "time",
+            "target": "sales",
+            "frequency": f"{minutes}min",
+            "timezone": zone,
+            "calendar": {"features": ["hour", "dayofweek"]},
+        }
+    )
+    panel = build_panel(canonical(frame, spec), spec)
+    assert len(panel.times) == 366 * 24 * 60 // minutes
+    assert set(panel.segment) == {0} and panel.times.tolist() == local.tz_convert(None).to_pydatetime().tolist()
+    steps = pd.Series(1, index=pd.DatetimeIndex(panel.times, tz="UTC").tz_convert(zone).date).groupby(level=0).sum()
+    hours = (steps * minutes / 60).value_counts().to_dict()
+    assert hours == ({24: 366} if zone == "UTC" else {24: 364, 23: 1, 25: 1})
+    clock = (np.arctan2(panel.values[:, 1], panel.values[:, 2]) * 24 / (2 * np.pi)) % 24
+    np.testing.assert_allclose(clock, (local.hour + local.minute / 60).to_numpy(), atol=1e-9)
+    weekday = (np.arctan2(panel.values[:, 3], panel.values[:, 4]) * 7 / (2 * np.pi)).round() % 7
+    np.testing.assert_array_equal(weekday, local.day_of_week.to_numpy())

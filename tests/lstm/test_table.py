@@ -1,23 +1,21 @@
+import itertools
+from decimal import Decimal
+
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lstm.data.fingerprint import Fingerprint, fingerprint
+from lstm.data.rows import RowReader
 from lstm.data.spec import DataSpec
-from lstm.data.table import canonical, fingerprint, read_source
+from lstm.data.table import Settler, canonical, in_order, with_frequency
 from lstm.errors import DataError
 
 from ..conftest import DATA, make_hourly
 
 SPEC = DataSpec.parse(DATA)
-
-
-def test_embedded_weather_is_the_one_described():
-    frame, _ = read_source("nyc_weather")
-    assert len(frame) == 26_115
-    assert sorted(frame["origin"].unique()) == ["EWR", "JFK", "LGA"]
-    assert 0.10 < frame["pressure"].isna().mean() < 0.11
 
 
 def test_canonical_is_sorted_in_utc_and_leaves_the_input_alone(hourly):
@@ -37,7 +35,10 @@ def test_canonical_is_sorted_in_utc_and_leaves_the_input_alone(hourly):
         (lambda f: f.assign(sales="many"), "column 'sales', row 1: 'many' is no number"),
         (lambda f: f.assign(visitors=np.inf), "column 'visitors', row 1: inf is not finite"),
         (lambda f: f.assign(time="soon"), "column 'time', row 1: 'soon' is no time"),
-        (lambda f: pd.concat([f, f.tail(1)]), r"row 1921: series 'south' has 2024-04-09T23:00:00\+00:00 twice"),
+        (
+            lambda f: pd.concat([f, f.tail(1)]),
+            r"rows 1920 and 1921: series 'south' has 2024-04-09T23:00:00\+00:00 twice",
+        ),
         (lambda f: f.assign(time=f["time"].str.replace("T05:00", "T05:01")), "off the grid of data.frequency=1h"),
         (lambda f: f.assign(sales=np.nan), "target 'sales' has no value"),
         (lambda f: f.head(0), "holds no rows"),
@@ -70,7 +71,7 @@ def test_local_times_without_offset_are_read_in_the_zone(hourly):
 
 def test_a_local_hour_that_happens_twice_is_refused():
     frame = pd.DataFrame({"time": ["2024-11-03 00:00", "2024-11-03 01:00"], "shop": "a", "sales": 1.0, "visitors": 1.0})
-    with pytest.raises(DataError, match="row 2: local time '2024-11-03 01:00' is ambiguous or does not exist"):
+    with pytest.raises(DataError, match="row 2: local time '2024-11-03 01:00' comes twice in America/New_York"):
         canonical(frame, DataSpec.parse({**DATA, "timezone": "America/New_York"}))
 
 
@@ -84,32 +85,6 @@ def test_static_columns_must_be_static(hourly):
     canonical(hourly.assign(area=hourly["shop"].map({"north": 1.0, "south": 2.0})), spec)
     with pytest.raises(DataError, match="static column 'area' changes within series 'north'"):
         canonical(hourly.assign(area=np.arange(len(hourly))), spec)
-
-
-@pytest.mark.parametrize("suffix", ["csv", "csv.gz", "parquet"])
-def test_formats_hold_the_same_table(hourly, tmp_path, suffix):
-    path = tmp_path / f"shops.{suffix}"
-    hourly.to_parquet(path) if suffix == "parquet" else hourly.to_csv(path, index=False)
-    frame, name = read_source(str(path))
-    assert name == path.name
-    assert fingerprint(canonical(frame, SPEC)) == fingerprint(canonical(hourly, SPEC))
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "said"),
-    [
-        ("gone.csv", None, "no such file, nor the name of an embedded data set"),
-        ("a.txt", b"x", "must end in .csv, .csv.gz or .parquet"),
-        ("a.parquet", b"not parquet", "can't be read as a table"),
-        ("a.csv", b"", "can't be read as a table"),
-        ("a.csv.gz", b"not gzip", "can't be read as a table"),
-    ],
-)
-def test_unreadable_sources_are_named(tmp_path, name, content, said):
-    if content is not None:
-        (tmp_path / name).write_bytes(content)
-    with pytest.raises(DataError, match=said):
-        read_source(str(tmp_path / name))
 
 
 @settings(max_examples=20, deadline=None)
@@ -128,15 +103,176 @@ def test_fingerprint_sees_one_changed_value(hourly):
     assert fingerprint(canonical(hourly, SPEC)) != before
 
 
-def test_ids_stay_text_and_a_name_twice_is_refused(tmp_path):
-    path = tmp_path / "a.csv"
-    path.write_text("time,shop,sales\n2024-01-01T00:00Z,007,1\n")
-    assert read_source(str(path), ("shop",))[0]["shop"].tolist() == ["007"]
-    path.write_text("time,shop,sales,sales\n2024-01-01T00:00Z,007,1,2\n")
-    with pytest.raises(DataError, match="'sales' is there twice in the header"):
-        read_source(str(path))
-
-
 def test_a_frequency_that_is_far_too_fine_is_refused():
-    with pytest.raises(DataError, match="data.frequency=1us makes a grid of .* rows for 1920 measured"):
-        canonical(make_hourly(), DataSpec.parse({**DATA, "frequency": "1us"}))
+    with pytest.raises(DataError, match="data.frequency=1s makes a grid of .* rows for 1920 measured"):
+        canonical(make_hourly(), DataSpec.parse({**DATA, "frequency": "1s"}))
+
+
+def test_every_kind_of_number_is_read(hourly):
+    kinds = {
+        "decimal": hourly["sales"].round(2).map(lambda value: Decimal(str(value))),
+        "nullable": hourly["sales"].round().astype("Int64"),
+        "arrow": hourly["sales"].astype("double[pyarrow]"),
+        "flag": hourly["sales"] > 20,
+        "whole": hourly["sales"].round().astype("int16"),
+        "text": hourly["sales"].map(str),
+    }
+    kinds["nullable"].iloc[3] = pd.NA
+    kinds["decimal"].iloc[4] = None
+    kinds["mixed flag"] = kinds["flag"].astype(object).mask(hourly.index == 2)
+    spec = DataSpec.parse({**DATA, "observed": list(kinds)})
+    table = canonical(hourly.assign(**kinds), spec)
+    assert (table[list(kinds)].dtypes == "float64").all()
+    assert table[list(kinds)].isna().sum().to_dict() == {
+        **dict.fromkeys(kinds, 0),
+        "nullable": 1,
+        "decimal": 1,
+        "mixed flag": 1,
+    }
+    np.testing.assert_allclose(table["text"], table["sales"])
+    assert set(table["flag"]) == {0.0, 1.0}
+
+
+def test_categories_are_text_however_they_are_typed(hourly):
+    whole = pd.Series(np.where(hourly.index == 0, np.nan, 3.0), index=hourly.index)
+    frame = hourly.assign(kind=pd.Categorical(["a", "b"] * (len(hourly) // 2)), number=whole)
+    spec = DataSpec.parse({**DATA, "observed": ["kind", "number"], "categorical": ["kind", "number"]})
+    table = canonical(frame, spec)
+    assert set(table["kind"]) == {"a", "b"}
+    assert table["number"].isna().sum() == 1 and set(table["number"].dropna()) == {"3"}
+
+
+def test_text_in_a_covariate_says_how_to_declare_categories(hourly):
+    with pytest.raises(DataError, match=r"'sunny' is no number. .* set data.categorical: \[visitors\]"):
+        canonical(hourly.assign(visitors="sunny"), SPEC)
+
+
+def test_a_decimal_comma_is_recognised(hourly):
+    with pytest.raises(DataError, match="set data.csv.decimal: ','"):
+        canonical(hourly.assign(sales="1,5"), SPEC)
+
+
+def test_a_wide_table_is_the_long_one(hourly):
+    wide = hourly.pivot(index="time", columns="shop", values="sales").reset_index().rename_axis(columns=None)
+    spec = DataSpec.parse({"source": "-", "time": "time", "wide": "all", "target": "sales"})
+    named = DataSpec.parse({**spec.model_dump(), "wide": ["north", "south"]})
+    long = canonical(hourly.drop(columns="visitors"), DataSpec.parse({**DATA, "observed": []}))
+    assert fingerprint(canonical(wide, spec)) == fingerprint(canonical(wide, named)) == fingerprint(long)
+    with pytest.raises(DataError, match="column 'south', row 3: 'x' is no number"):
+        canonical(wide.assign(south=np.where(wide.index == 2, "x", "1")), spec)
+
+
+@pytest.mark.parametrize(("rule", "expected"), [("mean", 15.0), ("last", 10.0)])
+def test_duplicates_are_merged_where_that_is_asked_for(hourly, rule, expected):
+    hourly.loc[0, "sales"] = 20.0
+    twice = pd.concat([hourly, hourly.head(1).assign(sales=10.0)])
+    table = canonical(twice, DataSpec.parse({**DATA, "duplicates": rule}))
+    assert len(table) == len(hourly)
+    assert table["sales"].iloc[0] == expected
+
+
+@pytest.mark.parametrize(("rule", "expected"), [("mean", 2.0), ("sum", 6.0), ("min", 1.0), ("max", 3.0), ("last", 3.0)])
+def test_irregular_rows_are_resampled_by_the_rule(rule, expected):
+    times = ["2024-01-01T00:07Z", "2024-01-01T00:20Z", "2024-01-01T00:59:59Z", "2024-01-01T03:30Z"]
+    frame = pd.DataFrame({"time": times, "sales": [1.0, 2.0, 3.0, 9.0]})
+    spec = DataSpec.parse({"source": "-", "time": "time", "target": "sales", "resample": rule})
+    table = canonical(frame, spec)
+    assert table["time"].tolist() == [pd.Timestamp("2024-01-01T00:00Z"), pd.Timestamp("2024-01-01T03:00Z")]
+    assert table["sales"].tolist() == [expected, 9.0]
+
+
+@pytest.mark.parametrize("frequency", ["1s", "1min", "30min", "1h", "1d", "1w", "B", "MS", "ME", "QS", "YE"])
+def test_every_frequency_is_accepted_and_inferred(frequency):
+    zone = "America/New_York"
+    alias = {"1d": "D", "1w": "W-THU"}.get(frequency, frequency)
+    times = pd.date_range("2020-02-06", periods=80, freq=alias, tz=zone)
+    frame = pd.DataFrame({"time": times.strftime("%Y-%m-%dT%H:%M:%S%z"), "sales": np.arange(80.0)}).drop(index=[5, 6])
+    values = {"source": "-", "time": "time", "target": "sales", "timezone": zone}
+    canonical(frame, DataSpec.parse({**values, "frequency": frequency}))
+    rows = in_order(RowReader(DataSpec.parse(values), "table").read(frame))
+    assert with_frequency(DataSpec.parse({**values, "frequency": "infer"}), rows, "table").frequency == frequency
+    with pytest.raises(DataError, match="off the grid"):
+        moved = frame["time"].mask(frame.index == 9, (times[9] + pd.Timedelta("500ms")).isoformat())
+        canonical(frame.assign(time=moved), DataSpec.parse({**values, "frequency": frequency}))
+
+
+def test_days_keep_the_local_clock_through_daylight_saving():
+    days = pd.date_range("2024-01-01", "2024-12-31", freq="D").strftime("%Y-%m-%d")
+    frame = pd.DataFrame({"time": days, "sales": 1.0})
+    spec = DataSpec.parse(
+        {"source": "-", "time": "time", "target": "sales", "frequency": "1d", "timezone": "America/New_York"}
+    )
+    lengths = canonical(frame, spec)["time"].diff().dropna().value_counts()
+    assert lengths.to_dict() == {pd.Timedelta(hours=24): 363, pd.Timedelta(hours=23): 1, pd.Timedelta(hours=25): 1}
+
+
+def test_a_local_hour_that_does_not_exist_is_refused():
+    frame = pd.DataFrame({"time": ["2024-03-10 01:00", "2024-03-10 02:00"], "sales": 1.0})
+    with pytest.raises(DataError, match="row 2: local time '2024-03-10 02:00' does not exist in America/New_York"):
+        canonical(
+            frame, DataSpec.parse({"source": "-", "time": "time", "target": "sales", "timezone": "America/New_York"})
+        )
+
+
+def test_offsets_tell_the_hour_that_comes_twice():
+    times = ["2024-11-03T00:30-04:00", "2024-11-03T01:30-04:00", "2024-11-03T01:30-05:00", "2024-11-03T02:30-05:00"]
+    frame = pd.DataFrame({"time": times, "sales": 1.0})
+    table = canonical(
+        frame, DataSpec.parse({"source": "-", "time": "time", "target": "sales", "timezone": "America/New_York"})
+    )
+    assert (table["time"].diff().dropna() == pd.Timedelta("1h")).all()
+
+
+def test_offsets_in_some_rows_alone_are_refused(hourly):
+    hourly.loc[4, "time"] = "2024-03-01T04:00:00"
+    with pytest.raises(DataError, match="row 5: '2024-03-01T04:00:00' has no offset, unlike the rows before"):
+        canonical(hourly, SPEC)
+
+
+def test_other_ways_to_write_times_are_said_not_guessed(hourly):
+    hourly["time"] = pd.to_datetime(hourly["time"]).dt.strftime("%d/%m/%Y %H:%M")
+    with pytest.raises(DataError, match="'01/03/2024 00:00' is no time. .* data.time_format"):
+        canonical(hourly, SPEC)
+    table = canonical(hourly, DataSpec.parse({**DATA, "time_format": "%d/%m/%Y %H:%M"}))
+    assert table["time"].iloc[0] == pd.Timestamp("2024-03-01T00:00Z")
+
+
+def test_irregular_rows_may_stay_as_they_are():
+    times = pd.to_datetime(["2024-01-01T00:07Z", "2024-01-01T00:20Z", "2024-01-01T03:30Z"])
+    spec = DataSpec.parse({"source": "-", "time": "time", "target": "sales", "frequency": "irregular"})
+    table = canonical(pd.DataFrame({"time": times, "sales": [1.0, 2.0, 3.0]}), spec)
+    assert table["time"].tolist() == list(times)
+
+
+def test_no_frequency_to_infer_is_told():
+    times = ["2024-01-01T00:07Z", "2024-01-01T00:20Z", "2024-01-01T03:30Z", "2024-01-02T13:31:03Z"]
+    spec = DataSpec.parse({"source": "-", "time": "time", "target": "sales", "frequency": "infer"})
+    with pytest.raises(DataError, match="finds no step that most rows follow"):
+        canonical(pd.DataFrame({"time": times, "sales": 1.0}), spec)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_pieces_settle_like_the_whole(data):
+    """Duplicates and bins may lie on both sides of a border between pieces."""
+    frame = make_hourly(days=3, shops=("a", "b", "c")).assign(size=1.0)
+    frame = frame.drop(index=data.draw(st.sets(st.integers(0, len(frame) - 1), max_size=60)))
+    frame = pd.concat([frame, frame.sample(frac=0.3, random_state=1).assign(sales=5.0)], ignore_index=True)
+    changes = data.draw(
+        st.sampled_from([{"duplicates": "mean"}, {"duplicates": "last"}, {"resample": "sum", "frequency": "4h"}])
+    )
+    spec = DataSpec.parse({**DATA, "static": ["size"], **changes})
+    rows = in_order(RowReader(spec, "table").read(frame))
+    cuts = sorted(data.draw(st.sets(st.integers(1, len(rows) - 1), max_size=8)))
+    pieces = [rows.iloc[low:high] for low, high in itertools.pairwise([0, *cuts, len(rows)])]
+    settler = Settler(spec, "table")
+    pd.testing.assert_frame_equal(
+        pd.concat(settler.settle(iter(pieces)), ignore_index=True),
+        canonical(frame, spec),
+    )
+    settler.check_whole()
+    assert settler.series == 3 and settler.rows + settler.merged == len(rows)
+    digest = Fingerprint()
+    for low, high in itertools.pairwise([0, *cuts, len(rows)]):
+        digest.update(canonical(frame, spec).iloc[low:high])
+    assert digest.hexdigest() == fingerprint(canonical(frame, spec))

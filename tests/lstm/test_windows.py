@@ -3,7 +3,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lstm.data.arrays import SplitArrays
+from lstm.data.arrays import ArrayWriter, SplitArrays
 from lstm.data.windows import Windows, window_origins
 
 
@@ -56,19 +56,21 @@ def test_without_a_horizon_the_last_window_ends_with_the_data():
     assert window_origins(np.zeros(5, int), 3, 0).tolist() == [3, 4, 5]
 
 
-def test_arrays_come_back_from_disk_as_maps(tmp_path):
+def test_arrays_grow_on_disk_and_come_back_as_maps(tmp_path):
     rows = 30
-    arrays = SplitArrays(
-        features=np.random.default_rng(0).normal(size=(rows, 3)).astype(np.float32),
-        targets=np.ones((rows, 1), np.float32),
-        allowed=np.ones(rows, bool),
-        segment=np.zeros(rows, np.int64),
-        series=np.zeros(rows, np.int64),
-        times=np.arange(rows).astype("datetime64[ns]"),
-    )
-    arrays.save(tmp_path / "train")
+    arrays = {
+        "features": np.random.default_rng(0).normal(size=(rows, 3)).astype(np.float32),
+        "targets": np.ones((rows, 1), np.float32),
+        "allowed": np.ones(rows, bool),
+        "segment": np.zeros(rows, np.int32),
+        "series": np.zeros(rows, np.int32),
+        "times": np.arange(rows).astype("datetime64[us]"),
+    }
+    with ArrayWriter(tmp_path / "train") as writer:
+        for part in (slice(0, 0), slice(0, 7), slice(7, rows)):
+            writer.append(**{name: array[part] for name, array in arrays.items()})
     again = SplitArrays.load(tmp_path / "train")
     assert isinstance(again.features, np.memmap)
-    assert (again.features == arrays.features).all()
-    assert (again.times == arrays.times).all()
+    for name, array in arrays.items():
+        assert (getattr(again, name) == array).all()
     assert len(again.windows(5, 2, 1)) == rows - 6

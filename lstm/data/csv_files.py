@@ -1,0 +1,130 @@
+"""CSV files as frames, a bounded number of rows at a time, with every way a file can be bad told in one line."""
+
+import csv
+import gzip
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Literal
+
+import pandas as pd
+from pandas.errors import ParserWarning
+
+from lstm.data.files import Files
+from lstm.data.reading import bounded, check_once, check_same, chosen, reading
+from lstm.data.spec import CsvSpec
+from lstm.errors import DataError
+
+_SEPARATORS = (",", ";", "\t", "|")
+_MAGIC = {b"\x1f\x8b": "gzip", b"PAR1": "Parquet", b"PK\x03\x04": "a ZIP archive, such as .xlsx"}
+_MARKUP = (b"<!doctype", b"<html", b"<?xml")
+
+
+@dataclass(frozen=True)
+class CsvFiles:
+    """CSV files with the same columns."""
+
+    files: Files
+    separators: dict[str, str]  # by file
+    decimal: str
+    names: list[str]
+
+    @classmethod
+    def open(cls, files: Files, spec: CsvSpec, time: str) -> "CsvFiles":
+        """Look into the header of each file.
+
+        Raises:
+            DataError: one is no CSV, or has other columns than the first.
+        """
+        separators, headers = {}, {}
+        for part in files.parts:
+            label, path = files.label(part), files.path(part)
+            with reading(label):
+                _check_content(path, label)
+                separators[part] = _separator(path, spec.separator, time)
+                headers[part] = _header(path, separators[part])
+                check_once([name for name in headers[part] if name], label)
+        check_same({files.label(part): names for part, names in headers.items()}, files.name)
+        first = files.parts[0]
+        with reading(files.label(first)):
+            names = list(pd.read_csv(files.path(first), nrows=0, **_options(files.path(first), separators[first])))
+        return cls(files, separators, spec.decimal, names)
+
+    def columns(self) -> list[str]:
+        """Names of all columns."""
+        return self.names
+
+    def frames(self, columns: Sequence[str] | None, text: Sequence[str], rows: int) -> Iterator[pd.DataFrame]:
+        """The rows, in the order of the files.
+
+        Every column is parsed, since pandas, told to use some of them, no longer minds a row with too many fields.
+        """
+        wanted, rows = chosen(self.names, columns), bounded(rows, len(self.names))
+        for part, separator in self.separators.items():
+            label, options = self.files.label(part), _options(self.files.path(part), separator)
+            with reading(label):
+                reader = pd.read_csv(
+                    self.files.path(part),
+                    chunksize=rows,
+                    decimal=self.decimal,
+                    dtype=dict.fromkeys(text, "str"),
+                    **options,
+                )
+            with reader:
+                while (frame := _next(reader, label)) is not None:
+                    yield frame[wanted]
+
+
+def _options(path: Path, separator: str) -> dict[str, Any]:
+    return {
+        "sep": separator,
+        "encoding": "utf-8-sig",
+        "compression": "gzip" if _zipped(path) else None,
+        "low_memory": False,
+        "index_col": False,  # else a row with a field too many moves all columns by one
+    }
+
+
+def _next(reader: Iterator[pd.DataFrame], label: str) -> pd.DataFrame | None:
+    with reading(label), warnings.catch_warnings():
+        warnings.simplefilter("error", ParserWarning)
+        return next(reader, None)
+
+
+def _zipped(path: Path) -> bool:
+    return path.name.lower().endswith(".gz")
+
+
+def _check_content(path: Path, label: str) -> None:
+    """A file that is something else than its name says."""
+    with path.open("rb") as stream:
+        head = stream.read(512)
+    if not head:
+        raise DataError(f"{label}: is empty. Name a file with data.")
+    looks = next((kind for magic, kind in _MAGIC.items() if head.startswith(magic)), "plain text")
+    expected: Literal["gzip", "plain text"] = "gzip" if _zipped(path) else "plain text"
+    if looks != expected:
+        raise DataError(f"{label}: is {looks}, not {'gzip' if _zipped(path) else 'CSV'}. Give it the right extension.")
+    with _opened(path) as content:
+        if content.read(512).lstrip(b"\xef\xbb\xbf \r\n\t").lower().startswith(_MARKUP):
+            raise DataError(f"{label}: is a web page or XML, not CSV. Fetch the file itself (is a login needed?).")
+
+
+def _opened(path: Path) -> IO[bytes]:
+    return gzip.open(path, "rb") if _zipped(path) else path.open("rb")  # type: ignore[return-value]
+
+
+def _separator(path: Path, separator: str, time: str) -> str:
+    """The given one, or the one under which the header holds the time, and then the most columns."""
+    if separator != "auto":
+        return separator
+    headers = {candidate: _header(path, candidate) for candidate in _SEPARATORS}
+    return max(_SEPARATORS, key=lambda candidate: (time in headers[candidate], len(headers[candidate])))
+
+
+def _header(path: Path, separator: str) -> list[str]:
+    with _opened(path) as stream:
+        lines = (line.decode("utf-8-sig") for line in iter(lambda: stream.readline(10_000_000), b""))
+        records = csv.reader(lines, delimiter=separator)
+        return next((record for record in records if len(record) > 1 or "".join(record).strip()), [])

@@ -1,0 +1,183 @@
+"""Which column of an unknown table holds the times, how they are written, and what else follows from them."""
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lstm.data.guess_names import Choice, listed, part_of, says_time
+from lstm.data.guess_zone import find_zone
+from lstm.errors import DataError
+
+_OFFSET = r"(?:Z|:\d\d(?:\.\d+)?\s?[+-]\d\d(?::?\d\d)?)$"
+_DATES = (  # that ISO 8601 does not know
+    "%d.%m.%Y;%d/%m/%Y;%m/%d/%Y;%d-%m-%Y;%m-%d-%Y;%d.%m.%y;%d/%m/%y;%m/%d/%y;%d-%m-%y;%d-%b-%Y;%d-%b-%y;%d %b %Y;"
+    "%d %B %Y;%b %d, %Y;%B %d, %Y;%b %d %Y;%d/%b/%Y"
+)
+_CLOCKS = "; %H:%M; %H:%M:%S; %H:%M:%S.%f; %I:%M %p; %I:%M:%S %p"
+_TIME_OF_DAY = r"\d{1,2}:\d{2}(?::\d{2}(?:\.\d+)?)?(?:\s?[APap][Mm])?"
+
+
+@dataclass(frozen=True)
+class Times:
+    """The times of a table."""
+
+    column: Choice[str]
+    format: Choice[str | None]  # None: ISO 8601
+    timezone: Choice[str]
+    moments: np.ndarray  # (rows,) datetime64[us], UTC
+    left_out: dict[str, str]  # other columns of times, and parts of a time, each with the reason
+
+    @property
+    def local(self) -> pd.DatetimeIndex:
+        """The moments as the clocks of the time zone show them."""
+        return pd.DatetimeIndex(self.moments, tz="UTC").tz_convert(self.timezone.value).tz_localize(None)
+
+
+@dataclass(frozen=True)
+class _Parsed:
+    stamps: pd.Series  # NaT where a cell is no time; in UTC where the cells carry an offset
+    format: str | None
+
+    @property
+    def zoned(self) -> bool:
+        return self.stamps.dt.tz is not None
+
+    @property
+    def naive(self) -> pd.DatetimeIndex:
+        stamps = pd.DatetimeIndex(self.stamps)
+        return stamps.tz_localize(None) if self.zoned else stamps
+
+
+def find_times(frame: pd.DataFrame, name: str, from_text: bool) -> Times:
+    """Find the column of times.
+
+    Args:
+        frame: columns named by text.
+        name: what messages call the table.
+        from_text: numbers of the source were read from text, as in a CSV: 20130131 may be a date.
+
+    Raises:
+        DataError: there is none, a cell of it is no time, or days and hours stand in two columns.
+    """
+    found = {str(column): parsed for column in frame if (parsed := _parsed(frame[column])) is not None}
+    found = found or (_numbered(frame) if from_text else {})
+    if not found:
+        raise DataError(_no_time(frame, name))
+    best = max(found, key=lambda column: _rank(column, found[column], list(frame.columns).index(column)))
+    parsed = found[best]
+    _check_cells(frame[best], parsed, name)
+    _check_clock(frame, best, parsed, name)
+    others = {column: f"another column of times beside {best!r}" for column in found if column != best}
+    times = Times(
+        column=Choice(best, "times with their offset from UTC" if parsed.zoned else "times without an offset"),
+        format=Choice(parsed.format, "how the times are written"),
+        timezone=find_zone(frame, best, {column: one.stamps for column, one in found.items()}),
+        moments=parsed.naive.to_numpy("datetime64[us]"),
+        left_out=others,
+    )
+    times.left_out.update(_parts(frame, times))
+    return times
+
+
+def _rank(column: str, parsed: _Parsed, position: int) -> tuple[Any, ...]:
+    complete = bool(parsed.stamps.notna().all())
+    return complete, parsed.zoned, says_time(column), parsed.stamps.nunique(), -position
+
+
+def _parsed(raw: pd.Series) -> _Parsed | None:
+    """The cells as times, None where they are something else."""
+    if pd.api.types.is_datetime64_any_dtype(raw):
+        return _Parsed(raw.dt.tz_convert("UTC") if getattr(raw.dt, "tz", None) is not None else raw, None)
+    given = raw.dropna()
+    if pd.api.types.is_numeric_dtype(raw) or given.empty:
+        return None
+    text = given.astype("str")
+    for form in (None, *_formats(text)):
+        if _read(text.iloc[:200], form).notna().mean() > 0.9:
+            return _Parsed(_read(raw, form), form)
+    return None
+
+
+def _formats(text: pd.Series) -> list[str]:
+    """Formats that the first cell may be written in, the one that most cells are written in first."""
+    zone = " %z" if re.search(r" [+-]\d\d:?\d\d$", text.iloc[0]) else ""
+    forms = [f"{date}{clock}{zone}" for date in _DATES.split(";") for clock in _CLOCKS.split(";")]
+    fit = [form for form in forms if _read(text.iloc[:1], form).notna().all()]
+    return sorted(fit, key=lambda form: (-_read(text, form).notna().sum(), not _rises(text, form), form))
+
+
+def _rises(text: pd.Series, form: str) -> bool:
+    return bool(_read(text, form).dropna().is_monotonic_increasing)
+
+
+def _read(raw: pd.Series, form: str | None) -> pd.Series:
+    """Times between 1800 and 2200, NaT elsewhere."""
+    first = raw.dropna().astype("str").iloc[:1]
+    zoned = bool(first.str.contains(_OFFSET, regex=True).any())
+    stamps = pd.to_datetime(raw, errors="coerce", utc=zoned, format=form or "ISO8601")
+    return stamps.where(stamps.dt.year.between(1800, 2200))
+
+
+def _numbered(frame: pd.DataFrame) -> dict[str, _Parsed]:
+    """Columns of numbers that are dates to whoever reads them as text: 20130131, or 2013 in a column of years."""
+    found = {}
+    for column in map(str, frame.select_dtypes("integer")):
+        low, high = frame[column].min(), frame[column].max()
+        parts = [str(other) for other in frame if part_of(str(other))]
+        years = low >= 1800 and high <= 2200 and parts == [column] and part_of(column) == "year"
+        days = low >= 18_000_101 and high <= 22_001_231 and says_time(column)
+        if years or days:
+            stamps = _read(frame[column].astype("str"), None)
+            found.update({column: _Parsed(stamps, None)} if stamps.notna().all() else {})
+    return found
+
+
+def _no_time(frame: pd.DataFrame, name: str) -> str:
+    parts = [str(column) for column in frame if part_of(str(column))]
+    fix = f" Join {listed(parts)} into one column." if len(parts) > 1 else ""
+    return (
+        f"{name}: no column holds times; its columns are {listed(list(frame.columns), 30)}. Give it a column in "
+        f"ISO 8601 such as 2013-01-31T18:00:00Z; numbers are taken for no times.{fix}"
+    )
+
+
+def _check_cells(raw: pd.Series, parsed: _Parsed, name: str) -> None:
+    bad = parsed.stamps.isna().to_numpy()
+    if bad.any():
+        row = int(bad.argmax())
+        raise DataError(
+            f"{name}: column {raw.name!r}, row {row + 1}: {str(raw.iloc[row])[:60]!r} is no time, while "
+            f"{(~bad).sum()} of {len(bad)} rows hold one. Correct it, or remove the row."
+        )
+
+
+def _check_clock(frame: pd.DataFrame, best: str, parsed: _Parsed, name: str) -> None:
+    """Days in one column and the time of day in another would look like many rows a day."""
+    if parsed.stamps.is_unique or (parsed.naive != parsed.naive.normalize()).any():
+        return
+    for column in frame:
+        cells = frame[column].dropna()
+        if pd.api.types.is_numeric_dtype(cells):
+            clock = part_of(str(column)) == "hour"
+        else:
+            clock = bool(cells.astype("str").str.fullmatch(_TIME_OF_DAY).all())
+        if clock and cells.nunique() > 1:
+            raise DataError(
+                f"{name}: column {best!r} holds days and column {column!r} the time of day. Join them into one column "
+                "of times such as 2013-01-31T18:00:00Z."
+            )
+
+
+def _parts(frame: pd.DataFrame, times: Times) -> dict[str, str]:
+    """Columns that follow from the time: a year, an hour, …, also where their zone is another."""
+    local, follow = times.local, {}
+    for column in frame:
+        part = part_of(str(column))
+        if part and column != times.column.value and pd.api.types.is_integer_dtype(frame[column]):
+            pairs = pd.crosstab(np.asarray(getattr(local, part)), frame[column].to_numpy())
+            if pairs.max(axis=1).sum() > 0.5 * len(frame):
+                follow[str(column)] = f"follows from {times.column.value!r}"
+    return follow

@@ -1,0 +1,219 @@
+"""From a source of any size to the canonical table as Parquet, in a bounded amount of memory.
+
+Chunks are checked as they come. More than one chunk is sorted outside of memory by DuckDB, unless it came sorted;
+then the sorted rows are settled (resampled, merged, held against the grid) piece by piece.
+"""
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lstm.data.fingerprint import Fingerprint
+from lstm.data.rows import ROW, SERIES, TIME, RowReader
+from lstm.data.sources import Source, open_source
+from lstm.data.spec import DataSpec
+from lstm.data.table import Settler, in_order, with_frequency
+from lstm.errors import DataError
+
+PIECE_ROWS = 250_000  # rows of a sorted table that are in memory at a time
+_CODE = "table/2"  # changes when the same source makes another table
+
+
+@dataclass(frozen=True)
+class Table:
+    """A canonical table on disk."""
+
+    path: Path
+    sha256: str  # of the content, not of the file
+    rows: int
+    series: int
+    first: str  # ISO 8601, UTC
+    last: str
+    frequency: str  # as configured, or as inferred
+    notices: tuple[str, ...]  # what was changed
+
+    def pieces(self, rows: int = PIECE_ROWS) -> Iterator[pd.DataFrame]:
+        """The table in order, at most `rows` rows at a time."""
+        return parquet_pieces(self.path, rows)
+
+    def part(
+        self, names: Sequence[str] | None = None, since: np.datetime64 | None = None, until: np.datetime64 | None = None
+    ) -> pd.DataFrame:
+        """The rows of some series (all by default) in a span [since, until) of UTC."""
+        conditions: list[tuple[str, str, Any]] = [] if names is None else [(SERIES, "in", list(names))]
+        conditions += [] if since is None else [(TIME, ">=", pd.Timestamp(since, tz="UTC"))]
+        conditions += [] if until is None else [(TIME, "<", pd.Timestamp(until, tz="UTC"))]
+        return pd.read_parquet(self.path, filters=conditions or None)
+
+
+def ingest_table(spec: DataSpec, work: Path, downloads: Path) -> Table:
+    """Read, check and store; what is in `work` already is not read again, as long as the source's bytes are the same.
+
+    Args:
+        spec: what to read, and what its columns mean.
+        work: folder for the table.
+        downloads: folder for what comes over the network.
+
+    Raises:
+        DataError: the source or its content breaks a rule. Nothing is left behind then.
+    """
+    source = open_source(spec, downloads)
+    known = work / f"source-{_key(source, spec)}.json" if source.sha256 else None
+    if known is not None and known.exists():
+        table = _read_index(known)
+        if table.path.exists():
+            return table
+    with tempfile.TemporaryDirectory(prefix=".ingest-", dir=work) as scratch:
+        table = _stored(source, spec, Path(scratch), work)
+    if known is not None:
+        _write_index(table, known)
+    return table
+
+
+def _key(source: Source, spec: DataSpec) -> str:
+    """What the table depends on: the bytes, and how they are read; not on gaps and calendar, which come later."""
+    from hashlib import sha256
+
+    parts = spec.model_dump(mode="json", exclude={"source", "sha256", "missing", "calendar"})
+    text = json.dumps([_CODE, source.sha256, parts], sort_keys=True)
+    return sha256(text.encode()).hexdigest()[:16]
+
+
+def _stored(source: Source, spec: DataSpec, scratch: Path, work: Path) -> Table:
+    rows = _sorted_rows(source, spec, scratch)
+    first = next(rows, None)
+    if first is None:
+        raise DataError(f"{source.name}: holds no rows. Name a source with data.")
+    spec = with_frequency(spec, first, source.name)
+    settler, digest = Settler(spec, source.name), Fingerprint()
+    made = scratch / "table.parquet"
+    with _Writer(made) as writer:
+        for piece in settler.settle(_chain(first, rows)):
+            digest.update(piece)
+            writer.write(piece)
+    settler.check_whole()
+    sha256 = digest.hexdigest()
+    path = work / f"table-{sha256[:16]}.parquet"
+    if not path.exists():
+        os.replace(made, path)
+    return Table(
+        path=path,
+        sha256=sha256,
+        rows=settler.rows,
+        series=settler.series,
+        first=settler.first.isoformat(),
+        last=settler.last.isoformat(),
+        frequency=spec.frequency,
+        notices=settler.notices,
+    )
+
+
+def _chain(first: pd.DataFrame, rest: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+    yield first
+    yield from rest
+
+
+def _sorted_rows(source: Source, spec: DataSpec, scratch: Path) -> Iterator[pd.DataFrame]:
+    """Checked rows in order of series and time, in pieces."""
+    reader = RowReader(spec, source.name)
+    columns = None if spec.wide == "all" else [spec.time, *spec.series, *spec.wide, *_values(spec)]
+    chunks = (reader.read(chunk) for chunk in source.chunks(columns, (spec.time, *spec.series)))
+    first, second = next(chunks, None), next(chunks, None)
+    if first is None or second is None:
+        if first is not None and len(first):
+            yield in_order(first)
+        return
+    unsorted, ordered = scratch / "rows.parquet", True
+    before: tuple[Any, ...] = ("",)
+    with _Writer(unsorted) as writer:
+        for rows in _chain(first, _chain(second, chunks)):
+            ordered, before = ordered and _continues(rows, before), _key_of(rows, -1)
+            writer.write(rows)
+    for piece in parquet_pieces(unsorted if ordered else _externally_sorted(unsorted, scratch), PIECE_ROWS):
+        yield piece.set_axis(first.columns, axis=1)  # DuckDB renames columns that differ in case alone
+
+
+def _values(spec: DataSpec) -> tuple[str, ...]:
+    return (*(() if spec.wide else spec.target), *spec.observed, *spec.known, *spec.static)
+
+
+def _key_of(rows: pd.DataFrame, row: int) -> tuple[Any, ...]:
+    return rows[SERIES].iloc[row], rows[TIME].iloc[row]
+
+
+def _continues(rows: pd.DataFrame, before: tuple[Any, ...]) -> bool:
+    """Whether the rows are in order, and after the key of the row before them."""
+    if before > _key_of(rows, 0):
+        return False
+    codes, _ = pd.factorize(rows[SERIES], sort=True)
+    times = rows[TIME].to_numpy("datetime64[us]").astype(np.int64)
+    step = np.diff(codes)
+    return bool(((step > 0) | ((step == 0) & (np.diff(times) >= 0))).all())
+
+
+def _externally_sorted(path: Path, scratch: Path) -> Path:
+    from lstm.data.statistics import connected
+
+    made = scratch / "sorted.parquet"
+    with connected(scratch) as database:
+        ordered = f'SELECT * FROM read_parquet($source) ORDER BY "{SERIES}", "{TIME}", "{ROW}"'
+        database.execute(f"COPY ({ordered}) TO '{made}' (FORMAT parquet, COMPRESSION lz4)", {"source": str(path)})
+    path.unlink()
+    return made
+
+
+def parquet_pieces(path: Path, rows: int) -> Iterator[pd.DataFrame]:
+    """The rows of a Parquet file that this module wrote, in order, at most `rows` at a time."""
+    with pq.ParquetFile(path, memory_map=True) as file:
+        for batch in file.iter_batches(batch_size=rows, use_threads=False):
+            yield batch.to_pandas()
+
+
+class _Writer:
+    """A Parquet file, one row group a piece."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file: pq.ParquetWriter | None = None
+
+    def __enter__(self) -> "_Writer":
+        return self
+
+    def write(self, rows: pd.DataFrame) -> None:
+        table = pa.table({str(name): _arrow(rows[name]) for name in rows.columns})
+        if self._file is None:
+            self._file = pq.ParquetWriter(self.path, table.schema, compression="lz4")
+        self._file.write_table(table)
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is not None:
+            self._file.close()
+
+
+def _arrow(column: pd.Series) -> pa.Array:
+    """Of the same type in every piece, also where a piece of a text column is empty."""
+    if column.name == TIME:
+        return pa.array(column.to_numpy("datetime64[us]"), pa.timestamp("us", "UTC"))
+    if pd.api.types.is_numeric_dtype(column):
+        return pa.array(column.to_numpy(), from_pandas=True)
+    return pa.array(column, pa.string(), from_pandas=True)
+
+
+def _write_index(table: Table, path: Path) -> None:
+    beside = path.with_suffix(f".{os.getpid()}")
+    beside.write_text(json.dumps({**asdict(table), "path": table.path.name}), encoding="utf-8")
+    os.replace(beside, path)
+
+
+def _read_index(path: Path) -> Table:
+    values = json.loads(path.read_text(encoding="utf-8"))
+    return Table(**{**values, "path": path.parent / values["path"], "notices": tuple(values["notices"])})

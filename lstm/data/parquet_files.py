@@ -1,0 +1,146 @@
+"""Parquet files as frames, a bounded number of rows at a time, with the columns that folders such as year=2024 name."""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lstm.data.files import Files
+from lstm.data.reading import bounded, check_once, check_same, chosen, reading
+from lstm.errors import DataError
+
+_MAGIC = b"PAR1"
+_NULL = "__HIVE_DEFAULT_PARTITION__"
+_INDEX = r"__index_level_\d+__"  # pandas' unnamed index: no column
+_BATCH = 65_536  # rows that are decoded at a time
+_BUFFER = 1 << 20  # bytes of a column that are read at a time; without it a whole row group is
+
+
+@dataclass(frozen=True)
+class ParquetFiles:
+    """Parquet files with the same columns."""
+
+    files: Files
+    schema: Any  # pa.Schema of the files: types that all of them fit into
+    folders: dict[str, dict[str, str]]  # by file: what its folders name
+
+    @classmethod
+    def open(cls, files: Files) -> "ParquetFiles":
+        """Look into the schema of each file.
+
+        Raises:
+            DataError: one is no Parquet file, or has other columns or types than the others.
+        """
+        schemas = {part: _schema(files.path(part), files.label(part)) for part in files.parts}
+        folders = {part: _folders(part) for part in files.parts}
+        for columns in ({part: schema.names for part, schema in schemas.items()}, folders):
+            check_same({files.label(part): list(names) for part, names in columns.items()}, files.name)
+        for part, schema in schemas.items():
+            check_once([*schema.names, *folders[part]], files.label(part))
+        return cls(files, _common(schemas, files), folders)
+
+    def columns(self) -> list[str]:
+        """Names of all columns."""
+        return [*self.schema.names, *self.folders[self.files.parts[0]]]
+
+    def frames(self, columns: Sequence[str] | None, text: Sequence[str], rows: int) -> Iterator[pd.DataFrame]:
+        """The rows, in the order of the files."""
+        wanted = chosen(self.columns(), columns)
+        own, rows = chosen(self.schema.names, wanted), bounded(rows, len(wanted))
+        constants = self._constants(wanted, text)
+        for part in self.files.parts:
+            label = self.files.label(part)
+            tables = self._tables(self.files.path(part), own, rows)
+            while (frame := _next(tables, label)) is not None:
+                yield frame.assign(**constants[part])[wanted]
+
+    def _tables(self, path: Path, names: list[str], rows: int) -> Iterator[pd.DataFrame]:
+        """ParquetFile, not a dataset: that one decodes a whole row group at once, which may be the whole file."""
+        schema = pa.schema([self.schema.field(name) for name in names])
+        with pq.ParquetFile(path, buffer_size=_BUFFER, pre_buffer=False, page_checksum_verification=True) as file:
+            batches = file.iter_batches(min(rows, _BATCH), columns=names or self.schema.names[:1])
+            for held in _gathered(batches, rows):
+                tables = [pa.Table.from_batches([batch]).select(names).cast(schema) for batch in held]
+                yield _frame(pa.concat_tables([schema.empty_table(), *tables]), sum(batch.num_rows for batch in held))
+
+    def _constants(self, wanted: Sequence[str], text: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """By file, the values of its folders: whole numbers where all are and the column is no id, else text."""
+        values = pd.DataFrame.from_dict(self.folders, orient="index")
+        for name in values.columns:
+            filled = values[name].dropna()
+            if name not in text and len(filled) and filled.str.fullmatch(r"-?\d{1,15}").all():
+                values[name] = pd.to_numeric(values[name])
+        kept = [name for name in values.columns if name in wanted]
+        return {part: {name: values.at[part, name] for name in kept} for part in self.files.parts}
+
+
+def _gathered(batches: Iterator[Any], rows: int) -> Iterator[list[Any]]:
+    held: list[Any] = []
+    for batch in batches:
+        if held and sum(other.num_rows for other in held) + batch.num_rows > rows:
+            yield held
+            held = []
+        held.append(batch)
+    yield held
+
+
+def _frame(table: Any, rows: int) -> pd.DataFrame:
+    if not table.num_columns:
+        return pd.DataFrame(index=range(rows))
+    return table.to_pandas(ignore_metadata=True, date_as_object=False, split_blocks=True, self_destruct=True)
+
+
+def _next(tables: Iterator[pd.DataFrame], label: str) -> pd.DataFrame | None:
+    with reading(label):
+        return next(tables, None)
+
+
+def _schema(path: Path, label: str) -> Any:
+    with reading(label):
+        with path.open("rb") as stream:
+            head = stream.read(4)
+            stream.seek(max(0, path.stat().st_size - 4))
+            tail = stream.read(4)
+        if head != _MAGIC:
+            raise DataError(f"{label}: is not Parquet. Give it the right extension.")
+        if tail != _MAGIC:
+            raise DataError(f"{label}: is cut off: a Parquet file without its end. Copy or make it again.")
+        with pq.ParquetFile(path) as file:
+            schema = file.schema_arrow.remove_metadata()
+        return pa.schema([column for column in schema if not re.fullmatch(_INDEX, column.name)])
+
+
+def _folders(part: str) -> dict[str, str]:
+    """What `year=2024/shop=north/a.parquet` says: {"year": "2024", "shop": "north"}."""
+    pairs = (folder.split("=", 1) for folder in part.split("/")[:-1] if "=" in folder)
+    return {name: None if value == _NULL else unquote(value) for name, value in pairs}  # type: ignore[misc]
+
+
+def _common(schemas: dict[str, Any], files: Files) -> Any:
+    first = common = schemas[files.parts[0]]
+    for part, schema in schemas.items():
+        for name in schema.names:
+            try:
+                merged = _merged(common.field(name), schema.field(name))
+            except pa.ArrowException:
+                types = f"{schema.field(name).type}, but {first.field(name).type} in {files.label(files.parts[0])}"
+                raise DataError(f"{files.label(part)}: column {name!r} holds {types}. Write it in one type.") from None
+            common = common.set(common.get_field_index(name), merged)
+    return common
+
+
+def _merged(one: Any, other: Any) -> Any:
+    """A column of a type that both fit into; categories of one file are the text of another."""
+    if one.type == other.type:
+        return one
+    both = (
+        column.with_type(column.type.value_type) if pa.types.is_dictionary(column.type) else column
+        for column in (one, other)
+    )
+    return pa.unify_schemas([pa.schema([column]) for column in both], promote_options="permissive").field(0)

@@ -1,0 +1,128 @@
+"""The rows of a query, through SQLAlchemy and a cursor that stays on the server, with no password in any message."""
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import unquote, unquote_plus
+
+import pandas as pd
+
+from lstm.data.reading import bounded, check_once, chosen
+from lstm.errors import DataError
+
+ROWS = 100_000  # of a chunk: a row of Python objects takes ten times the memory of its numbers
+_PASSWORD = re.compile(r"//[^/]*?:(.*)@|(?:password|passwd|pwd|token|secret|key)=([^&;]*)", re.IGNORECASE)
+_PACKAGES = {"psycopg": "lstm[postgres]"}
+
+
+def environment(variable: str) -> str:
+    """The value of `env:NAME`.
+
+    Raises:
+        DataError: it is not set.
+    """
+    value = os.environ.get(variable.removeprefix("env:"), "").strip()
+    if not value:
+        raise DataError(f"{variable}: the variable is not set in the environment. Set it to the address of the data.")
+    return value
+
+
+@dataclass(frozen=True)
+class Query:
+    """A query. Where the database is, is read from the environment at each use and kept nowhere."""
+
+    sql: str
+    variable: str
+    name: str
+
+    def columns(self) -> list[str]:
+        """Names of all columns, without a row."""
+        with self._result(1) as result:
+            return self._names(result)
+
+    def frames(self, columns: Sequence[str] | None, text: Sequence[str], rows: int) -> Iterator[pd.DataFrame]:
+        """The rows, as the database orders them."""
+        with self._result(min(rows, ROWS)) as result:
+            names = self._names(result)
+            rows, wanted = bounded(min(rows, ROWS), 10 * len(names)), chosen(names, columns)
+            part = self._fetched(result, rows)
+            yield self._frame(part, names)[wanted]
+            while part := self._fetched(result, rows):
+                yield self._frame(part, names)[wanted]
+
+    def _frame(self, part: list[tuple[Any, ...]], names: list[str]) -> pd.DataFrame:
+        return pd.DataFrame.from_records(part, columns=names, coerce_float=True)
+
+    def _names(self, result: Any) -> list[str]:
+        names = list(map(str, result.keys()))
+        check_once(names, self.name)
+        return names
+
+    def _fetched(self, result: Any, rows: int) -> list[tuple[Any, ...]]:
+        with self._told():
+            return [tuple(row) for row in result.fetchmany(rows)]
+
+    @contextmanager
+    def _result(self, rows: int) -> Iterator[Any]:
+        from sqlalchemy import create_engine
+        from sqlalchemy.exc import SQLAlchemyError
+        from sqlalchemy.pool import NullPool
+
+        options = {"stream_results": True, "max_row_buffer": rows, "no_parameters": True}  # a % stays a %
+        with self._told():
+            engine = create_engine(self._url(), poolclass=NullPool, hide_parameters=True)
+            connection = engine.connect().execution_options(**options)
+        try:
+            with self._told():
+                result = connection.exec_driver_sql(self.sql)
+                result.keys()  # a statement without rows is told here
+            yield result
+        finally:
+            with suppress(SQLAlchemyError):  # of a connection that is broken already
+                connection.close()
+
+    def _url(self) -> Any:
+        from sqlalchemy.engine import make_url
+
+        url = make_url(environment(self.variable))
+        if url.drivername in ("postgres", "postgresql"):  # the driver that lstm[postgres] brings
+            return url.set(drivername="postgresql+psycopg")
+        return url
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except DataError:
+            raise
+        except Exception as error:  # SQLAlchemy's and each driver's own
+            raise DataError(f"{self.name}: {_explained(error, environment(self.variable))}") from None
+
+
+def _explained(error: Exception, secret: str) -> str:
+    from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError, ResourceClosedError
+
+    if isinstance(error, ImportError):
+        package = (error.name or "psycopg").partition(".")[0]
+        return f"the database needs the package {package}. Run: pip install '{_PACKAGES.get(package, package)}'"
+    if isinstance(error, ArgumentError):  # and NoSuchModuleError, which is one
+        known = "names a database that SQLAlchemy does not know" if isinstance(error, NoSuchModuleError) else "is none"
+        return f"the variable's value (not shown) {known}. Write postgresql://user:password@host/database."
+    if isinstance(error, ResourceClosedError):
+        return "the statement gives no rows. Write a SELECT."
+    what = "the database can't be reached or refuses" if isinstance(error, OperationalError) else "the query failed"
+    return f"{what} ({scrubbed(error, secret)}). Check data.source.sql and the address in the variable."
+
+
+def scrubbed(error: Exception, secret: str) -> str:
+    """The first line of a driver's message without any part of the address; or only its kind, if a password is left."""
+    text = next(iter(str(getattr(error, "orig", None) or error).strip().splitlines()), "")
+    forms = (secret, unquote(secret), unquote_plus(secret))
+    words = {word for form in forms for word in re.split(r"[:/@?&=;,\s]+", form) if word}
+    for word in sorted(words, key=len, reverse=True):
+        text = re.sub(rf"(?<!\w){re.escape(word)}(?!\w)", "***", text)
+    passwords = {word for form in forms for match in _PASSWORD.finditer(form) for word in match.groups() if word}
+    return type(error).__name__ if any(word in text for word in passwords) else text[:200]
