@@ -9,7 +9,8 @@ import torch
 from rich.progress import Progress
 
 from lstm.config import ModelConfig
-from lstm.data.windows import Windows, window_origins
+from lstm.data.origins import window_origins
+from lstm.data.windows import Windows
 from lstm.errors import CheckpointError, ConfigError, DataError
 from lstm.evaluation.metrics import naive_errors, point_scores
 from lstm.networks.checkpoint import load_checkpoint, save_checkpoint

@@ -2,12 +2,15 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 
 import yaml
 
-from lstm.data.guess import HEAD_ROWS, Guess
+from lstm.data.guess import HEAD_ROWS, Guess, guess
 from lstm.data.guess_names import Choice
-from lstm.data.spec import SqlSource
+from lstm.data.sources import open_source
+from lstm.data.spec import DataSpec, SqlSource
 from lstm.pipeline_config import PipelineConfig
 
 _WIDTH = 120
@@ -15,109 +18,127 @@ _COMMENTS = 34  # where comments begin, if the line leaves room for that
 _MOST_WIDE = 60  # wide columns that are listed one by one, where `all` says the same
 
 
-def starter_config(guess: Guess) -> str:
-    """The text of a YAML file for `lstm train`.
+def first_look(source: str | SqlSource, downloads: Path) -> Guess:
+    """Read the first rows of a source and guess what they are.
+
+    Args:
+        source: what `data.source` is to say.
+        downloads: folder for what comes over the network.
 
     Raises:
-        ConfigError: a value breaks a rule of the configuration, such as a name of one's own.
+        ConfigError: the source is none that a configuration may hold, such as a URL with a password.
+        DataError: it can't be read, or a configuration can't be guessed from it.
     """
-    text = "\n".join((*_header(guess), *_sections(guess))) + "\n"
-    PipelineConfig.parse(yaml.safe_load(text), where="the guessed configuration")
+    given = source.model_dump() if isinstance(source, SqlSource) else source
+    spec = DataSpec.parse({"source": given, "time": "?", "target": "??"})  # any names: all columns are read
+    head = next(open_source(spec, downloads).chunks(None, rows=HEAD_ROWS))
+    return guess(head, source)
+
+
+def starter_config(found: Guess, name: str | None = None) -> str:
+    """The text of a YAML file for `lstm train`, of the pipeline `name` where one is given.
+
+    Raises:
+        ConfigError: a value breaks a rule of the configuration, such as the given name.
+    """
+    if name is not None:
+        found = replace(found, name=Choice(name, found.name.reason))
+    text = "\n".join((*_header(found), *_sections(found))) + "\n"
+    PipelineConfig.parse(yaml.safe_load(text), where="lstm init")
     return text
 
 
-def _header(guess: Guess) -> Iterator[str]:
-    first = "the first " if guess.rows == HEAD_ROWS else ""
+def _header(found: Guess) -> Iterator[str]:
     yield from _wrapped(
-        f"Guessed by `lstm init` from {first}{guess.rows:,} rows of the data: the reason of each value follows it. "
-        "It trains as it stands; `lstm train` takes every other key's default.",
+        f"Guessed by `lstm init` from the first {found.rows:,} rows of the data; the reason for each value stands "
+        "beside it. It trains as it stands, with the defaults of every key that is not here.",
         "",
     )
     yield "# Check first:"
-    for number, check in enumerate(_checks(guess), start=1):
+    for number, check in enumerate(_checks(found), start=1):
         yield from _wrapped(f"  {number}. {check}", "")
 
 
-def _checks(guess: Guess) -> Iterator[str]:
+def _checks(found: Guess) -> Iterator[str]:
     """What a wrong guess of would cost most, dearest first."""
-    if guess.wide.value:
-        yield f"data.wide: are these {len(guess.wide.value)} columns the same quantity, each a series to forecast?"
+    if found.wide.value:
+        yield f"data.wide: are these {len(found.wide.value)} columns the same quantity, each a series to forecast?"
     else:
-        yield f"data.target: is {guess.target.value!r} what you want to forecast?"
-    if guess.observed.value:
+        yield f"data.target: is {found.target.value!r} what you want to forecast?"
+    if found.observed.value:
         yield "data.observed: does each column come in as early as the target, and not later?"
-    if guess.known.value:
-        yield f"data.known: will you have {', '.join(map(repr, guess.known.value))} for the steps ahead, too?"
-    if guess.duplicates.value or guess.resample.value:
+    if found.known.value:
+        yield f"data.known: will you have {', '.join(map(repr, found.known.value))} for the steps ahead, too?"
+    if found.duplicates.value or found.resample.value:
         yield "data: is the mean what the rows of one step make together? (a `resample: sum` adds them up)"
-    yield f"data.frequency, data.timezone: is a step {guess.frequency.value}, by the clocks of {guess.timezone.value}?"
-    yield f"window.horizon: do you need {guess.horizon.value} steps ahead?"
+    yield f"data.frequency, data.timezone: is a step {found.frequency.value}, by the clocks of {found.timezone.value}?"
+    yield f"window.horizon: do you need {found.horizon.value} steps ahead?"
 
 
-def _sections(guess: Guess) -> Iterator[str]:
-    yield from _line("name", guess.name)
+def _sections(found: Guess) -> Iterator[str]:
+    yield from _line("name", found.name)
     yield from _line("preset", Choice("fast", "a search of some minutes; accurate: of an hour"))
     yield "data:"
-    yield from _data(guess)
-    split = _scalar(guess.split.value)
-    yield from _commented(f"split: {{validation: {split}, test: {split}}}", guess.split.reason)
-    yield from _commented(f"window: {{horizon: {guess.horizon.value}}}", guess.horizon.reason)
+    yield from _data(found)
+    split = _scalar(found.split.value)
+    yield from _commented(f"split: {{validation: {split}, test: {split}}}", found.split.reason)
+    yield from _commented(f"window: {{horizon: {found.horizon.value}}}", found.horizon.reason)
     yield "model:"
-    yield from _line("sequence_length", guess.lookback, "  ")
-    if guess.patch.value > 1:
-        yield from _line("patch_length", guess.patch, "  ")
-    yield from _commented(f"evaluate: {{season: {guess.season.value}}}", guess.season.reason)
+    yield from _line("sequence_length", found.lookback, "  ")
+    if found.patch.value > 1:
+        yield from _line("patch_length", found.patch, "  ")
+    yield from _commented(f"evaluate: {{season: {found.season.value}}}", found.season.reason)
 
 
-def _data(guess: Guess) -> Iterator[str]:
-    yield from _source(guess)
-    yield from _line("time", guess.time, "  ")
-    if guess.time_format.value:
-        yield from _line("time_format", guess.time_format, "  ")
-    if guess.series.value:
-        yield from _line("series", guess.series, "  ")
-    if guess.wide.value:
-        yield from _line("wide", _shortened(guess), "  ")
-    yield from _line("target", guess.target, "  ")
+def _data(found: Guess) -> Iterator[str]:
+    yield from _source(found)
+    yield from _line("time", found.time, "  ")
+    if found.time_format.value:
+        yield from _line("time_format", found.time_format, "  ")
+    if found.series.value:
+        yield from _line("series", found.series, "  ")
+    if found.wide.value:
+        yield from _line("wide", _shortened(found), "  ")
+    yield from _line("target", found.target, "  ")
     for role in ("observed", "known", "static", "categorical"):
-        if getattr(guess, role).value:
-            yield from _line(role, getattr(guess, role), "  ")
-    yield from _left_out(guess)
-    yield from _line("frequency", guess.frequency, "  ")
-    if guess.resample.value:
-        yield from _line("resample", guess.resample, "  ")
-    if guess.duplicates.value:
-        yield from _line("duplicates", Choice("mean", f"{guess.duplicates.reason}; averaged"), "  ")
-    yield from _line("timezone", guess.timezone, "  ")
-    if guess.calendar.value:
-        features = ", ".join(guess.calendar.value)
-        yield from _commented(f"  calendar: {{features: [{features}]}}", guess.calendar.reason)
-    yield from _commented(f"  missing: {{max_gap: {guess.max_gap.value}}}", guess.max_gap.reason)
+        if getattr(found, role).value:
+            yield from _line(role, getattr(found, role), "  ")
+    yield from _left_out(found)
+    yield from _line("frequency", found.frequency, "  ")
+    if found.resample.value:
+        yield from _line("resample", found.resample, "  ")
+    if found.duplicates.value:
+        yield from _line("duplicates", Choice("mean", f"{found.duplicates.reason}; averaged"), "  ")
+    yield from _line("timezone", found.timezone, "  ")
+    if found.calendar.value:
+        features = ", ".join(found.calendar.value)
+        yield from _commented(f"  calendar: {{features: [{features}]}}", found.calendar.reason)
+    yield from _commented(f"  missing: {{max_gap: {found.max_gap.value}}}", found.max_gap.reason)
 
 
-def _source(guess: Guess) -> Iterator[str]:
-    source = guess.source.value
+def _source(found: Guess) -> Iterator[str]:
+    source = found.source.value
     if isinstance(source, SqlSource):
         yield "  source:"
         yield from _line("sql", Choice(source.sql, "the query that was looked at"), "    ")
         yield from _line("uri", Choice(source.uri, "the environment variable that holds the database's URL"), "    ")
     else:
-        yield from _line("source", Choice(source, guess.source.reason), "  ")
-    csv = [f"separator: {_scalar(guess.separator.value)}"] if guess.separator.value else []
-    csv += [f"decimal: {_scalar(guess.decimal.value)}"] if guess.decimal.value != "." else []
+        yield from _line("source", Choice(source, found.source.reason), "  ")
+    csv = [f"separator: {_scalar(found.separator.value)}"] if found.separator.value else []
+    csv += [f"decimal: {_scalar(found.decimal.value)}"] if found.decimal.value != "." else []
     if csv:
         yield from _commented(f"  csv: {{{', '.join(csv)}}}", "how the file is written")
 
 
-def _shortened(guess: Guess) -> Choice[tuple[str, ...]] | Choice[str]:
-    if len(guess.wide.value) > _MOST_WIDE and not guess.left_out:
-        return Choice("all", guess.wide.reason)
-    return guess.wide
+def _shortened(found: Guess) -> Choice[tuple[str, ...]] | Choice[str]:
+    if len(found.wide.value) > _MOST_WIDE and not found.left_out:
+        return Choice("all", found.wide.reason)
+    return found.wide
 
 
-def _left_out(guess: Guess) -> Iterator[str]:
+def _left_out(found: Guess) -> Iterator[str]:
     reasons: dict[str, list[str]] = {}
-    for column, reason in guess.left_out.items():
+    for column, reason in found.left_out.items():
         reasons.setdefault(reason, []).append(_scalar(column))
     if reasons:
         told = "; ".join(f"{', '.join(columns)} ({reason})" for reason, columns in reasons.items())

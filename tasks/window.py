@@ -1,15 +1,13 @@
 """Panel → one set of arrays a split, with the rows at which its windows may start to forecast."""
 
-from pathlib import Path
-
 import numpy as np
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from lstm.data.arrays import SplitArrays
+from lstm.data.origins import origin_blocks
 from lstm.data.splits import Cuts
 from lstm.data.store import PanelStore, write_splits
-from lstm.data.windows import window_origins
 from lstm.errors import DataError
 from lstm.pipeline_config import PipelineConfig
 from tasks.handles import PanelHandle, WindowsHandle, key_of
@@ -35,19 +33,17 @@ def window(config: PipelineConfig, panel: PanelHandle) -> WindowsHandle:
     if not target.exists():
         with whole_folder(target) as making:
             write_splits(store, lookback, making)
-    counts, with_window = {}, np.zeros(len(store.names), bool)
+    counts: dict[str, int] = {}
+    with_window = np.zeros(len(store.names), bool)
     for split in store.cuts.spans:
-        origins, series = _origins(target / split, lookback, horizon, stride if split == "train" else 1)
-        counts[split] = len(origins)
-        with_window[series[origins]] = True
+        arrays, counts[split] = SplitArrays.load(target / split), 0
+        thinned = stride if split == "train" else 1
+        for origins in origin_blocks(arrays.segment, lookback, horizon, thinned, arrays.allowed):
+            counts[split] += len(origins)
+            with_window[arrays.series[origins]] = True
     _check_counts(counts, lookback, horizon, store.cuts)
     too_short = tuple(name for name, found in zip(store.names, with_window, strict=True) if not found)
     return WindowsHandle(target, **counts, n_known=store.n_known, too_short=too_short)
-
-
-def _origins(split: Path, lookback: int, horizon: int, stride: int) -> tuple[np.ndarray, np.ndarray]:
-    arrays = SplitArrays.load(split)
-    return window_origins(arrays.segment, lookback, horizon, stride, arrays.allowed), arrays.series
 
 
 def _check_counts(counts: dict[str, int], lookback: int, horizon: int, cuts: Cuts) -> None:

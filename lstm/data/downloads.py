@@ -39,9 +39,10 @@ _KINDS = {  # by the name of the error's class, so that no optional package is i
     "NoSuchBucket": (_MISSING, "no such bucket"),
     "PermissionError": (_DENIED, "access denied"),
     "InvalidURL": (_BROKEN, "not an address"),
+    "ParamValidationError": (_BROKEN, "not an address"),
     "ValueError": (_BROKEN, "not an address"),
 }
-_OF_THE_DISK = (errno.ENOSPC, errno.EROFS, errno.EDQUOT)
+_OF_THE_DISK = (errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,11 @@ class Remote:
         """The place that a variable of the environment names: no part of it is ever shown."""
         return cls(url, alias, "its address", "Check the address in the variable, and the network.")
 
+    @property
+    def suffix(self) -> str:
+        """The extension of a table in the address, if there is one."""
+        return suffix_of(urlsplit(self.url).path)
+
 
 def scheme_of(source: str) -> str | None:
     """`https` of `https://…`; None for a path."""
@@ -85,27 +91,31 @@ def fetch(remote: Remote, downloads: Path, pin: Pin | None = None) -> Files:
             pinned one. Nothing is left behind.
     """
     kept = _kept(downloads / pin.sha256, remote.name) if pin else None
-    if pin and kept and kept.sha256 == pin.sha256:
+    if kept and all(part.endswith(remote.suffix) for part in kept.parts):
         return kept
     try:
         downloads.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".partial-", dir=downloads) as scratch:
             return _keep(_copy(remote, Path(scratch) / "content").check(pin), downloads)
     except OSError as error:  # of the disk: the network's own are told by then
-        raise DataError(f"{remote.name}: can't be kept in {downloads} ({error.strerror}). Make room there.") from None
+        raise DataError(
+            f"{remote.name}: can't be kept in {downloads} ({error.strerror}). Make room, or allow it."
+        ) from None
 
 
 def _kept(folder: Path, name: str) -> Files | None:
+    """What an earlier download left, unless it was damaged since."""
     parts = tuple(sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()))
-    return Files(name, folder, parts, many=len(parts) > 1) if parts else None
+    files = Files(name, folder, parts, many=len(parts) > 1)
+    return files if parts and files.sha256 == folder.name else None
 
 
 def _keep(files: Files, downloads: Path) -> Files:
     """Move a complete download to its place, where the same content may be already."""
     place = downloads / files.sha256
     kept = _kept(place, files.name)
-    if kept is None or kept.sha256 != files.sha256:
-        shutil.rmtree(place, ignore_errors=True)  # damaged since
+    if kept is None or kept.parts != files.parts:
+        shutil.rmtree(place, ignore_errors=True)
         try:
             os.replace(files.base, place)
         except OSError as error:
@@ -121,8 +131,8 @@ def _copy(remote: Remote, folder: Path) -> Files:
         sources = _listed(remote, system, path)
         many = sources is not None
         if sources is None:
-            kind_of(urlsplit(remote.url).path, remote.name)
-            sources = {f"table{suffix_of(urlsplit(remote.url).path)}": path}
+            kind_of(remote.suffix, remote.name)
+            sources = {f"table{remote.suffix}": path}
         for part, source in sources.items():
             (folder / part).parent.mkdir(parents=True, exist_ok=True)
             system.get_file(source, str(folder / part))

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import is_hashable, is_string_dtype
 
 from lstm.data.guess_lengths import Lengths, find_lengths
 from lstm.data.guess_names import Choice, listed
@@ -123,6 +124,8 @@ def pipeline_name(source: str | SqlSource) -> str:
 
 def _tidied(frame: pd.DataFrame, name: str, decimal: str) -> tuple[pd.DataFrame, str]:
     """Columns named by text, numbers in text as numbers, and the decimal sign that they needed."""
+    if frame.empty:
+        raise DataError(f"{name}: holds no rows. Name a source with data.")
     columns = [str(column) for column in frame.columns]
     if len(set(columns)) < len(columns):
         twice = sorted({column for column in columns if columns.count(column) > 1})
@@ -130,14 +133,19 @@ def _tidied(frame: pd.DataFrame, name: str, decimal: str) -> tuple[pd.DataFrame,
     made = {}
     for position, column in enumerate(columns):
         raw = frame.iloc[:, position].reset_index(drop=True)
-        plain = raw.dtype == object or pd.api.types.is_string_dtype(raw)
-        made[column], comma = _numeric(raw.rename(column)) if plain else (raw.rename(column), False)
+        made[column], comma = _numeric(raw.rename(column)) if _is_text(raw) else (raw.rename(column), False)
         decimal = "," if comma else decimal
     return pd.DataFrame(made), decimal
 
 
+def _is_text(raw: pd.Series) -> bool:
+    return raw.dtype == object or isinstance(raw.dtype, pd.CategoricalDtype) or is_string_dtype(raw)
+
+
 def _numeric(raw: pd.Series) -> tuple[pd.Series, bool]:
     """The column as numbers, where all of its cells are some, and whether its decimal sign is a comma."""
+    if isinstance(raw.dtype, pd.CategoricalDtype) or (raw.dtype == object and not raw.map(is_hashable).all()):
+        raw = raw.astype("str").where(raw.notna(), None)  # lists and dictionaries can't be counted
     given = raw.dropna()
     text = given.astype("str")
     if given.empty or text.str.fullmatch(r"0\d+").any():  # 007 is a name
@@ -150,7 +158,9 @@ def _numeric(raw: pd.Series) -> tuple[pd.Series, bool]:
 
 
 def _check_length(roles: Roles, name: str) -> None:
-    seen = pd.DataFrame({"series": roles.seen.series, "time": roles.seen.moments}).drop_duplicates()
+    measured = ~np.isnan(roles.seen.values)
+    rows = {"series": roles.seen.series[measured], "time": roles.seen.moments[measured]}
+    seen = pd.DataFrame(rows).drop_duplicates()
     longest = int(np.bincount(seen["series"]).max()) if len(seen) else 0
     if longest < _FEWEST:
         raise DataError(

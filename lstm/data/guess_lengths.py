@@ -43,7 +43,7 @@ def find_lengths(rhythm: Rhythm) -> Lengths:
         season = Choice(1, f"steps; a season of {season.value} steps is longer than the data's unbroken runs")
     lookback = _lookback(season.value, room)
     gaps = f"steps: a longer gap splits a series; {percent(rhythm.missing)} of the rows are missing"
-    gaps += "; frequency: irregular may suit better" if rhythm.missing > 0.5 else ""
+    gaps += "; frequency: irregular, without a calendar, may suit better" if rhythm.missing > 0.5 else ""
     return Lengths(season, horizon, lookback, _patch(lookback.value), split, Choice(gap, gaps), _calendar(rhythm))
 
 

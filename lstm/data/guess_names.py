@@ -75,6 +75,6 @@ def target_rank(name: str) -> tuple[int, bool] | None:
     """How much a column is called as what people forecast is, less being more; None where it is not."""
     own = words(name)
     for rank, hint in enumerate(_TARGETS):
-        if any(word == hint or (len(hint) > 3 and word.startswith(hint)) for word in own):
+        if any(word in (hint, f"{hint}s") or (hint == "temp" and word.startswith("temperature")) for word in own):
             return rank, len(own) > 1
     return None

@@ -35,21 +35,21 @@ class Rhythm:
     cycle: int  # the shortest season that is plausible, seen or not; 1 where none is
     step: pd.Timedelta  # of a calendar frequency on average
     steps: int  # from the first row of all to the last
-    gaps: list[np.ndarray]  # of each series (rows - 1,): steps between rows that follow each other
-    missing: float  # share of the grid's rows without a row of the table
+    gaps: list[np.ndarray]  # of each series (values - 1,): steps between values that follow each other
+    missing: float  # share of the grid's rows without a value
 
 
 def find_rhythm(seen: Seen, timezone: str) -> Rhythm:
-    """Find frequency and season of a target's measured values."""
+    """Find the frequency of all rows, and the season of the values among them."""
     order = np.lexsort((seen.moments, seen.series))
     series, moments, values = seen.series[order], seen.moments[order], seen.values[order]
     starts = np.flatnonzero(np.r_[True, series[1:] != series[:-1]])[1:]
     times, numbers = np.split(moments, starts), np.split(values, starts)
-    frequency, resample = _frequency([np.unique(one) for one in times], timezone)
+    frequency, resample = _frequency([_distinct(one) for one in times], timezone)
     grid = Frequency.parse(frequency.value, timezone)
     places = [_places(one, grid, resample.value is not None) for one in times]
     longest = sorted(range(len(places)), key=lambda one: -len(places[one]))[:_GRIDS]
-    unique = [np.unique(one) for one in places]
+    measured = [_distinct(one[~np.isnan(values)]) for one, values in zip(places, numbers, strict=True)]
     season, cycle = _season([_on_grid(places[one], numbers[one]) for one in longest], grid)
     return Rhythm(
         frequency=frequency,
@@ -58,15 +58,18 @@ def find_rhythm(seen: Seen, timezone: str) -> Rhythm:
         cycle=cycle,
         step=grid.step,
         steps=round((moments.max() - moments.min()) / grid.step.to_timedelta64()) + 1,
-        gaps=[np.diff(one) for one in unique],
-        missing=1 - sum(map(len, unique)) / sum(int(one[-1]) + 1 for one in unique),
+        gaps=[np.diff(one) for one in measured if len(one)],
+        missing=1 - sum(map(len, measured)) / sum(int(one[-1]) + 1 for one in places),
     )
+
+
+def _distinct(rising: np.ndarray) -> np.ndarray:
+    return rising[np.r_[True, rising[1:] != rising[:-1]][: len(rising)]]
 
 
 def _frequency(times: list[np.ndarray], timezone: str) -> tuple[Choice[str], Choice[str | None]]:
     weight: Counter[str] = Counter()
-    inferred = sorted(times, key=len, reverse=True)[:_MOST_SERIES]
-    for one in inferred:
+    for one in sorted(times, key=len, reverse=True)[:_MOST_SERIES]:
         weight[infer_frequency(one, timezone) or ""] += len(one)
     text = max(weight, key=lambda key: weight[key])
     if not text or weight[text] < 0.5 * weight.total() or not _valid(text):
@@ -75,12 +78,9 @@ def _frequency(times: list[np.ndarray], timezone: str) -> tuple[Choice[str], Cho
     places = [grid.positions(one, np.full_like(one, one[0])) for one in times]
     following = np.concatenate([np.diff(one) == 1 for one in places]).mean()
     frequency = Choice(text, f"{percent(following)} of the rows follow each other by that")
-    off = sum(int((one < 0).sum()) for one in places)
+    off = float(np.concatenate([one < 0 for one in places]).mean())
     if off:
-        return frequency, Choice(
-            "mean",
-            f"{percent(off / sum(map(len, times)))} of the rows lie between two steps: the rows of a step are averaged",
-        )
+        return frequency, Choice("mean", f"{percent(off)} of the rows are off the grid; those of a step are averaged")
     return frequency, Choice(None, "every row is on the grid")
 
 
@@ -101,7 +101,9 @@ def _nearest(times: list[np.ndarray], timezone: str) -> tuple[Choice[str], Choic
     plain = [text for text, size in sizes.items() if days * (_DAY / size) <= most] or [list(sizes)[-1]]
     text = min(plain, key=lambda text: abs(np.log(sizes[text] / usual)))
     why = f"no step fits half of the rows; three in four follow the one before within {_said(usual)}"
-    return Choice(text, why), Choice("mean", "the rows of a step are averaged; or leave it out and say irregular above")
+    return Choice(text, why), Choice(
+        "mean", "the rows of a step are averaged; else frequency: irregular, no resample, no calendar"
+    )
 
 
 def _said(length: pd.Timedelta) -> str:

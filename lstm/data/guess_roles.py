@@ -18,11 +18,11 @@ _VALUES = ("value", "reading", "quantity", "amount", "measured_value")
 
 @dataclass(frozen=True)
 class Seen:
-    """The measured values of the target."""
+    """The values of the target."""
 
     series: np.ndarray  # (rows,) int64: the number of the row's series
     moments: np.ndarray  # (rows,) datetime64[us], UTC
-    values: np.ndarray  # (rows,) float64
+    values: np.ndarray  # (rows,) float64, NaN where none was measured
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def find_roles(frame: pd.DataFrame, times: Times, name: str) -> Roles:
     ids = find_ids(rest, times.moments)
     code = _codes(frame, ids.value)
     rest = rest.drop(columns=list(ids.value))
-    left_out |= _follows(rest, code, times.moments, len(ids.value) > 0)
+    left_out |= _follows(rest, code, times.moments)
     rest = rest.drop(columns=[column for column in left_out if column in rest])
     varying = [column for column in map(str, rest) if _varies(rest[column], code)]
     numbers = [column for column in varying if not _is_flag(rest[column])] or varying
@@ -103,6 +103,8 @@ def _useless(frame: pd.DataFrame, time: str) -> dict[str, str]:
             found[column] = "empty" if missing == 1 else f"{percent(missing)} missing"
         elif raw.nunique() == 1:
             found[column] = "constant"
+        elif pd.api.types.is_float_dtype(raw) and np.isinf(raw.to_numpy("float64", na_value=np.nan)).any():
+            found[column] = "infinite values"
         elif column in _RESERVED and pd.api.types.is_numeric_dtype(raw):
             found[column] = "rename it to use it: the prepared table has a column of that name"
     return found
@@ -114,17 +116,15 @@ def _codes(frame: pd.DataFrame, ids: tuple[str, ...]) -> np.ndarray:
     return frame.groupby(list(ids), sort=True, dropna=False).ngroup().to_numpy(np.int64)
 
 
-def _follows(frame: pd.DataFrame, code: np.ndarray, moments: np.ndarray, several: bool) -> dict[str, str]:
+def _follows(frame: pd.DataFrame, code: np.ndarray, moments: np.ndarray) -> dict[str, str]:
     """Columns that say nothing new: other names of the series, and numbers of rows."""
     found = {}
     order = np.lexsort((moments, code))
     inside = np.diff(code[order]) == 0
     for column in frame:
         raw, name = frame[column], str(column)
-        per_series = raw.groupby(code).nunique(dropna=False)
-        numeric = pd.api.types.is_numeric_dtype(raw)
-        naming = says_id(name) if numeric else raw.nunique() == len(per_series)
-        if several and naming and (per_series == 1).all():
+        naming = says_id(name) if pd.api.types.is_numeric_dtype(raw) else raw.nunique() == code.max() + 1
+        if code.any() and naming and (raw.groupby(code).nunique(dropna=False) == 1).all():
             found[name] = "another name of the series"
         elif pd.api.types.is_integer_dtype(raw) and target_rank(name) is None:
             steps = (np.diff(raw.to_numpy()) == 1, np.diff(raw.to_numpy()[order])[inside] == 1)
@@ -139,11 +139,11 @@ def _follows(frame: pd.DataFrame, code: np.ndarray, moments: np.ndarray, several
 def _varies(raw: pd.Series, code: np.ndarray) -> bool:
     """Whether a column is a number that changes in time."""
     number = pd.api.types.is_numeric_dtype(raw) and raw.name not in _RESERVED
-    return bool(number and (raw.groupby(code).nunique() > 1).any())
+    return bool(number and (raw.groupby(code).nunique() > 1).any() if code.any() else number)
 
 
 def _is_flag(raw: pd.Series) -> bool:
-    return set(raw.dropna().unique()) <= {0, 1} and target_rank(str(raw.name)) is None
+    return target_rank(str(raw.name)) is None and bool(raw.dropna().isin([0, 1]).all())
 
 
 def _target(numbers: list[str]) -> Choice[str]:
@@ -189,8 +189,6 @@ def _seen(frame: pd.DataFrame, code: np.ndarray, moments: np.ndarray, columns: t
     """Of a wide table twenty columns at most, which is enough to see their rhythm."""
     parts = []
     for number, column in enumerate(columns[:20]):
-        values = frame[column].to_numpy("float64", na_value=np.nan)
-        there = ~np.isnan(values)
-        parts.append((code[there] + number, moments[there], values[there]))
+        parts.append((code + number, moments, frame[column].to_numpy("float64", na_value=np.nan)))
     series, times, numbers = (np.concatenate(list(part)) for part in zip(*parts, strict=True))
     return Seen(series, times, numbers)

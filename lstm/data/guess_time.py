@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -105,8 +106,15 @@ def _formats(text: pd.Series) -> list[str]:
     """Formats that the first cell may be written in, the one that most cells are written in first."""
     zone = " %z" if re.search(r" [+-]\d\d:?\d\d$", text.iloc[0]) else ""
     forms = [f"{date}{clock}{zone}" for date in _DATES.split(";") for clock in _CLOCKS.split(";")]
-    fit = [form for form in forms if _read(text.iloc[:1], form).notna().all()]
+    fit = [form for form in forms if _fits(text.iloc[0], form)]
     return sorted(fit, key=lambda form: (-_read(text, form).notna().sum(), not _rises(text, form), form))
+
+
+def _fits(cell: str, form: str) -> bool:
+    try:
+        return bool(datetime.strptime(cell, form))
+    except ValueError:
+        return False
 
 
 def _rises(text: pd.Series, form: str) -> bool:

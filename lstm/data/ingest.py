@@ -17,6 +17,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from lstm.data import database
 from lstm.data.fingerprint import Fingerprint
 from lstm.data.rows import ROW, SERIES, TIME, RowReader
 from lstm.data.sources import Source, open_source
@@ -161,19 +162,16 @@ def _continues(rows: pd.DataFrame, before: tuple[Any, ...]) -> bool:
 
 
 def _externally_sorted(path: Path, scratch: Path) -> Path:
-    from lstm.data.statistics import connected
-
     made = scratch / "sorted.parquet"
-    with connected(scratch) as database:
-        ordered = f'SELECT * FROM read_parquet($source) ORDER BY "{SERIES}", "{TIME}", "{ROW}"'
-        database.execute(f"COPY ({ordered}) TO '{made}' (FORMAT parquet, COMPRESSION lz4)", {"source": str(path)})
+    rows = f'SELECT * FROM {database.file(path)} ORDER BY "{SERIES}", "{TIME}", "{ROW}"'
+    database.run(scratch, f"COPY ({rows}) TO {database.quoted(made)} (FORMAT parquet, COMPRESSION lz4)")
     path.unlink()
     return made
 
 
 def parquet_pieces(path: Path, rows: int) -> Iterator[pd.DataFrame]:
     """The rows of a Parquet file that this module wrote, in order, at most `rows` at a time."""
-    with pq.ParquetFile(path, memory_map=True) as file:
+    with pq.ParquetFile(path, buffer_size=1 << 20, pre_buffer=False) as file:
         for batch in file.iter_batches(batch_size=rows, use_threads=False):
             yield batch.to_pandas()
 
@@ -191,7 +189,8 @@ class _Writer:
     def write(self, rows: pd.DataFrame) -> None:
         table = pa.table({str(name): _arrow(rows[name]) for name in rows.columns})
         if self._file is None:
-            self._file = pq.ParquetWriter(self.path, table.schema, compression="lz4")
+            text = [field.name for field in table.schema if pa.types.is_string(field.type)]
+            self._file = pq.ParquetWriter(self.path, table.schema, compression="lz4", use_dictionary=text)
         self._file.write_table(table)
 
     def __exit__(self, *_: object) -> None:

@@ -107,6 +107,8 @@ def _schema(path: Path, label: str) -> Any:
             head = stream.read(4)
             stream.seek(max(0, path.stat().st_size - 4))
             tail = stream.read(4)
+        if not head:
+            raise DataError(f"{label}: is empty. Name a file with data.")
         if head != _MAGIC:
             raise DataError(f"{label}: is not Parquet. Give it the right extension.")
         if tail != _MAGIC:

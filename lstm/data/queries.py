@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote, unquote_plus
@@ -15,6 +15,7 @@ from lstm.errors import DataError
 
 ROWS = 100_000  # of a chunk: a row of Python objects takes ten times the memory of its numbers
 _PASSWORD = re.compile(r"//[^/]*?:(.*)@|(?:password|passwd|pwd|token|secret|key)=([^&;]*)", re.IGNORECASE)
+_FORM = "Write postgresql://user:password@host/database."
 _PACKAGES = {"psycopg": "lstm[postgres]"}
 
 
@@ -68,26 +69,28 @@ class Query:
     @contextmanager
     def _result(self, rows: int) -> Iterator[Any]:
         from sqlalchemy import create_engine
-        from sqlalchemy.exc import SQLAlchemyError
         from sqlalchemy.pool import NullPool
 
         options = {"stream_results": True, "max_row_buffer": rows, "no_parameters": True}  # a % stays a %
         with self._told():
             engine = create_engine(self._url(), poolclass=NullPool, hide_parameters=True)
             connection = engine.connect().execution_options(**options)
-        try:
+        with ExitStack() as stack:
+            stack.callback(_closed, connection)
             with self._told():
                 result = connection.exec_driver_sql(self.sql)
+                stack.callback(_closed, result)
                 result.keys()  # a statement without rows is told here
             yield result
-        finally:
-            with suppress(SQLAlchemyError):  # of a connection that is broken already
-                connection.close()
 
     def _url(self) -> Any:
         from sqlalchemy.engine import make_url
 
-        url = make_url(environment(self.variable))
+        value = environment(self.variable)
+        try:
+            url = make_url(value)
+        except Exception:  # an ArgumentError, or a ValueError for a port that is no number
+            raise DataError(f"{self.name}: the variable's value (not shown) is no database URL. {_FORM}") from None
         if url.drivername in ("postgres", "postgresql"):  # the driver that lstm[postgres] brings
             return url.set(drivername="postgresql+psycopg")
         return url
@@ -102,15 +105,21 @@ class Query:
             raise DataError(f"{self.name}: {_explained(error, environment(self.variable))}") from None
 
 
+def _closed(what: Any) -> None:
+    from sqlalchemy.exc import SQLAlchemyError
+
+    with suppress(SQLAlchemyError):  # of a connection that is broken already
+        what.close()
+
+
 def _explained(error: Exception, secret: str) -> str:
-    from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError, ResourceClosedError
+    from sqlalchemy.exc import NoSuchModuleError, OperationalError, ResourceClosedError
 
     if isinstance(error, ImportError):
         package = (error.name or "psycopg").partition(".")[0]
         return f"the database needs the package {package}. Run: pip install '{_PACKAGES.get(package, package)}'"
-    if isinstance(error, ArgumentError):  # and NoSuchModuleError, which is one
-        known = "names a database that SQLAlchemy does not know" if isinstance(error, NoSuchModuleError) else "is none"
-        return f"the variable's value (not shown) {known}. Write postgresql://user:password@host/database."
+    if isinstance(error, NoSuchModuleError):
+        return f"SQLAlchemy knows no such database or driver as the variable's value (not shown) names. {_FORM}"
     if isinstance(error, ResourceClosedError):
         return "the statement gives no rows. Write a SELECT."
     what = "the database can't be reached or refuses" if isinstance(error, OperationalError) else "the query failed"

@@ -20,7 +20,7 @@ from lstm.data.queries import Query, environment
 from lstm.data.spec import DataSpec, SqlSource
 from lstm.errors import DataError
 
-CHUNK_ROWS = 1_000_000
+CHUNK_ROWS = 250_000
 
 
 class Reader(Protocol):

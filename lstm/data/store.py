@@ -10,7 +10,6 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 
-from lstm.data.arrays import ArrayWriter
 from lstm.data.ingest import Table
 from lstm.data.layout import Layout
 from lstm.data.normalize import Statistics
@@ -20,6 +19,7 @@ from lstm.data.scaling import ALL, PanelNormalizer
 from lstm.data.spec import DataSpec, NormalizeSpec
 from lstm.data.splits import Cuts
 from lstm.data.statistics import training_levels, training_statistics
+from lstm.data.writer import ArrayWriter
 from lstm.errors import DataError
 
 _MOST_LEVELS = 50  # rarer categories of a column count as unknown
@@ -75,7 +75,7 @@ def write_panel(table: Table, spec: DataSpec, normalize: NormalizeSpec, cuts: Cu
         DataError: no series has what a normaliser needs in the training span.
     """
     categorical = [name for name in spec.values if name in spec.categorical]
-    levels = training_levels(table.path, categorical, cuts, folder, _MOST_LEVELS) if categorical else {}
+    levels = {name: training_levels(table.path, name, cuts, folder, _MOST_LEVELS) for name in categorical}
     normalizer, left_out = _fitted(table, spec, normalize, cuts, folder)
     names: list[str] = []
     with ArrayWriter(folder) as writer:

@@ -8,42 +8,8 @@ of the array, on the device where training runs.
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
-
-_BLOCK_ROWS = 4_000_000  # rows that are looked at in one go
-
-
-def window_origins(
-    segment: np.ndarray, sequence_length: int, horizon: int, stride: int = 1, allowed: np.ndarray | None = None
-) -> np.ndarray:
-    """Rows at which a whole window fits: look-back and horizon within one unbroken segment.
-
-    Args:
-        segment: (rows,) int, rising, equal for rows that follow each other without a break.
-        sequence_length: rows a window looks back.
-        horizon: rows a window forecasts; 0 where the future is not at hand.
-        stride: keep every stride-th origin of a segment.
-        allowed: (rows,) bool, further condition on the origin.
-
-    Returns:
-        (windows,) int64, rising.
-    """
-    length = sequence_length + horizon
-    found = []
-    for start in range(0, len(segment) - length + 1, _BLOCK_ROWS):
-        # Segments are numbered in order: where both ends of a window have one number, so has all between.
-        stop = min(start + _BLOCK_ROWS, len(segment) - length + 1)
-        whole = segment[start:stop] == segment[start + length - 1 : stop + length - 1]
-        if allowed is not None:
-            whole = whole & allowed[start + sequence_length : stop + sequence_length]
-        found.append(np.flatnonzero(whole) + start + sequence_length)
-    origins = np.concatenate([np.zeros(0, np.int64), *found])
-    if stride > 1:
-        begins = np.searchsorted(segment, segment[origins - 1])
-        origins = origins[(origins - begins - sequence_length) % stride == 0]
-    return origins
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 import torch
 
+from lstm.data.origins import window_origins
 from lstm.data.panel import build_panel
 from lstm.data.rows import SERIES
-from lstm.data.windows import Windows, window_origins
+from lstm.data.windows import Windows
 from lstm.errors import DataError
 from lstm.evaluation.scoring import ScoredWindows
 from lstm.forecaster import Forecaster

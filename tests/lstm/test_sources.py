@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -223,7 +224,7 @@ def test_parquet_of_one_huge_row_group_takes_a_bounded_amount_of_memory():
         ("a.csv.gz", "time,sales\n1,2\n", "a.csv.gz: is plain text, not gzip."),
         ("a.csv.gz", gzip.compress(b"time,sales\n1,2\n")[:-9], "a.csv.gz: its gzip stream is cut off or damaged."),
         ("a.csv.gz", gzip.compress(b"<html>"), "a.csv.gz: is a web page or XML, not CSV."),
-        ("a.parquet", "", "a.parquet: is not Parquet."),
+        ("a.parquet", "", "a.parquet: is empty."),
         ("a.parquet", "time,sales\n", "a.parquet: is not Parquet."),
         ("a.parquet", b"PAR1....", "a.parquet: is cut off: a Parquet file without its end."),
         ("a.parquet", b"PAR1........PAR1", "a.parquet: can't be read as a table"),
@@ -518,6 +519,20 @@ def test_a_download_that_breaks_off_leaves_nothing(web):
     assert list(Path("downloads").iterdir()) == []
 
 
+def test_a_download_that_can_not_be_kept_is_told(web):
+    web.files["/shops.csv"] = SMALL.encode()
+    write("downloads", "a file where the folder should be")
+    assert "shops.csv: can't be kept in downloads (File exists)." in refused(f"{web.url}/shops.csv")
+
+
+def test_runs_that_fetch_the_same_at_once_do_not_disturb_each_other(web):
+    web.files["/shops.csv"] = SMALL.encode()
+    with ThreadPoolExecutor(8) as pool:
+        tables = list(pool.map(read, [f"{web.url}/shops.csv"] * 16))
+    assert [len(table) for table in tables] == [2] * 16
+    assert [path.name for path in Path("downloads").iterdir()] == [sha256(SMALL)]
+
+
 def test_what_the_web_refuses_is_told_with_the_address_but_without_its_query(web):
     assert f"there is no file at {web.url}/gone.csv (not found)" in refused(f"{web.url}/gone.csv?v={SECRET}")
     assert f"{web.url}/a.csv may not be read (HTTP status 403)" in refused(f"{web.url}/a.csv?v={SECRET}&x=sig=wrong")
@@ -549,8 +564,9 @@ def test_a_package_that_is_missing_is_named_with_its_extra(monkeypatch, scheme, 
 
 
 def test_the_environment_may_name_any_address(monkeypatch, web, folder):
-    web.files[f"/a.csv?sig={SECRET}"] = SMALL.encode()
-    monkeypatch.setenv("TABLE", f" {web.url}/a.csv?sig={SECRET}\n")
+    signed = f"/a.csv?sig={SECRET}%2F%3D"  # a signature must arrive as it was written
+    web.files[signed] = SMALL.encode()
+    monkeypatch.setenv("TABLE", f" {web.url}{signed}\n")
     assert (len(read("env:TABLE")), opened("env:TABLE").name) == (2, "env:TABLE")
     write("data/a.csv", SMALL)
     for address in ("data/a.csv", "data", "data/*.csv", f"file://{folder}/data/a.csv", "nyc_weather"):
@@ -648,8 +664,8 @@ def test_a_bad_query_is_told(sql, statement, said):
     ("uri", "said"),
     [
         (None, "env:DB: the variable is not set in the environment."),
-        (SECRET, "the variable's value (not shown) is none."),
-        (f"nosql://u:{SECRET}@h/d", "names a database that SQLAlchemy does not know"),
+        (SECRET, "the variable's value (not shown) is no database URL."),
+        (f"nosql://u:{SECRET}@h/d", "SQLAlchemy knows no such database or driver"),
         (f"sqlite:////nowhere/{SECRET}.db", "the database can't be reached or refuses (unable to open database file)"),
     ],
 )

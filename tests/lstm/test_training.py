@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from lstm.config import ModelConfig
-from lstm.data.windows import Windows, window_origins
+from lstm.data.origins import window_origins
+from lstm.data.windows import Windows
 from lstm.errors import ConfigError, TrainingError
 from lstm.networks.network import ForecastNetwork
 from lstm.networks.training import fit, forecast, pick_device

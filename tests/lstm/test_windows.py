@@ -3,8 +3,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lstm.data.arrays import ArrayWriter, SplitArrays
-from lstm.data.windows import Windows, window_origins
+from lstm.data.arrays import SplitArrays
+from lstm.data.origins import window_origins
+from lstm.data.windows import Windows
+from lstm.data.writer import ArrayWriter
 
 
 def windows_over(rows=50, length=6, horizon=3, n_known=2):

@@ -1,0 +1,48 @@
+"""DuckDB for what does not fit into memory: it sorts and sums Parquet files, and spills to disk."""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from lstm.errors import DataError
+
+_MEMORY = ("192MB", "768MB", "3GB")  # what it may hold before it writes to disk; more where that is not enough
+_THREADS = 2  # each has buffers of its own
+
+
+def run(scratch: Path, *statements: str) -> list[tuple[Any, ...]]:
+    """The rows of the last statement.
+
+    Args:
+        scratch: folder to spill into.
+        statements: SQL, done one after the other.
+
+    Raises:
+        DataError: there is not enough memory.
+    """
+    for allowance in _MEMORY:
+        settings: dict[str, Any] = {
+            "memory_limit": allowance,
+            "temp_directory": str(scratch),
+            "threads": _THREADS,
+            "preserve_insertion_order": False,
+        }
+        with duckdb.connect(config=settings) as database, suppress(duckdb.OutOfMemoryException):
+            for statement in statements:
+                database.execute(statement)
+            return database.fetchall()
+    raise DataError(f"the table can't be sorted or summed in {_MEMORY[-1]} of memory. Name fewer columns or series.")
+
+
+def file(path: Path, columns: Sequence[str] = ()) -> str:
+    """A Parquet file in a FROM clause, its columns under other names: DuckDB takes `Temp` and `temp` for one."""
+    return f"read_parquet({quoted(path)})" + (f" AS source({', '.join(columns)})" if columns else "")
+
+
+def quoted(path: Path) -> str:
+    """A path as SQL writes text."""
+    text = str(path).replace("'", "''")
+    return f"'{text}'"
