@@ -157,8 +157,8 @@ def _listed(remote: Remote, system: Any, path: str) -> dict[str, str] | None:
 
 
 def _file_system(remote: Remote) -> tuple[Any, str]:
-    from fsspec.core import url_to_fs  # type: ignore[import-untyped]
-    from fsspec.registry import known_implementations  # type: ignore[import-untyped]
+    from fsspec.core import url_to_fs
+    from fsspec.registry import known_implementations
 
     scheme = scheme_of(remote.url)
     if scheme not in known_implementations:

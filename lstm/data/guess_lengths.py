@@ -30,37 +30,86 @@ class Lengths:
     calendar: Choice[tuple[str, ...]]
 
 
+@dataclass(frozen=True)
+class _Runs:
+    """Stretches of steps without a gap over `max_gap`, over all series."""
+
+    values: np.ndarray  # (values,) int64: steps, one series after the other, far apart
+    start: np.ndarray  # (runs,) int64
+    end: np.ndarray  # (runs,) int64: the last step
+    offset: np.ndarray  # (runs,) int64: what `values`, `start` and `end` are moved by to set series apart
+
+    @classmethod
+    def of(cls, rhythm: Rhythm, max_gap: int) -> "_Runs":
+        apart = 2 * rhythm.steps + max_gap + 2
+        values = np.concatenate([one + number * apart for number, one in enumerate(rhythm.places)])
+        broken = np.diff(values) > max_gap + 1
+        start, end = values[np.r_[True, broken]], values[np.r_[broken, True]]
+        return cls(values, start, end, start // apart * apart)
+
+    @property
+    def usual(self) -> int:
+        """The length that half of all steps lie in runs of, or longer ones."""
+        lengths = np.sort(self.end - self.start + 1)
+        return int(lengths[np.searchsorted(lengths.cumsum(), lengths.sum() / 2)])
+
+    def hold(self, lookback: int, horizon: int, first: int, past: int, train: bool) -> bool:
+        """Whether a window forecasts only steps of [first, past), and in training sees no others."""
+        low = np.maximum(self.start, self.offset + first) + lookback if train else self.start + lookback
+        low = np.maximum(low, self.offset + first)
+        high = np.minimum(self.end + 1, self.offset + past) - horizon
+        # A window ends with a value, none that was filled in.
+        origin = self.values[np.minimum(np.searchsorted(self.values, low - 1), len(self.values) - 1)] + 1
+        return bool(((low <= origin) & (origin <= high)).any())
+
+
 def find_lengths(rhythm: Rhythm) -> Lengths:
     """Choose the lengths that fit a rhythm."""
     gap = _max_gap(rhythm)
-    unbroken = min(_unbroken(rhythm, gap), rhythm.steps)
-    horizon = _horizon(rhythm, unbroken)
+    runs = _Runs.of(rhythm, gap)
+    horizon = _horizon(rhythm, runs.usual)
     split = _split(rhythm, horizon.value)
     share = split.value if isinstance(split.value, float) else duration(split.value) / (rhythm.step * rhythm.steps)
-    room = min(int(rhythm.steps * (1 - 2 * share)), unbroken) - horizon.value
+    room = min(int(rhythm.steps * (1 - 2 * share)), runs.usual) - horizon.value
     season = rhythm.season
     if season.value > max(room, 1):
-        season = Choice(1, f"steps; a season of {season.value} steps is longer than the data's unbroken runs")
-    lookback = _lookback(season.value, room)
+        season = _no_season(season.value)
+    season, lookback, horizon = _shortened(season, _lookback(season.value, room), horizon, runs, rhythm.steps, share)
     gaps = f"steps: a longer gap splits a series; {percent(rhythm.missing)} of the rows are missing"
     gaps += "; frequency: irregular, without a calendar, may suit better" if rhythm.missing > 0.5 else ""
     return Lengths(season, horizon, lookback, _patch(lookback.value), split, Choice(gap, gaps), _calendar(rhythm))
 
 
+def _no_season(steps: int) -> Choice[int]:
+    return Choice(1, f"steps; the season of {steps} steps is longer than the data's unbroken runs")
+
+
+def _shortened(
+    season: Choice[int], lookback: Choice[int], horizon: Choice[int], runs: _Runs, steps: int, share: float
+) -> tuple[Choice[int], Choice[int], Choice[int]]:
+    """The same, as long as each split has windows; else shorter ones."""
+    while not _windows(runs, steps, share, max(season.value, lookback.value), horizon.value):
+        if season.value > 1:
+            season = _no_season(season.value)
+        elif lookback.value > 1:
+            lookback = Choice(lookback.value * 2 // 3, "steps that a window looks back: unbroken runs are short")
+        elif horizon.value > 1:
+            horizon = Choice(horizon.value * 2 // 3, "steps ahead: unbroken runs are short")
+        else:
+            break
+    return season, lookback, horizon
+
+
+def _windows(runs: _Runs, steps: int, share: float, lookback: int, horizon: int) -> bool:
+    """Whether each split has windows."""
+    test, validation = int(steps * (1 - share)), int(steps * (1 - 2 * share))
+    splits = ((0, validation), (validation, test), (test, steps))
+    return all(runs.hold(lookback, horizon, *span, train=span[0] == 0) for span in splits)
+
+
 def _max_gap(rhythm: Rhythm) -> int:
-    few = 6 if rhythm.step < _DAY else 3 if rhythm.step < 2 * _DAY else 1
+    few = 6 if rhythm.step < _DAY else 3 if rhythm.step < 2 * _DAY or rhythm.missing > 0.05 else 1
     return few if rhythm.season.value == 1 else max(min(few, rhythm.season.value // 4), 1)
-
-
-def _unbroken(rhythm: Rhythm, max_gap: int) -> int:
-    """The length of run that half of all rows lie in, in steps."""
-    runs = []
-    for gaps in rhythm.gaps:
-        ends = np.cumsum(np.r_[0, gaps])
-        starts = np.r_[0, np.flatnonzero(gaps > max_gap + 1) + 1]
-        runs.append(ends[np.r_[starts[1:], len(ends)] - 1] - ends[starts] + 1)
-    lengths = np.sort(np.concatenate(runs))
-    return int(lengths[np.searchsorted(lengths.cumsum(), lengths.sum() / 2)])
 
 
 def _horizon(rhythm: Rhythm, unbroken: int) -> Choice[int]:

@@ -35,7 +35,7 @@ class Rhythm:
     cycle: int  # the shortest season that is plausible, seen or not; 1 where none is
     step: pd.Timedelta  # of a calendar frequency on average
     steps: int  # from the first row of all to the last
-    gaps: list[np.ndarray]  # of each series (values - 1,): steps between values that follow each other
+    places: list[np.ndarray]  # of each series (values,): steps from the first row of all to each value, rising
     missing: float  # share of the grid's rows without a value
 
 
@@ -58,9 +58,15 @@ def find_rhythm(seen: Seen, timezone: str) -> Rhythm:
         cycle=cycle,
         step=grid.step,
         steps=round((moments.max() - moments.min()) / grid.step.to_timedelta64()) + 1,
-        gaps=[np.diff(one) for one in measured if len(one)],
+        places=[one + late for one, late in zip(measured, _lateness(times, grid.step), strict=True) if len(one)],
         missing=1 - sum(map(len, measured)) / sum(int(one[-1]) + 1 for one in places),
     )
+
+
+def _lateness(times: list[np.ndarray], step: pd.Timedelta) -> list[int]:
+    """How many steps after the first row of all each series begins."""
+    first = min(one[0] for one in times)
+    return [round((one[0] - first) / step.to_timedelta64()) for one in times]
 
 
 def _distinct(rising: np.ndarray) -> np.ndarray:

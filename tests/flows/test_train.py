@@ -12,7 +12,6 @@ from mlflow import MlflowClient
 
 from flows import cli
 from lstm import Forecaster
-from lstm.data.table import read_source
 from tasks import tracking
 
 from .conftest import Place
@@ -109,7 +108,7 @@ def test_the_registered_model_loads_without_pickle_and_forecasts_like_the_foreca
     place, _ = trained
     monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
     served = mlflow.pyfunc.load_model("models:/shops@champion")
-    history, _ = read_source(str(place.folder / "shops.csv"))
+    history = pd.read_csv(place.folder / "shops.csv")
     made = served.predict(history, params={"horizon": 3, "levels": [50]})
     folder = next(Path(mlflow.artifacts.download_artifacts("models:/shops@champion")).rglob("forecaster.json")).parent
     direct = Forecaster.load(folder).forecast(history, 3, (50,))

@@ -85,6 +85,7 @@ FRAMES = {
     "two_columns": lambda: pd.DataFrame({"time": days(600, "15min", "%Y-%m-%dT%H:%MZ"), "value": wave(600, 96)}),
     "office_hours": lambda: make_hourly(90)[lambda rows: rows["time"].str[11:13].between("09", "16")],
     "some_off_the_grid": lambda: make_hourly().assign(time=lambda rows: rows["time"].str.replace("T07:00", "T07:20")),
+    "holey_months": lambda: monthly()[lambda rows: np.random.default_rng(3).random(len(rows)) > 0.2],
     "yearly": lambda: pd.DataFrame({"year": np.arange(1950, 2020), "population": walk(70, 9)}),
 }
 
