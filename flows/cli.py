@@ -33,6 +33,34 @@ def main() -> None:
 
 
 @app.command()
+def init(
+    data: Annotated[
+        str, typer.Argument(help="A file, folder, glob, URL, catalogue name, or env:NAME.", metavar="DATA")
+    ],
+    out: Annotated[Path | None, typer.Option(help="File to write. Default: NAME.yaml.")] = None,
+    name: Annotated[str | None, typer.Option(help="The pipeline's name. Default: after DATA.")] = None,
+    sql: Annotated[str | None, typer.Option(help="A query; DATA is then env:NAME of the database's URL.")] = None,
+) -> None:
+    """Look at a table and write a commented configuration that `lstm train` accepts as it stands."""
+    from lstm.data.spec import SqlSource
+    from lstm.starter import first_look, starter_config
+    from tasks.settings import folder
+
+    source = SqlSource.parse({"sql": sql, "uri": data}, where="lstm init") if sql else data
+    found = first_look(source, folder("downloads"))
+    text = starter_config(found, name)
+    target = out or Path(f"{name or found.name.value}.yaml")
+    try:
+        with target.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        raise InputError(f"{target}: is there already. Name another file with --out, or remove it.") from None
+    except OSError as error:
+        raise InputError(f"--out {target}: can't be written ({error.strerror}).") from None
+    print(f"{target}: read it, then run: lstm train {target}")
+
+
+@app.command()
 def train(
     config: Annotated[Path, typer.Argument(help="The pipeline's YAML file.", metavar="CONFIG")],
     set_: Annotated[

@@ -100,13 +100,15 @@ def _register(config: PipelineConfig, candidate: Candidate, example: pd.DataFram
 def _example(config: PipelineConfig, table: Table, names: Sequence[str]) -> pd.DataFrame:
     """The newest rows that a forecast of some series needs, as a caller would send them."""
     data = config.data
-    rows = table.part(names[:_EXAMPLE_SERIES]).groupby(SERIES).tail(2 * config.longest_lookback)
+    rows = table.part(names if data.wide else names[:_EXAMPLE_SERIES])
+    rows = rows.groupby(SERIES).tail(2 * config.longest_lookback + config.window.horizon)
+    if data.known:  # they are needed for the steps ahead: the last rows stand for these
+        ahead = rows.groupby(SERIES).cumcount(ascending=False) < config.window.horizon
+        rows.loc[ahead, list(data.target)] = float("nan")
     rows[data.time] = rows[TIME].map(pd.Timestamp.isoformat)
     if data.wide:
-        covariates = [data.time, *data.values[1:]]
-        return (
-            rows.pivot(index=covariates, columns=SERIES, values=data.target[0]).reset_index().rename_axis(columns=None)
-        )
+        shared = [data.time, *data.values[1:]]
+        return rows.pivot(index=shared, columns=SERIES, values=data.target[0]).reset_index().rename_axis(columns=None)
     ids = rows[SERIES].str.split("/", n=max(len(data.series) - 1, 0), expand=True)
     for number, column in enumerate(data.series):
         rows[column] = ids[number]
@@ -117,11 +119,14 @@ def _signature(config: PipelineConfig, example: pd.DataFrame) -> ModelSignature:
     data = config.data
     # Text for time: MLflow's server takes no CSV with a datetime in the schema.
     texts = {data.time, *data.series, *data.categorical}
-    wide = bool(data.wide)  # no series is required: a caller may send some of them
-    numbers = example.columns.difference([*texts, *data.values], sort=False) if wide else data.target
+    covariates = data.values[len(data.target) :]
+    wide = example.columns.difference([data.time, *covariates], sort=False) if data.wide else data.target
     columns: list[ColSpec | TensorSpec] = [
-        ColSpec(DataType.string if name in texts else DataType.double, name, required=not wide or name not in numbers)
-        for name in (data.time, *data.series, *numbers, *data.values[len(data.target) :])
+        # Of a table that is wide by `all` a caller may send some columns, and of any the targets of rows ahead are empty.
+        ColSpec(
+            DataType.string if name in texts else DataType.double, name, required=data.wide != "all" or name not in wide
+        )
+        for name in (data.time, *data.series, *wide, *covariates)
     ]
     levels = list(config.evaluate.levels)
     bounds = [f"{side}-{level}" for level in levels for side in ("lo", "hi")]

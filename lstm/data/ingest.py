@@ -1,7 +1,7 @@
 """From a source of any size to the canonical table as Parquet, in a bounded amount of memory.
 
-Chunks are checked as they come. More than one chunk is sorted outside of memory by DuckDB, unless it came sorted;
-then the sorted rows are settled (resampled, merged, held against the grid) piece by piece.
+Chunks are checked as they come, and sorted on disk unless they came in order; then the sorted rows are settled
+(resampled, merged, held against the grid) piece by piece.
 """
 
 import json
@@ -17,12 +17,12 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lstm.data import database
 from lstm.data.fingerprint import Fingerprint
 from lstm.data.rows import ROW, SERIES, TIME, RowReader
+from lstm.data.sorting import in_buckets, in_order, sampled
 from lstm.data.sources import Source, open_source
 from lstm.data.spec import DataSpec
-from lstm.data.table import Settler, in_order, with_frequency
+from lstm.data.table import Settler, with_frequency
 from lstm.errors import DataError
 
 PIECE_ROWS = 250_000  # rows of a sorted table that are in memory at a time
@@ -133,40 +133,33 @@ def _sorted_rows(source: Source, spec: DataSpec, scratch: Path) -> Iterator[pd.D
         if first is not None and len(first):
             yield in_order(first)
         return
-    unsorted, ordered = scratch / "rows.parquet", True
-    before: tuple[Any, ...] = ("",)
-    with _Writer(unsorted) as writer:
-        for rows in _chain(first, _chain(second, chunks)):
-            ordered, before = ordered and _continues(rows, before), _key_of(rows, -1)
+    path, ordered, before = scratch / "rows.parquet", True, ("", pd.Timestamp.min.tz_localize("UTC"))
+    sample: list[tuple[str, Any]] = []
+    with _Writer(path) as writer:
+        for chunk in _chain(first, _chain(second, chunks)):
+            rows = in_order(chunk)
+            ordered = ordered and before <= _key_of(rows, 0) and bool((rows[ROW] == chunk[ROW]).all())
+            before = _key_of(rows, -1)
+            sample += sampled(rows)
             writer.write(rows)
-    for piece in parquet_pieces(unsorted if ordered else _externally_sorted(unsorted, scratch), PIECE_ROWS):
-        yield piece.set_axis(first.columns, axis=1)  # DuckDB renames columns that differ in case alone
+    if ordered:
+        yield from parquet_pieces(path, PIECE_ROWS)
+    else:
+        yield from in_buckets(_row_groups(path), sample, reader.seen, scratch)
+
+
+def _row_groups(path: Path) -> Iterator[pa.Table]:
+    with pq.ParquetFile(path, pre_buffer=False) as file:
+        for number in range(file.num_row_groups):
+            yield file.read_row_group(number, use_threads=False)
 
 
 def _values(spec: DataSpec) -> tuple[str, ...]:
     return (*(() if spec.wide else spec.target), *spec.observed, *spec.known, *spec.static)
 
 
-def _key_of(rows: pd.DataFrame, row: int) -> tuple[Any, ...]:
+def _key_of(rows: pd.DataFrame, row: int) -> tuple[str, pd.Timestamp]:
     return rows[SERIES].iloc[row], rows[TIME].iloc[row]
-
-
-def _continues(rows: pd.DataFrame, before: tuple[Any, ...]) -> bool:
-    """Whether the rows are in order, and after the key of the row before them."""
-    if before > _key_of(rows, 0):
-        return False
-    codes, _ = pd.factorize(rows[SERIES], sort=True)
-    times = rows[TIME].to_numpy("datetime64[us]").astype(np.int64)
-    step = np.diff(codes)
-    return bool(((step > 0) | ((step == 0) & (np.diff(times) >= 0))).all())
-
-
-def _externally_sorted(path: Path, scratch: Path) -> Path:
-    made = scratch / "sorted.parquet"
-    rows = f'SELECT * FROM {database.file(path)} ORDER BY "{SERIES}", "{TIME}", "{ROW}"'
-    database.run(scratch, f"COPY ({rows}) TO {database.quoted(made)} (FORMAT parquet, COMPRESSION lz4)")
-    path.unlink()
-    return made
 
 
 def parquet_pieces(path: Path, rows: int) -> Iterator[pd.DataFrame]:

@@ -12,6 +12,7 @@ import pandas as pd
 
 from lstm.data.frequency import Frequency, infer_frequency
 from lstm.data.rows import ROW, SERIES, TIME, RowReader
+from lstm.data.sorting import in_order
 from lstm.data.spec import DataSpec
 from lstm.errors import DataError
 
@@ -40,13 +41,6 @@ def canonical(frame: pd.DataFrame, spec: DataSpec, name: str = "table") -> pd.Da
     table = pd.concat(settler.settle(iter([rows])), ignore_index=True)
     settler.check_whole()
     return table
-
-
-def in_order(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows sorted by series, time, and their place in the source."""
-    codes, _ = pd.factorize(rows[SERIES], sort=True)
-    order = np.lexsort((rows[ROW].to_numpy(), rows[TIME].to_numpy("datetime64[us]"), codes))
-    return rows.iloc[order].reset_index(drop=True)
 
 
 def with_frequency(spec: DataSpec, rows: pd.DataFrame, name: str) -> DataSpec:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lstm.data import ingest
+from lstm.data import ingest, sorting
 from lstm.data.fingerprint import fingerprint
 from lstm.data.frequency import Frequency
 from lstm.data.ingest import ingest_table
@@ -143,6 +143,8 @@ def test_many_chunks_make_the_table_and_panel_of_one(tmp_path, monkeypatch, shuf
     chunks = Source.chunks
     monkeypatch.setattr(Source, "chunks", lambda self, columns, text=(): chunks(self, columns, text, rows=200))
     monkeypatch.setattr(ingest, "PIECE_ROWS", 130)
+    monkeypatch.setattr(sorting, "BUCKET_ROWS", 300)
+    monkeypatch.setattr(sorting, "_EVERY", 10)
     pieces = ingest.Table.pieces
     monkeypatch.setattr(ingest.Table, "pieces", lambda self: pieces(self, 130))
     many, same = stored(frame, tmp_path / "many")

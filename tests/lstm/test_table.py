@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from lstm.data.fingerprint import Fingerprint, fingerprint
 from lstm.data.rows import RowReader
+from lstm.data.sorting import in_order
 from lstm.data.spec import DataSpec
-from lstm.data.table import Settler, canonical, in_order, with_frequency
+from lstm.data.table import Settler, canonical, with_frequency
 from lstm.errors import DataError
 
 from ..conftest import DATA, make_hourly

@@ -1,0 +1,84 @@
+"""Sorting rows that don't fit into memory: each goes to the bucket that its key falls into, then bucket after bucket.
+
+The buckets' borders come from a sample of the keys, so that all are of about the same size (sample sort; Frazer and
+McKellar, Journal of the ACM 17, 1970).
+"""
+
+from bisect import bisect_left
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from lstm.data.rows import ROW, SERIES, TIME
+
+BUCKET_ROWS = 500_000  # of a bucket, which is sorted in memory
+_MOST_BUCKETS = 500  # files that are open at a time
+_EVERY = 1000  # one key of so many is in the sample
+
+
+def in_order(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows sorted by series, time, and their place in the source."""
+    codes, _ = pd.factorize(rows[SERIES], sort=True)
+    order = np.lexsort((rows[ROW].to_numpy(), rows[TIME].to_numpy("datetime64[us]"), codes))
+    return rows.iloc[order].reset_index(drop=True)
+
+
+def sampled(rows: pd.DataFrame) -> list[tuple[str, Any]]:
+    """Some of the keys of sorted rows."""
+    few = rows.iloc[::_EVERY]
+    return list(zip(few[SERIES], few[TIME].to_numpy("datetime64[us]"), strict=True))
+
+
+def in_buckets(
+    runs: Iterator[pa.Table], sample: list[tuple[str, Any]], rows: int, scratch: Path
+) -> Iterator[pd.DataFrame]:
+    """The rows of all runs in order, a bucket at a time.
+
+    Args:
+        runs: tables of one schema, each sorted.
+        sample: of the keys of all runs.
+        rows: of all runs together.
+        scratch: folder for the buckets.
+    """
+    count = min(-(-rows // BUCKET_ROWS), _MOST_BUCKETS)
+    sample = sorted(sample)
+    borders = [sample[number * len(sample) // count] for number in range(1, count)]
+    paths = [scratch / f"bucket-{number:03d}.arrow" for number in range(count)]
+    _distribute(runs, borders, paths)
+    for path in paths:
+        with pa.OSFile(str(path)) as file, pa.ipc.open_stream(file) as stream:
+            yield in_order(stream.read_all().to_pandas(split_blocks=True, self_destruct=True))
+        path.unlink()
+
+
+def _distribute(runs: Iterator[pa.Table], borders: list[tuple[str, Any]], paths: list[Path]) -> None:
+    options = pa.ipc.IpcWriteOptions(compression="lz4")
+    with ExitStack() as stack:
+        writers: list[Any] = []
+        for run in runs:
+            if not writers:
+                writers = [stack.enter_context(pa.ipc.new_stream(path, run.schema, options=options)) for path in paths]
+            keys = _Keys(run)
+            cuts = [0, *(bisect_left(keys, border) for border in borders), len(keys)]
+            for writer, start, stop in zip(writers, cuts[:-1], cuts[1:], strict=True):
+                if stop > start:
+                    writer.write_table(run.slice(start, stop - start))
+
+
+class _Keys:
+    """The keys of a sorted run as a sequence to bisect: nothing is converted but what is looked at."""
+
+    def __init__(self, run: pa.Table) -> None:
+        self._series = run[SERIES].combine_chunks()
+        self._times = run[TIME].cast(pa.timestamp("us")).to_numpy()
+
+    def __len__(self) -> int:
+        return len(self._times)
+
+    def __getitem__(self, row: int) -> tuple[str, Any]:
+        return self._series[row].as_py(), self._times[row]
