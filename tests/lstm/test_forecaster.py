@@ -5,6 +5,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from lstm import Forecaster
 from lstm.config import ModelConfig
@@ -74,9 +76,13 @@ def test_save_then_load_gives_the_same_bits(forecaster, hourly, tmp_path):
     assert sorted(path.name for path in (tmp_path / "f").iterdir()) == ["forecaster.json", "model.safetensors"]
 
 
-def test_order_of_rows_and_columns_changes_nothing(forecaster, hourly):
-    shuffled = hourly.sample(frac=1, random_state=3)[["visitors", "sales", "shop", "time"]]
-    pd.testing.assert_frame_equal(forecaster.forecast(shuffled), forecaster.forecast(hourly), check_exact=True)
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.integers(0, 2**32 - 1))
+def test_order_of_rows_columns_and_series_changes_nothing(forecaster, hourly, seed):
+    random = np.random.default_rng(seed)
+    shuffled = hourly.iloc[random.permutation(len(hourly))][random.permutation(hourly.columns)]
+    made = forecaster.forecast(shuffled)
+    pd.testing.assert_frame_equal(made, forecaster.forecast(hourly), check_exact=True)
 
 
 def test_another_series_changes_nothing(forecaster, hourly):
