@@ -66,6 +66,7 @@ def train(
     set_: Annotated[
         list[str], typer.Option("--set", help="Override a key: --set search.trials=50", metavar="KEY=VALUE")
     ] = [],  # noqa: B006
+    strict: Annotated[bool, typer.Option("--strict", help="Make advisories errors.")] = False,
     as_json: Json = False,
 ) -> None:
     """Ingest, search, evaluate and register; print the leaderboard and the champion."""
@@ -86,7 +87,7 @@ def train(
         from flows.train import train
 
         wait_until_ready()
-        outcome = train(str(config), tuple(set_))
+        outcome = train(str(config), tuple(set_), strict)
         from flows import show
 
         seconds = time.perf_counter() - started

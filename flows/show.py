@@ -42,9 +42,12 @@ def outcome_json(outcome: "Outcome", seconds: float) -> dict[str, Any]:
 
 
 def show_outcome(outcome: "Outcome", seconds: float) -> None:
-    """Print the leaderboard, the champion, where the time went, and where to look."""
+    """Print the leaderboard, what to know of the data, the champion, where the time went, and where to look."""
     console = _console()
     console.print(_leaderboard(outcome))
+    for mark, lines in (("note", outcome.notices), ("advice", outcome.advisories)):
+        for line in lines:
+            console.print(f"{mark}: {line}", markup=False, soft_wrap=True)
     promotion = outcome.promotion
     verb = "champion" if promotion.champion else "challenger"
     console.print(f"{verb}: {outcome.name} version {promotion.version} ({promotion.kind}): {promotion.reason}.")

@@ -16,6 +16,7 @@ from tasks.evaluate import evaluate
 from tasks.handles import RunHandle
 from tasks.ingest import ingest
 from tasks.normalize import normalize
+from tasks.profile import describe, log_profile
 from tasks.register import Promotion, register
 from tasks.train import search_devices, trials_folder
 from tasks.train import train as search
@@ -33,15 +34,18 @@ class Outcome:
     promotion: Promotion
     search: str  # how far the search came
     seconds: dict[str, float]  # by stage
+    notices: tuple[str, ...]  # what was changed in the data, or left out
+    advisories: tuple[str, ...]  # why an LSTM may not be the tool for them
 
 
 @flow(name="train", persist_result=False)
-def train(config: str = "examples/nyc_weather.yaml", overrides: tuple[str, ...] = ()) -> Outcome:
+def train(config: str = "examples/nyc_weather.yaml", overrides: tuple[str, ...] = (), strict: bool = False) -> Outcome:
     """Train, evaluate and register what the configuration file says.
 
     Args:
         config: path of the YAML file.
         overrides: `dotted.key=value` each.
+        strict: end with an error where there is an advisory against an LSTM.
     """
     settings = load_config(config, tuple(overrides))
     seconds: dict[str, float] = {}
@@ -50,8 +54,10 @@ def train(config: str = "examples/nyc_weather.yaml", overrides: tuple[str, ...] 
         settings = settings.with_frequency(table.frequency)
         panel = normalize(settings, table)
         windows = window(settings, panel)
+        described = describe(settings, table, panel, windows, strict)
     devices = search_devices(settings)
     with tracking.parent_run(settings, table, devices, str(flow_run.id or "")) as run, _scratch(run):
+        log_profile(settings, panel, described, run)
         with _timed(seconds, "train"):
             found = search(settings, windows, run, devices)
         with _timed(seconds, "evaluate"):
@@ -59,7 +65,17 @@ def train(config: str = "examples/nyc_weather.yaml", overrides: tuple[str, ...] 
         with _timed(seconds, "register"):
             promotion = register(settings, table, panel, windows, evaluation, run)
         tracking.log(run, {f"seconds_{stage}": spent for stage, spent in seconds.items()})
-    return Outcome(settings.name, run.name, run.run_id, evaluation.leaderboard, promotion, found.summary, seconds)
+    return Outcome(
+        settings.name,
+        run.name,
+        run.run_id,
+        evaluation.leaderboard,
+        promotion,
+        found.summary,
+        seconds,
+        described.notices,
+        tuple(map(str, described.advisories)),
+    )
 
 
 @contextmanager

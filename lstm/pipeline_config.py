@@ -99,6 +99,7 @@ class EvaluateSpec(Strict):
 
     season: int = Field(24, ge=1, le=1_000_000, description="steps of a season, which the seasonal naive repeats")
     levels: tuple[int, ...] = Field((80, 95), description="nominal coverage of the intervals, in percent")
+    latency: Duration | None = Field(None, description="longest time that one forecast of one series may take")
 
     @field_validator("levels")
     @classmethod

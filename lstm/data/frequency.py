@@ -5,6 +5,7 @@ and longer (`1d`, `B`, `W-MON`, `MS`, `QE`, `YS`, …) are calendar steps in the
 the local time of day, so that a day may have 23 or 25 hours.
 """
 
+import warnings
 from dataclasses import dataclass
 from functools import cache
 from typing import Self
@@ -36,10 +37,12 @@ class Frequency:
         Raises:
             ValueError: it is neither a duration of 1 ms or more nor a calendar step of pandas.
         """
-        try:
-            length = duration(f"1{text}" if text in ("h", "min", "s", "ms") else text)
-        except (ValueError, OverflowError):
-            return cls._calendar(text, timezone)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # a unit that pandas is giving up, such as 1H, is refused
+            try:
+                length = duration(f"1{text}" if text in ("h", "min", "s", "ms") else text)
+            except (ValueError, OverflowError, Warning):
+                return cls._calendar(text, timezone)
         if length < _SHORTEST:
             raise ValueError(f"must be 1ms or longer, but got {text!r}")
         if length % _DAY:
@@ -54,7 +57,7 @@ class Frequency:
             one = offset.base.freqstr
             days = _days(one)
             assert (pd.DatetimeIndex(days[:50]).normalize() == days[:50]).all() and len(days) > 100
-        except (ValueError, AttributeError, AssertionError, TypeError, OverflowError):
+        except (ValueError, AttributeError, AssertionError, TypeError, OverflowError, Warning):
             raise ValueError(
                 f"must be a duration such as 10min, 1h, 1d or 1w, a calendar step such as B (business days), W-MON, "
                 f"MS (start of month), ME, QS or YS, or infer, or irregular, but got {text!r}"

@@ -20,13 +20,14 @@ import pyarrow.parquet as pq
 from lstm.data.fingerprint import Fingerprint
 from lstm.data.rows import ROW, SERIES, TIME, RowReader
 from lstm.data.sorting import in_buckets, in_order, sampled
-from lstm.data.sources import Source, open_source
+from lstm.data.sources import CHUNK_ROWS, Source, open_source
 from lstm.data.spec import DataSpec
 from lstm.data.table import Settler, with_frequency
 from lstm.errors import DataError
 
 PIECE_ROWS = 250_000  # rows of a sorted table that are in memory at a time
-_CODE = "table/2"  # changes when the same source makes another table
+_WIDE_ROWS = 1_000_000  # of the long table that a chunk of a wide one becomes
+_CODE = "table/3"  # changes when the same source makes another table
 
 
 @dataclass(frozen=True)
@@ -125,9 +126,10 @@ def _chain(first: pd.DataFrame, rest: Iterator[pd.DataFrame]) -> Iterator[pd.Dat
 
 def _sorted_rows(source: Source, spec: DataSpec, scratch: Path) -> Iterator[pd.DataFrame]:
     """Checked rows in order of series and time, in pieces."""
-    reader = RowReader(spec, source.name)
+    reader = RowReader(spec, source.name, source.columns)
     columns = None if spec.wide == "all" else [spec.time, *spec.series, *spec.wide, *_values(spec)]
-    chunks = (reader.read(chunk) for chunk in source.chunks(columns, (spec.time, *spec.series)))
+    text = (spec.time, *spec.series, *spec.categorical)  # 007 is not 7, in whichever chunk it comes
+    chunks = (reader.read(chunk) for chunk in source.chunks(columns, text, _chunk_rows(source, spec)))
     first, second = next(chunks, None), next(chunks, None)
     if first is None or second is None:
         if first is not None and len(first):
@@ -135,17 +137,27 @@ def _sorted_rows(source: Source, spec: DataSpec, scratch: Path) -> Iterator[pd.D
         return
     path, ordered, before = scratch / "rows.parquet", True, ("", pd.Timestamp.min.tz_localize("UTC"))
     sample: list[tuple[str, Any]] = []
+    written = 0
     with _Writer(path) as writer:
         for chunk in _chain(first, _chain(second, chunks)):
             rows = in_order(chunk)
             ordered = ordered and before <= _key_of(rows, 0) and bool((rows[ROW] == chunk[ROW]).all())
             before = _key_of(rows, -1)
             sample += sampled(rows)
+            written += len(rows)
             writer.write(rows)
     if ordered:
         yield from parquet_pieces(path, PIECE_ROWS)
     else:
-        yield from in_buckets(_row_groups(path), sample, reader.seen, scratch)
+        yield from in_buckets(_row_groups(path), sample, written, scratch)
+
+
+def _chunk_rows(source: Source, spec: DataSpec) -> int:
+    """A row of a wide table becomes as many as it has series."""
+    if not spec.wide:
+        return CHUNK_ROWS
+    series = len(source.columns()) if spec.wide == "all" else len(spec.wide)
+    return max(1, _WIDE_ROWS // max(1, series))
 
 
 def _row_groups(path: Path) -> Iterator[pa.Table]:

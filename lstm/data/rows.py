@@ -4,29 +4,32 @@ Columns of checked rows: `series` (str), `time` (datetime64[us], UTC), `__row__`
 then the numeric columns as float64 and the categorical ones as str, each under its own name.
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from lstm.data.spec import DataSpec
+from lstm.data.stamps import StampReader, shown
 from lstm.errors import DataError, nearest
 
 SERIES, TIME, ROW = "series", "time", "__row__"
-_OFFSET = r"(?:Z|:\d\d(?:\.\d+)?\s?[+-]\d\d(?::?\d\d)?)$"
 _LARGEST = 1e30  # float32 would square more to infinity
-_ISO = "Use ISO 8601 such as 2013-01-31T18:00:00Z, or say how times are written: data.time_format: '%d/%m/%Y %H:%M'."
+_UNNAMED = r"Unnamed: \d+"  # what pandas calls a column of a CSV without a name
 
 
 class RowReader:
     """Checks one chunk of a table after the other, and counts their rows."""
 
-    def __init__(self, spec: DataSpec, name: str) -> None:
-        """Read by `spec`; messages call the table `name`."""
+    def __init__(self, spec: DataSpec, name: str, columns: Callable[[], list[str]] | None = None) -> None:
+        """Read by `spec`; messages call the table `name`, and take from `columns` what it holds beside a chunk."""
         self.spec, self.name = spec, name
         self.seen = 0
-        self._zoned: bool | None = None
+        self._columns = columns
+        self._stamps = StampReader(spec, name)
+        self._slashed: dict[str, tuple[str, ...]] = {}  # the ids of a series, where one holds a / of its own
 
     def read(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Check and convert the next chunk; `frame` is left alone.
@@ -35,137 +38,140 @@ class RowReader:
             DataError: a column is missing or holds something else than its role says, a time is unparsable,
                 missing or ambiguous, or an id is missing.
         """
-        spec = self.spec
-        columns = wide_columns(frame, spec)
-        self._check_columns(frame, [spec.time, *spec.series, *(columns or spec.target), *_covariates(spec)])
+        spec, wide = self.spec, wide_columns(frame, self.spec)
+        self._check_columns(frame, [spec.time, *spec.series, *(wide if spec.wide else spec.target), *_covariates(spec)])
+        self._check_wide(wide)
         frame = frame.reset_index(drop=True)
-        rows = pd.DataFrame({TIME: self._times(frame[spec.time]), ROW: np.arange(len(frame)) + self.seen + 1})
-        for column in _covariates(spec):
-            rows[column] = self._values(frame[column])
-        if columns:
-            parts = [
-                self._with_target(rows, frame, [column], pd.Series(column, index=rows.index)) for column in columns
-            ]
-        else:
-            parts = [self._with_target(rows, frame, spec.target, self._ids(frame))]
+        times = self._stamps.read(frame[spec.time], self._cell)
+        rows = {TIME: times, ROW: np.arange(len(frame)) + self.seen + 1}
+        rows |= {column: self._values(frame[column]) for column in _covariates(spec)}
+        made = self._long(rows, frame, wide) if wide else self._with_targets(rows, frame)
         self.seen += len(frame)
-        return pd.concat(parts, ignore_index=True)[[SERIES, TIME, ROW, *spec.values]]
+        return made[[SERIES, TIME, ROW, *spec.values]]
 
-    def _with_target(
-        self, rows: pd.DataFrame, frame: pd.DataFrame, columns: Sequence[str], ids: pd.Series
-    ) -> pd.DataFrame:
-        numbers = {name: self._numbers(frame[column]) for name, column in zip(self.spec.target, columns, strict=True)}
-        return rows.assign(**{SERIES: ids.astype("str")}, **numbers)
+    def _with_targets(self, rows: dict[str, Any], frame: pd.DataFrame) -> pd.DataFrame:
+        numbers = {name: self._numbers(frame[name]) for name in self.spec.target}
+        return pd.DataFrame({**rows, **numbers, SERIES: self._ids(frame)})
 
-    def _check_columns(self, frame: pd.DataFrame, wanted: list[str]) -> None:
+    def _long(self, rows: dict[str, Any], frame: pd.DataFrame, wide: Sequence[str]) -> pd.DataFrame:
+        """The rows of a wide table once for each of its series."""
+        again = np.tile(np.arange(len(frame)), len(wide))
+        repeated = pd.DataFrame(rows).take(again).reset_index(drop=True)
+        repeated[SERIES] = pd.Series(np.repeat(np.array(wide, dtype=object), len(frame)), dtype="str")
+        repeated[self.spec.target[0]] = self._block(frame[list(wide)]).ravel(order="F")
+        return repeated
+
+    def _block(self, frame: pd.DataFrame) -> np.ndarray:
+        """(rows, columns): thousands of columns at once where nothing is wrong, else the first wrong one is told."""
+        if all(isinstance(dtype, np.dtype) and dtype.kind in "iuf" for dtype in frame.dtypes):
+            numbers = frame.to_numpy("float64")
+            if not (np.abs(numbers) > _LARGEST).any():
+                return numbers
+        return np.stack([self._numbers(frame[column]).to_numpy() for column in frame], axis=1)
+
+    def _check_columns(self, frame: pd.DataFrame, wanted: Iterable[str]) -> None:
+        there, twice = set(frame.columns), set(frame.columns[frame.columns.duplicated()])
         for column in wanted:
-            if column not in frame.columns:
-                known = map(str, frame.columns)
-                raise DataError(f"{self.name}: column {column!r} is not there.{nearest(column, known)}")
-            if list(frame.columns).count(column) > 1:
+            if column not in there:
+                known = self._columns() if self._columns else map(str, frame.columns)
+                raise DataError(f"{self.name}: column {column!r} is not there.{_short(nearest(column, known))}")
+            if column in twice:
                 raise DataError(f"{self.name}: column {column!r} is there twice. Give each column its own name.")
 
+    def _check_wide(self, wide: Sequence[str]) -> None:
+        if self.spec.wide and not wide:
+            raise DataError(
+                f"{self.name}: data.wide: all finds no column beside {self.spec.time!r} and the covariates. Name a "
+                "table that has a column a series."
+            )
+        unnamed = next((column for column in wide if re.fullmatch(_UNNAMED, column)), None)
+        if unnamed and self.spec.wide == "all":
+            raise DataError(
+                f"{self.name}: a column has no name ({unnamed!r}), and data.wide: all makes each one a series. Write "
+                "the table without its index, or list the series in data.wide."
+            )
+
     def _ids(self, frame: pd.DataFrame) -> pd.Series:
-        names = list(self.spec.series)
+        names = self.spec.series
         if not names:
             return pd.Series("all", index=frame.index, dtype="str")
-        for column in names:
-            missing = frame[column].isna().to_numpy()
-            if missing.any():
-                raise DataError(f"{self._cell(column, missing)}: the id is empty or NA. Name the series.")
         parts = [frame[column].astype("str") for column in names]
+        for part, column in zip(parts, names, strict=True):
+            missing = (frame[column].isna() | (part.str.strip() == "")).to_numpy(bool)
+            if missing.any():
+                place = self._cell(frame[column], missing)
+                raise DataError(f"{place}: the id is empty or NA. Give every row the name of its series.")
         joined = parts[0]
         for part in parts[1:]:
             joined = joined + "/" + part
+        if len(parts) > 1:
+            self._check_told_apart(joined, parts)
         return joined
 
-    def _times(self, raw: pd.Series) -> pd.Series:
-        if pd.api.types.is_numeric_dtype(raw):
-            raise DataError(
-                f"{self.name}: column {raw.name!r} holds numbers, and nobody says since when. "
-                "Write times in ISO 8601 such as 2013-01-31T18:00:00Z."
-            )
-        zoned = self._has_zone(raw)
-        try:
-            times = pd.to_datetime(raw, errors="coerce", utc=zoned, format=self.spec.time_format or "ISO8601")
-        except ValueError as error:
-            raise DataError(
-                f"data.time_format {self.spec.time_format!r}: is no format of strptime ({error})."
-            ) from None
-        if times.isna().any():
-            bad = times.isna().to_numpy()
-            raise DataError(f"{self._cell(raw.name, bad)}: {_first(raw, bad)} is no time. {_ISO}")
-        outside = ~times.dt.year.between(1800, 2200).to_numpy()
-        if outside.any():
-            raise DataError(
-                f"{self._cell(raw.name, outside)}: {_first(raw, outside)} is not in 1800 to 2200. Correct the time."
-            )
-        return (times if times.dt.tz is not None else self._localized(times, raw)).dt.tz_convert("UTC").dt.as_unit("us")
-
-    def _localized(self, times: pd.Series, raw: pd.Series) -> pd.Series:
-        zone = self.spec.timezone
-        local = times.dt.tz_localize(zone, ambiguous="NaT", nonexistent="NaT")
-        bad = local.isna().to_numpy()
-        if bad.any():
-            sure = times.dt.tz_localize(zone, ambiguous=np.ones(len(times), bool), nonexistent="NaT")
-            what = "does not exist" if sure.isna().to_numpy()[bad.argmax()] else "comes twice"
-            raise DataError(
-                f"{self._cell(raw.name, bad)}: local time {_first(raw, bad)} {what} in {zone}, where the clocks "
-                "change. Write times with their offset (2013-11-03T01:30:00-04:00), or in UTC with a Z."
-            )
-        return local
-
-    def _has_zone(self, raw: pd.Series) -> bool:
-        """Whether the stamps carry their offset; all of them have to, or none."""
-        if pd.api.types.is_datetime64_any_dtype(raw):
-            found = np.full(len(raw), getattr(raw.dt, "tz", None) is not None)
-        else:
-            found = raw.astype("str").str.contains(_OFFSET, regex=True).to_numpy(bool, na_value=False)
-        if self._zoned is None and len(found):
-            self._zoned = bool(found[0])
-        other = (found != self._zoned) & raw.notna().to_numpy()
-        if other.any():
-            has = "has no offset" if self._zoned else "has an offset"
-            raise DataError(
-                f"{self._cell(raw.name, other)}: {_first(raw, other)} {has}, unlike the rows before. "
-                "Write all times with an offset, or all without."
-            )
-        return bool(self._zoned)
+    def _check_told_apart(self, joined: pd.Series, parts: list[pd.Series]) -> None:
+        """Of ids that hold a / of their own, two may look like the same series."""
+        slashed = joined.str.count("/") >= len(parts)
+        for ids in dict.fromkeys(zip(*(part[slashed] for part in parts), strict=True)):
+            name = "/".join(ids)
+            other = self._slashed.setdefault(name, ids)
+            if other != ids:
+                raise DataError(
+                    f"{self.name}: columns {', '.join(self.spec.series)}: {other} and {ids} would both be the series "
+                    f"{name!r}. Write ids without a /."
+                )
 
     def _values(self, raw: pd.Series) -> pd.Series:
         if raw.name not in self.spec.categorical:
             return self._numbers(raw)
-        whole = pd.api.types.is_float_dtype(raw) and bool((raw.dropna() % 1 == 0).all())
-        return (raw.astype("Int64") if whole else raw).astype("str").where(raw.notna(), None)
+        # A whole number is the same category however its column is typed, and whatever its other rows hold.
+        text = raw.astype("str").str.replace(r"^(-?\d+)\.0$", r"\1", regex=True)
+        return text.where(raw.notna(), None)
 
     def _numbers(self, raw: pd.Series) -> pd.Series:
-        if pd.api.types.is_datetime64_any_dtype(raw) or pd.api.types.is_timedelta64_dtype(raw):
+        if _is_time(raw):
             numbers = pd.Series(np.nan, index=raw.index)
-        elif raw.dtype == object and raw.map(type).isin([str, bytes]).any():
-            numbers = pd.to_numeric(raw.astype("str"), errors="coerce")
+        elif _is_text(raw):
+            numbers = pd.to_numeric(self._with_points(raw.astype("str")), errors="coerce")
         else:
             numbers = pd.to_numeric(raw, errors="coerce")
         numbers = pd.Series(numbers.to_numpy("float64", na_value=np.nan), index=raw.index)
         text = (numbers.isna() & raw.notna()).to_numpy()
         if text.any():
-            raise DataError(f"{self._cell(raw.name, text)}: {_first(raw, text)} is no number. {self._fix(raw, text)}")
+            raise DataError(f"{self._cell(raw, text)}: {shown(raw, text)} is no number. {self._fix(raw, text)}")
         for bad, what in ((np.isinf(numbers), "not finite"), (numbers.abs() > _LARGEST, "over 1e30: no measurement")):
             if bad.any():
-                raise DataError(
-                    f"{self._cell(raw.name, bad)}: {_first(raw, bad)} is {what}. Leave a missing value empty."
-                )
+                raise DataError(f"{self._cell(raw, bad)}: {shown(raw, bad)} is {what}. Leave a missing value empty.")
         return numbers
 
+    def _with_points(self, text: pd.Series) -> pd.Series:
+        """Where the comma is the decimal sign, a point is none."""
+        if self.spec.csv.decimal == ".":
+            return text
+        return text.mask(text.str.contains(".", regex=False)).str.replace(",", ".", regex=False)
+
     def _fix(self, raw: pd.Series, bad: Any) -> str:
-        found = str(raw[bad].iloc[0])
-        if "," in found and found.replace(",", "").replace(".", "").lstrip("-").isdigit():
-            return "If the comma is a decimal sign, set data.csv.decimal: ','."
+        if _is_time(raw):
+            return "Leave the column out, or make a number of it, such as hours."
+        if grouped := self._grouping(str(raw[bad].iloc[0])):
+            return grouped
         if raw.name in self.spec.target or raw.name not in _covariates(self.spec):
             return "A target must be numeric; leave a missing value empty."
         return f"Leave a missing value empty; if the column holds categories, set data.categorical: [{raw.name}]."
 
-    def _cell(self, column: Any, bad: Any) -> str:
-        return f"{self.name}: column {column!r}, row {self.seen + int(np.asarray(bad).argmax()) + 1}"
+    def _grouping(self, found: str) -> str:
+        """The fix of a number that is written with signs for thousands, or with a decimal comma; else nothing."""
+        if not re.fullmatch(r"[+-]?\d[\d.,'\s]*", found.strip()):
+            return ""
+        thousands = "Write thousands without a sign between them"
+        if self.spec.csv.decimal == ",":
+            return f"{thousands}, or set data.csv.decimal: '.'."
+        if found.count(",") != 1:
+            return f"{thousands}."
+        decimal = "If the comma is a decimal sign, set data.csv.decimal: ','."
+        return f"{decimal} {thousands}." if re.search(r",\d{3}(?!\d)|[.\s']", found) else decimal
+
+    def _cell(self, raw: pd.Series, bad: Any) -> str:
+        return f"{self.name}: column {raw.name!r}, row {self.seen + int(np.asarray(bad).argmax()) + 1}"
 
 
 def wide_columns(frame: pd.DataFrame, spec: DataSpec) -> tuple[str, ...]:
@@ -179,8 +185,16 @@ def _covariates(spec: DataSpec) -> tuple[str, ...]:
     return (*spec.observed, *spec.known, *spec.static)
 
 
-def _first(raw: pd.Series, bad: Any) -> str:
-    """The first offending cell as its user knows it: `inf`, not `np.float64(inf)`."""
-    value = raw.iloc[int(np.asarray(bad).argmax())]
-    shown = repr(value.item() if isinstance(value, np.generic) else value)
-    return shown if len(shown) <= 60 else f"{shown[:60]}…"
+def _is_time(raw: pd.Series) -> bool:
+    return pd.api.types.is_datetime64_any_dtype(raw) or pd.api.types.is_timedelta64_dtype(raw)
+
+
+def _is_text(raw: pd.Series) -> bool:
+    if raw.dtype == object:
+        return bool(raw.map(type).isin([str, bytes]).any())
+    return isinstance(raw.dtype, pd.StringDtype)
+
+
+def _short(hint: str) -> str:
+    """A table may have thousands of columns."""
+    return hint if len(hint) <= 300 else f"{hint[:300].rpartition(', ')[0]}, …"

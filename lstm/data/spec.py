@@ -1,10 +1,12 @@
 """The configuration of what goes in: source and columns, gaps, splits, normalisation."""
 
 import re
+from collections import Counter
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
+import pandas as pd
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from lstm.config import Strict
@@ -40,6 +42,9 @@ def _steps(value: Any) -> Any:
     return _duration(value)
 
 
+_VARIABLE = r"env:[A-Za-z_][A-Za-z0-9_]*"
+_FORMAT = "'%d/%m/%Y %H:%M'"
+_YEAR = r"(?:^|[^%])(?:%%)*%[YyGcx]"  # strptime's directives that hold a year
 Columns = Annotated[tuple[str, ...], BeforeValidator(_as_tuple)]
 Wide = Annotated[
     tuple[str, ...] | Literal["all"], BeforeValidator(lambda value: value if value == "all" else _as_tuple(value))
@@ -67,7 +72,7 @@ class SqlSource(Strict):
     @field_validator("uri")
     @classmethod
     def _from_the_environment(cls, value: str) -> str:
-        if not re.fullmatch(r"env:[A-Za-z_][A-Za-z0-9_]*", value):
+        if not re.fullmatch(_VARIABLE, value):
             raise ValueError(
                 "must name an environment variable such as env:DB_URI: a database URL holds a password, which must "
                 "not stand in a file, but got another text (not shown)"
@@ -123,6 +128,15 @@ class DataSpec(Strict):
 
     @field_validator("source")
     @classmethod
+    def _names_something(cls, value: str | SqlSource) -> str | SqlSource:
+        if isinstance(value, str) and not value.strip():
+            raise ValueError("must name a data set of the catalogue, a file, a folder, a pattern, a URL or env:NAME")
+        if isinstance(value, str) and value.startswith("env:") and not re.fullmatch(_VARIABLE, value):
+            raise ValueError("must read env:NAME, where NAME is a variable of the environment that holds the address")
+        return value
+
+    @field_validator("source")
+    @classmethod
     def _no_credentials(cls, value: str | SqlSource) -> str | SqlSource:
         if isinstance(value, str) and _holds_credentials(value):
             raise ValueError(
@@ -136,6 +150,19 @@ class DataSpec(Strict):
     def _hex(cls, value: str | None) -> str | None:
         if value is not None and not re.fullmatch(r"[0-9a-f]{64}", value):
             raise ValueError("must be 64 hexadecimal digits in lower case, as sha256sum prints them")
+        return value
+
+    @field_validator("time_format")
+    @classmethod
+    def _real_format(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        try:
+            pd.to_datetime(pd.Series(["2024"]), format=value, errors="coerce")
+        except (ValueError, re.error) as error:
+            raise ValueError(f"must be a format of strptime such as {_FORMAT}, but got {value!r} ({error})") from None
+        if not re.search(_YEAR, value):
+            raise ValueError(f"must be a format of strptime with a year (%Y or %y) such as {_FORMAT}")
         return value
 
     @field_validator("target")
@@ -176,17 +203,19 @@ class DataSpec(Strict):
     @model_validator(mode="after")
     def _columns_once(self) -> Self:
         values = (*self.target, *self.observed, *self.known, *self.static)
-        for name in ("series", "time", "__row__"):
-            if name in values:
-                raise ValueError(f"a target or covariate can't be called {name!r}, which the prepared table uses")
         wide = () if self.wide == "all" else self.wide
         roles = [self.time, *self.series, *wide, *values]
-        twice = sorted({name for name in roles if roles.count(name) > 1})
+        twice = sorted(name for name, count in Counter(roles).items() if count > 1)
         if twice:
             raise ValueError(
                 f"a column plays one role, but {twice[0]!r} is named twice "
                 "(the target's own past is always an input: no need to list it as observed)"
             )
+        for name in ("series", "time", "__row__"):
+            if name in values:
+                raise ValueError(
+                    f"a target or covariate can't be called {name!r}, which the prepared table uses: rename the column"
+                )
         return self
 
     @model_validator(mode="after")
@@ -245,6 +274,15 @@ class SplitSpec(Strict):
     validation: Span = 0.1
     test: Span = 0.1
     train: Span | None = Field(None, description="rows before validation to keep; all of them by default")
+
+    @model_validator(mode="after")
+    def _something_to_train_on(self) -> Self:
+        if isinstance(self.validation, float) and isinstance(self.test, float) and self.validation + self.test >= 1:
+            raise ValueError(
+                f"`validation + test < 1` must hold, but got validation={self.validation}, test={self.test}: nothing "
+                "is left to train on"
+            )
+        return self
 
 
 class NormalizeSpec(Strict):

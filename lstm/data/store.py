@@ -172,7 +172,7 @@ def write_splits(panel: PanelStore, lookback: int, folder: Path) -> None:
     """
     names = ("features", "targets", "segment", "series", "times")
     arrays = {name: panel.array(name) for name in (*names, "causal")}
-    codes = np.arange(len(panel.names) + 1, dtype=arrays["series"].dtype)  # of another type, the whole array is converted
+    codes = np.arange(len(panel.names) + 1, dtype=np.int32)  # of another type, numpy would convert the whole array
     bounds = np.searchsorted(arrays["series"], codes)
     for split, (start, end) in panel.cuts.spans.items():
         before = 0 if split == "train" else lookback

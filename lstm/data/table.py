@@ -120,9 +120,10 @@ class Settler:
         if rule == "refuse":
             second = int((~new).argmax())
             one, two = sorted(rows[ROW].iloc[[second - 1, second]])
+            when = self._clock(rows[TIME].iloc[second])
             raise DataError(
-                f"{self.name}: rows {one} and {two}: series {rows[SERIES].iloc[second]!r} has {_stamp(rows, second)} "
-                "twice. Keep one row a series and time, name the column that tells them apart in data.series, or set "
+                f"{self.name}: rows {one} and {two}: series {rows[SERIES].iloc[second]!r} has {when} twice. Keep one "
+                "row a series and time, name the column that tells them apart in data.series, or set "
                 "data.duplicates: mean or last."
             )
         groups = rows.groupby(np.cumsum(new), sort=False)
@@ -153,10 +154,11 @@ class Settler:
         off = positions < 0
         if off.any():
             row = int(off.argmax())
+            start = f"counted from {self._clock(first[row])}" if times[row] != first[row] else "and begins its series"
             raise DataError(
-                f"{self.name}: row {rows[ROW].iloc[row]}: time {_stamp(rows, row)} is off the grid of data.frequency="
-                f"{self.spec.frequency}{self._local()}, counted from {_stamp_of(first[row])}, the first row of its "
-                "series. Set the true frequency, or set data.resample: mean."
+                f"{self.name}: row {rows[ROW].iloc[row]}: time {self._clock(times[row])} is off the grid of "
+                f"data.frequency={self.spec.frequency}{self._local()}, {start}. Set the true frequency, or set "
+                "data.resample: mean."
             )
         ends = np.r_[starts[1:], True]
         self._grid_rows += float((positions[ends] + 1).sum())
@@ -167,6 +169,12 @@ class Settler:
                 self.frequency.positions(before[TIME].to_numpy("datetime64[us]"), np.array([self._start]))[0] + 1
             )
         self._start = first[-1]
+
+    def _clock(self, moment: Any) -> str:
+        """A moment on the clock of data.timezone."""
+        stamp = pd.Timestamp(moment)
+        stamp = stamp if stamp.tzinfo else stamp.tz_localize("UTC")
+        return stamp.tz_convert(self.spec.timezone).isoformat()
 
     def _local(self) -> str:
         return f" in {self.spec.timezone}" if self.frequency and self.frequency.unit else ""
@@ -226,12 +234,3 @@ def _new_key(rows: pd.DataFrame) -> np.ndarray:
     """Whether a row's series or time differs from the row before it."""
     same = (rows[SERIES] == rows[SERIES].shift()) & (rows[TIME] == rows[TIME].shift())
     return ~same.to_numpy(bool)
-
-
-def _stamp(rows: pd.DataFrame, row: int) -> str:
-    return _stamp_of(rows[TIME].iloc[row])
-
-
-def _stamp_of(moment: Any) -> str:
-    stamp = pd.Timestamp(moment)
-    return (stamp if stamp.tzinfo else stamp.tz_localize("UTC")).isoformat()
