@@ -43,7 +43,7 @@ def init(
 ) -> None:
     """Look at a table and write a commented configuration that `lstm train` accepts as it stands."""
     from lstm.data.spec import SqlSource
-    from lstm.starter import first_look, starter_config
+    from lstm.starter.config import first_look, starter_config
     from tasks.settings import folder
 
     source = SqlSource.parse({"sql": sql, "uri": data}, where="lstm init") if sql else data

@@ -9,14 +9,14 @@ import pytest
 from lstm.config_file import load_config
 from lstm.data.arrays import SplitArrays
 from lstm.data.frequency import Frequency
-from lstm.data.guess import Guess, guess
 from lstm.data.ingest import ingest_table
 from lstm.data.origins import window_origins
 from lstm.data.splits import cut
 from lstm.data.store import PanelStore, write_panel, write_splits
 from lstm.errors import DataError
 from lstm.pipeline_config import PipelineConfig
-from lstm.starter import first_look, starter_config
+from lstm.starter.config import first_look, starter_config
+from lstm.starter.guess import Guess, guess
 
 from ..conftest import make_hourly
 

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from lstm.starter import first_look
+from lstm.starter.config import first_look
 
 FOLDER = os.environ.get("LSTM_DATA_DIR", "")
 real = pytest.mark.skipif(not FOLDER, reason="LSTM_DATA_DIR is not set")

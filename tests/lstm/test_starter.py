@@ -10,11 +10,11 @@ import yaml
 from sqlalchemy import create_engine
 
 from lstm.config_file import load_config
-from lstm.data.guess import guess, pipeline_name
 from lstm.data.spec import SqlSource
 from lstm.errors import ConfigError
 from lstm.pipeline_config import PipelineConfig
-from lstm.starter import first_look, starter_config
+from lstm.starter.config import first_look, starter_config
+from lstm.starter.guess import guess, pipeline_name
 
 from ..conftest import make_hourly
 

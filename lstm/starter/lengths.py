@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 
 from lstm.data.frequency import Frequency
-from lstm.data.guess_names import Choice, percent
-from lstm.data.guess_rhythm import Rhythm
 from lstm.durations import duration
+from lstm.starter.names import Choice, percent
+from lstm.starter.rhythm import Rhythm
 
 _DAY, _YEAR = pd.Timedelta(1, "D"), pd.Timedelta(360, "D")
 _ROUND = "10min 30min 1h 2h 3h 6h 12h 1d 2d 3d 5d 7d 14d 30d 60d 90d 180d 365d"

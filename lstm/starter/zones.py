@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pandas as pd
 
-from lstm.data.guess_names import Choice, part_of
+from lstm.starter.names import Choice, part_of
 
 Agrees = Callable[[pd.DatetimeIndex], np.ndarray]
 _SAMPLE = 20_000  # rows that the zones are tried on

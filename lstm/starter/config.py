@@ -7,11 +7,11 @@ from pathlib import Path
 
 import yaml
 
-from lstm.data.guess import HEAD_ROWS, Guess, guess
-from lstm.data.guess_names import Choice
 from lstm.data.sources import open_source
 from lstm.data.spec import DataSpec, SqlSource
 from lstm.pipeline_config import PipelineConfig
+from lstm.starter.guess import HEAD_ROWS, Guess, guess
+from lstm.starter.names import Choice
 
 _WIDTH = 120
 _COMMENTS = 34  # where comments begin, if the line leaves room for that

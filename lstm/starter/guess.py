@@ -7,13 +7,13 @@ import numpy as np
 import pandas as pd
 from pandas.api.types import is_hashable, is_string_dtype
 
-from lstm.data.guess_lengths import Lengths, find_lengths
-from lstm.data.guess_names import Choice, listed
-from lstm.data.guess_rhythm import Rhythm, find_rhythm
-from lstm.data.guess_roles import Roles, find_roles
-from lstm.data.guess_time import Times, find_times
 from lstm.data.spec import SqlSource
 from lstm.errors import DataError
+from lstm.starter.lengths import Lengths, find_lengths
+from lstm.starter.names import Choice, listed
+from lstm.starter.rhythm import Rhythm, find_rhythm
+from lstm.starter.roles import Roles, find_roles
+from lstm.starter.times import Times, find_times
 
 HEAD_ROWS = 200_000  # what is looked at
 _FEWEST = 20  # distinct times that a guess needs

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 
 from lstm.data.frequency import Frequency, infer_frequency
-from lstm.data.guess_names import Choice, percent
-from lstm.data.guess_roles import Seen
+from lstm.starter.names import Choice, percent
+from lstm.starter.roles import Seen
 
 _MOST_SERIES = 200  # series whose frequency is inferred
 _GRIDS = 20  # series whose season is looked for

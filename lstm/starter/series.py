@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pandas as pd
 
-from lstm.data.guess_names import Choice, listed, says_id, target_rank
+from lstm.starter.names import Choice, listed, says_id, target_rank
 
 _CROWD = 1.05  # rows a series and time: above it more must tell the rows apart than a few duplicates
 _SHARE = 20  # a name that hints at a target decides nothing among more columns than so many

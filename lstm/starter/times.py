@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lstm.data.guess_names import Choice, listed, part_of, says_time
-from lstm.data.guess_zone import find_zone
 from lstm.errors import DataError
+from lstm.starter.names import Choice, listed, part_of, says_time
+from lstm.starter.zones import find_zone
 
 _OFFSET = r"(?:Z|:\d\d(?:\.\d+)?\s?[+-]\d\d(?::?\d\d)?)$"
 _DATES = (  # that ISO 8601 does not know

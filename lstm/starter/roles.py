@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from lstm.data.guess_names import Choice, listed, percent, says_holiday, says_id, target_rank
-from lstm.data.guess_series import find_ids, find_wide
-from lstm.data.guess_time import Times
 from lstm.errors import DataError
+from lstm.starter.names import Choice, listed, percent, says_holiday, says_id, target_rank
+from lstm.starter.series import find_ids, find_wide
+from lstm.starter.times import Times
 
 Names = Choice[tuple[str, ...]]
 _LEVELS = 50  # categories that a column of text may have
