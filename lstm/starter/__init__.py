@@ -1,0 +1,1 @@
+"""`lstm init`: from a look at a table to a configuration, each guess with its reason."""
