@@ -190,7 +190,8 @@ class _Search:
         assert member.trial is not None
         member.history.append(record)
         member.trial.report(record["val_loss"], int(record["epoch"]))
-        member.connection.send(not member.trial.should_prune())
+        over = time.monotonic() >= self.deadline
+        member.connection.send("prune" if member.trial.should_prune() else "finish" if over else "go")
 
     def _end(self, member: _Worker, what: str, content: Any) -> None:
         assert member.trial is not None and member.run is not None

@@ -1,7 +1,7 @@
 """A search worker: a process of its own that trains one network after the other. Imports torch and the library only.
 
-The parent sends a job; the worker answers `("epoch", record)` after each epoch and waits for True (go on)
-or False (pruned), then `("done", result)`, `("pruned", None)` or `("failed", message)`.
+The parent sends a job; the worker answers `("epoch", record)` after each epoch and waits for `go`, `finish` (time is
+over: keep the best epoch so far) or `prune`, then `("done", result)`, `("pruned", None)` or `("failed", message)`.
 """
 
 import time
@@ -48,10 +48,12 @@ def serve(connection: Connection, threads: int) -> None:
 
 
 def _answer(job: Job, connection: Connection) -> tuple[str, Any]:
-    def report(record: dict[str, float]) -> None:
+    def report(record: dict[str, float]) -> bool:
         connection.send(("epoch", record))
-        if not connection.recv():
+        answer = connection.recv()
+        if answer == "prune":
             raise _PrunedError
+        return bool(answer == "finish")
 
     try:
         return "done", train(job, report)

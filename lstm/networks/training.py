@@ -18,7 +18,7 @@ from lstm.networks.losses import LossFunction, make_loss
 from lstm.networks.network import ForecastNetwork
 
 Epoch = dict[str, float]
-OnEpoch = Callable[[Epoch], None]
+OnEpoch = Callable[[Epoch], bool | None]  # true: enough
 _WARMUP_STEPS = 100
 _CHUNK = 1024  # windows a forward pass without gradients
 
@@ -40,7 +40,8 @@ def fit(network: ForecastNetwork, train: Windows, validation: Windows, on_epoch:
         train: windows to learn from.
         validation: windows to stop and select by.
         on_epoch: called after each epoch with `{"epoch", "train_loss", "val_loss", "learning_rate",
-            "gradient_norm", "seconds"}`; an exception that it raises ends the training and passes through.
+            "gradient_norm", "seconds"}`. What it returns, if true, ends the training with the best epoch so far; an
+            exception that it raises ends it and passes through.
 
     Raises:
         TrainingError: no window to train or validate on, or the loss was not finite in the first epoch.
@@ -66,8 +67,8 @@ def fit(network: ForecastNetwork, train: Windows, validation: Windows, on_epoch:
         history.append(record)
         if record["val_loss"] < best:
             best, best_epoch, best_weights = record["val_loss"], number - 1, _copy(network)
-        if on_epoch is not None:
-            on_epoch(record)
+        if on_epoch is not None and on_epoch(record):
+            break
         if network.config.patience and number - 1 - best_epoch >= network.config.patience:
             break
     network.load_state_dict(best_weights)

@@ -195,3 +195,13 @@ def test_bad_requests_end_with_one_line_and_exit_code_2(trained, monkeypatch, ca
     assert said in told.err
     assert told.err.startswith("lstm: ") and told.err.count("\n") == 1
     assert not list(place.folder.glob("f.*"))
+
+
+@pytest.mark.slow
+def test_time_that_is_over_ends_the_running_trials_too(place: Place):
+    model = {"sequence_length": 24, "hidden_size": 16, "epochs": 100_000, "patience": None}
+    place.write(search={"trials": 9, "timeout": "5s"}, model=model)
+    outcome = json.loads(place.run("train", "shops.yaml", "--json").stdout)
+    assert outcome["seconds"]["train"] < 40
+    assert "then search.timeout was over" in outcome["search"]
+    assert len(outcome["leaderboard"]) == 4

@@ -136,6 +136,14 @@ def test_devices_and_precisions_that_are_not_there_are_told():
         fit(network_of(precision="bf16"), wave_windows(), wave_windows())
 
 
+def test_a_caller_that_has_enough_gets_the_best_epoch_so_far():
+    whole = fit(network_of(epochs=5, scheduler="none"), wave_windows(), wave_windows(100))
+    cut = fit(network_of(epochs=5, scheduler="none"), wave_windows(), wave_windows(100), lambda one: one["epoch"] == 2)
+    assert len(cut.history) == 2
+    assert [one["val_loss"] for one in cut.history] == [one["val_loss"] for one in whole.history[:2]]
+    assert cut.best_epoch < 2
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 def test_cuda_learns_like_the_cpu(precision):
