@@ -10,9 +10,11 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
-from flows import cli
+from flows import cli, show
+from flows.train import Outcome
 from lstm import Forecaster
 from tasks import tracking
+from tasks.register import Promotion
 
 from .conftest import Place
 
@@ -85,6 +87,43 @@ def test_artifacts_are_there(trained, client, runs):
     _, outcome = trained
     found = {artifact.path for artifact in client.list_artifacts(runs[outcome["run_name"]].info.run_id)}
     assert found >= {"config.yaml", "promotion.json", "forecast_vs_actual.png", "error_by_horizon.png"}
+
+
+def test_the_parent_run_holds_a_profile_of_the_data(trained, client, runs):
+    place, outcome = trained
+    parent = runs[outcome["run_name"]]
+    found = {artifact.path for artifact in client.list_artifacts(parent.info.run_id, "profile")}
+    tables, pictures = (
+        ("columns.csv", "series.csv", "summary.json"),
+        ("autocorrelation", "distribution", "gaps", "series"),
+    )
+    assert found == {f"profile/{name}" for name in tables} | {f"profile/{name}.png" for name in pictures}
+    folder = Path(mlflow.artifacts.download_artifacts(run_id=parent.info.run_id, artifact_path="profile"))
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["sha256"] == parent.data.tags["data_sha256"]
+    assert pd.read_csv(folder / "series.csv")["series"].tolist() == ["north", "south"]
+    assert set(pd.read_csv(folder / "columns.csv")["split"]) == {"train", "validation", "test"}
+    assert parent.data.metrics["data_rows"] == len(pd.read_csv(place.folder / "shops.csv"))
+    assert parent.data.metrics["data_filled_share"] == 0 < parent.data.metrics["data_drift_psi_max"]
+    assert parent.data.tags["advisories"] == "none" and outcome["notices"] == outcome["advisories"] == []
+
+
+def test_advice_becomes_an_error_where_that_is_asked_for(place: Place):
+    place.write(model={"sequence_length": 3}, search={"trials": 1, "space": {}})
+    done = place.run("train", "shops.yaml", "--strict", check=False)
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.startswith("lstm: short_sequences: the longest look-back of the search is 3 steps, fewer than 5")
+    assert done.stderr.endswith("Drop --strict to train all the same.\n") and done.stderr.count("\n") == 1
+    assert not (place.folder / "mlruns" / "mlflow.db").exists()
+
+
+def test_notes_and_advice_are_printed_as_they_are(trained, capsys):
+    _, outcome = trained
+    seconds = outcome["seconds"]
+    told = {"promotion": Promotion(**outcome["promotion"]), "notices": ("[b] was left out",), "advisories": ("few: 9",)}
+    show.show_outcome(Outcome(**{**outcome, **told}), seconds["total"])
+    lines = capsys.readouterr().out.splitlines()
+    assert "note: [b] was left out" in lines and "advice: few: 9" in lines
 
 
 def test_two_versions_are_registered_and_the_best_is_champion(trained, client):

@@ -1,0 +1,102 @@
+"""What the data are, what was changed or left out, and whether an LSTM is the tool for them."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from lstm.data.advice import Advisory, advise
+from lstm.data.ingest import Table
+from lstm.data.profile import Profile, profile
+from lstm.data.store import PanelStore
+from lstm.errors import DataError
+from lstm.pipeline_config import PipelineConfig
+from tasks import profile_figures, tracking
+from tasks.handles import PanelHandle, RunHandle, WindowsHandle
+
+_NAMED = 5  # of a long list
+_METRICS = (
+    *("rows", "series", "steps", "missing_share", "filled_share", "gaps", "longest_gap", "left_out", "outliers"),
+    *("drift_psi_max", "drift_ks_max", "median_trend_strength", "median_season_strength"),
+)
+
+
+@dataclass(frozen=True)
+class Description:
+    """A profile, and what follows from it."""
+
+    profile: Profile
+    advisories: tuple[Advisory, ...]
+    notices: tuple[str, ...]  # what was changed or left out
+
+
+@task(cache_policy=NO_CACHE, persist_result=False)
+def describe(
+    config: PipelineConfig, table: Table, panel: PanelHandle, windows: WindowsHandle, strict: bool = False
+) -> Description:
+    """Profile the data, and hold them against the cases in which another method serves better.
+
+    Raises:
+        DataError: `strict`, and there is an advisory.
+    """
+    store = PanelStore.load(panel.folder)
+    found = profile(table, store, config.data, config.evaluate.season)
+    advisories = advise(found, config, windows.train, store)
+    if strict and advisories:
+        raise DataError(f"{' '.join(map(str, advisories))} Drop --strict to train all the same.")
+    return Description(found, advisories, _notices(config, table, panel, windows, found))
+
+
+def log_profile(config: PipelineConfig, panel: PanelHandle, described: Description, run: RunHandle) -> None:
+    """Tables and pictures below `profile/`, the main figures as metrics `data_*`, the advisories as a tag."""
+    found, client = described.profile, tracking.client()
+    advisories = [asdict(advisory) for advisory in described.advisories]
+    summary = {**found.summary, "notices": described.notices, "advisories": advisories}
+    client.log_text(run.run_id, json.dumps(summary, indent=1, allow_nan=False), "profile/summary.json")
+    client.log_text(run.run_id, found.series.to_csv(index=False), "profile/series.csv")
+    client.log_text(run.run_id, found.columns.to_csv(index=False), "profile/columns.csv")
+    for name, figure in profile_figures.pictures(found, PanelStore.load(panel.folder), config).items():
+        client.log_figure(run.run_id, figure, f"profile/{name}.png")
+    figures = {f"data_{name}": found.summary[name] for name in _METRICS}
+    tracking.log(run, {name: value for name, value in figures.items() if value is not None})
+    checks = sorted({advisory.check for advisory in described.advisories})
+    tracking.tag(run, advisories=",".join(checks) or "none")
+
+
+def _notices(
+    config: PipelineConfig, table: Table, panel: PanelHandle, windows: WindowsHandle, found: Profile
+) -> tuple[str, ...]:
+    notices = [*table.notices, *_gaps(config, found)]
+    for reason in dict.fromkeys(why for _, why in panel.left_out):
+        names = [name for name, why in panel.left_out if why == reason]
+        notices.append(f"{len(names)} series left out: {_listed(names)} ({reason})")
+    if windows.too_short:
+        lookback = max(config.longest_lookback, config.evaluate.season)
+        notices.append(
+            f"{len(windows.too_short)} series have no window of look-back {lookback} + horizon {config.window.horizon} "
+            f"unbroken steps: {_listed(windows.too_short)}"
+        )
+    return tuple(notices)
+
+
+def _gaps(config: PipelineConfig, found: Profile) -> list[str]:
+    missing, filled = found.summary["missing"], found.summary["filled"]
+    rule, notices = config.data.missing, []
+    if filled:
+        notices.append(
+            f"{filled} of {found.summary['steps']} steps lacked a target and were filled (missing.method: "
+            f"{rule.method}, max_gap: {rule.max_gap})"
+        )
+    if missing > filled:
+        notices.append(
+            f"{missing - filled} of {found.summary['steps']} steps lack a target and were not filled (missing.method: "
+            f"{rule.method}, max_gap: {rule.max_gap}): no window crosses them"
+        )
+    return notices
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,90 @@
+"""What is said of the data before the training, and the pictures of them, also of odd ones."""
+
+import io
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lstm.data.store import PanelStore
+from lstm.errors import DataError
+from tasks import tracking
+from tasks.profile import describe, log_profile
+from tasks.profile_figures import pictures
+
+from ..conftest import DATA, make_hourly
+from .test_prepare import prepared
+
+
+def described(frame, folder, strict=False, **changes):
+    config, table, panel, windows = prepared(frame, folder, **changes)
+    return config, table, panel, describe.fn(config, table, panel, windows, strict)
+
+
+def test_what_was_changed_or_left_out_is_said(home, tmp_path):
+    frame = make_hourly(shops=("a", "b", "late-1", "late-2", "late-3", "late-4", "late-5", "late-6", "short"))
+    frame = frame[~frame["shop"].str.startswith("late") | (frame["time"] >= "2024-04-08")]
+    frame = frame[(frame["shop"] != "short") | (frame["time"] < "2024-03-02")].reset_index(drop=True)
+    frame.loc[100:102, "sales"] = np.nan
+    frame.loc[200:219, "sales"] = np.nan
+    frame = pd.concat([frame, frame.tail(2)])
+    data = {**DATA, "source": str(tmp_path / "shops.csv"), "duplicates": "last"}
+    *_, found = described(frame, tmp_path, data=data)
+    assert found.notices == (
+        "2 duplicate rows were merged (last)",
+        "3 of 1944 steps lacked a target and were filled (missing.method: linear, max_gap: 6h)",
+        "20 of 1944 steps lack a target and were not filled (missing.method: linear, max_gap: 6h): no window crosses "
+        "them",
+        "6 series left out: late-1, late-2, late-3, late-4, late-5 and 1 more (it has no row in the training span)",
+        "1 series have no window of look-back 48 + horizon 6 unbroken steps: short",
+    )
+    assert found.advisories == ()
+
+
+def test_strict_names_every_advisory_in_one_line(home, tmp_path):
+    changes = {"model": {"sequence_length": 4}, "search": {"space": {}}, "window": {"horizon": 6, "stride": 2}}
+    *_, found = described(make_hourly(), tmp_path, **changes)
+    assert [one.check for one in found.advisories] == ["short_sequences", "few_samples"]
+    with pytest.raises(DataError, match=r"^short_sequences: .* few_samples: .* Drop --strict to train all the same\.$"):
+        described(make_hourly(), tmp_path, strict=True, **changes)
+
+
+def odd(kind):
+    frame = make_hourly()
+    season = {"evaluate": {"season": 1}}
+    if kind == "irregular":
+        kept = frame.sample(frac=0.8, random_state=0).sort_index()
+        return kept, {"data": {**DATA, "frequency": "irregular", "missing": {"max_gap": "12h"}}, **season}
+    if kind == "constant":
+        return frame.assign(sales=1.0, visitors=2.0), {}
+    if kind == "long gaps":
+        return frame[(frame.index % 960 < 300) | (frame.index % 960 > 400)], {}
+    if kind == "no season":
+        return frame, season
+    if kind == "thinned training":
+        return frame, {"split": {"validation": "5d", "test": "5d", "train": "10d"}}
+    return frame.assign(kind="x"), {"data": {**DATA, "observed": ["kind"], "categorical": ["kind"]}}
+
+
+@pytest.mark.parametrize("kind", ["irregular", "constant", "long gaps", "no season", "thinned training", "category"])
+def test_odd_data_are_profiled_and_drawn_too(home, tmp_path, kind):
+    frame, changes = odd(kind)
+    if "data" in changes:
+        changes["data"]["source"] = str(tmp_path / "shops.csv")
+    config, table, panel, found = described(frame, tmp_path, **changes)
+    assert found.profile.summary["rows"] == table.rows == len(frame)
+    drawn = pictures(found.profile, PanelStore.load(panel.folder), config)
+    assert set(drawn) == {"series", "gaps", "distribution", "autocorrelation"}
+    for figure in drawn.values():
+        figure.savefig(io.BytesIO())
+
+
+def test_figures_that_cannot_be_had_are_not_logged(home, tmp_path):
+    frame, changes = odd("no season")
+    config, table, panel, found = described(frame, tmp_path, **changes)
+    with tracking.parent_run(config, table, ["cpu"], "") as run:
+        log_profile(config, panel, found, run)
+    logged = {one.path for one in tracking.client().list_artifacts(run.run_id, "profile")}
+    assert len(logged) == 7
+    metrics = tracking.client().get_run(run.run_id).data.metrics
+    assert metrics["data_rows"] == 1920 and "data_median_season_strength" not in metrics
