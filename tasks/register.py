@@ -122,7 +122,7 @@ def _signature(config: PipelineConfig, example: pd.DataFrame) -> ModelSignature:
     covariates = data.values[len(data.target) :]
     wide = example.columns.difference([data.time, *covariates], sort=False) if data.wide else data.target
     columns: list[ColSpec | TensorSpec] = [
-        # Of a table that is wide by `all` a caller may send some columns, and of any the targets of rows ahead are empty.
+        # Of a table that is wide by `all` a caller may send some of the columns.
         ColSpec(
             DataType.string if name in texts else DataType.double, name, required=data.wide != "all" or name not in wide
         )

@@ -74,10 +74,14 @@ def ingest_table(spec: DataSpec, work: Path, downloads: Path) -> Table:
         table = _read_index(known)
         if table.path.exists():
             return table
-    with tempfile.TemporaryDirectory(prefix=".ingest-", dir=work) as scratch:
-        table = _stored(source, spec, Path(scratch), work)
-    if known is not None:
-        _write_index(table, known)
+    try:
+        with tempfile.TemporaryDirectory(prefix=".ingest-", dir=work) as scratch:
+            table = _stored(source, spec, Path(scratch), work)
+        if known is not None:
+            _write_index(table, known)
+    except OSError as error:  # of the disk: the source's own are told by then
+        reason = error.strerror or str(error)
+        raise DataError(f"{work}: the table can't be kept there ({reason}). Make room, or set LSTM_HOME.") from None
     return table
 
 

@@ -38,6 +38,7 @@ class RowReader:
             DataError: a column is missing or holds something else than its role says, a time is unparsable,
                 missing or ambiguous, or an id is missing.
         """
+        frame = frame.rename(columns=str)
         spec, wide = self.spec, wide_columns(frame, self.spec)
         self._check_columns(frame, [spec.time, *spec.series, *(wide if spec.wide else spec.target), *_covariates(spec)])
         self._check_wide(wide)
@@ -133,7 +134,7 @@ class RowReader:
         elif _is_text(raw):
             numbers = pd.to_numeric(self._with_points(raw.astype("str")), errors="coerce")
         else:
-            numbers = pd.to_numeric(raw, errors="coerce")
+            numbers = _numeric(raw)
         numbers = pd.Series(numbers.to_numpy("float64", na_value=np.nan), index=raw.index)
         text = (numbers.isna() & raw.notna()).to_numpy()
         if text.any():
@@ -193,6 +194,13 @@ def _is_text(raw: pd.Series) -> bool:
     if raw.dtype == object:
         return bool(raw.map(type).isin([str, bytes]).any())
     return isinstance(raw.dtype, pd.StringDtype)
+
+
+def _numeric(raw: pd.Series) -> pd.Series:
+    try:
+        return pd.to_numeric(raw, errors="coerce")
+    except OverflowError:  # hundreds of digits
+        return pd.to_numeric(raw.astype("str"), errors="coerce")
 
 
 def _short(hint: str) -> str:

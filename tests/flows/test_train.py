@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -244,3 +245,18 @@ def test_time_that_is_over_ends_the_running_trials_too(place: Place):
     assert outcome["seconds"]["train"] < 40
     assert "then search.timeout was over" in outcome["search"]
     assert len(outcome["leaderboard"]) == 4
+
+
+@pytest.mark.slow
+def test_a_frame_from_python_trains_like_its_file(place: Place):
+    place.write()
+    script = (
+        "import pandas as pd\nfrom flows.train import train_frame\n"
+        "frame = pd.read_csv('shops.csv').set_index(['shop', 'time'])\n"
+        "print(train_frame(frame, 'shops.yaml', ['search.trials=1']).promotion.kind)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=place.folder, env=place.environment, capture_output=True, text=True
+    )
+    assert done.stdout.splitlines()[-1:] in (["best-single"], ["best-ensemble"]), done.stderr
+    assert len(list((place.folder / "mlruns" / "work").glob("frame-*.parquet"))) == 1
