@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from lstm.data.fingerprint import Fingerprint
 from lstm.data.rows import ROW, SERIES, TIME, RowReader
 from lstm.data.sorting import in_buckets, in_order, sampled
-from lstm.data.sources import CHUNK_ROWS, Source, open_source
+from lstm.data.sources import Source, open_source
 from lstm.data.spec import DataSpec
 from lstm.data.table import Settler, with_frequency
 from lstm.errors import DataError
@@ -133,7 +133,8 @@ def _sorted_rows(source: Source, spec: DataSpec, scratch: Path) -> Iterator[pd.D
     reader = RowReader(spec, source.name, source.columns)
     columns = None if spec.wide == "all" else [spec.time, *spec.series, *spec.wide, *_values(spec)]
     text = (spec.time, *spec.series, *spec.categorical)  # 007 is not 7, in whichever chunk it comes
-    chunks = (reader.read(chunk) for chunk in source.chunks(columns, text, _chunk_rows(source, spec)))
+    raw = source.chunks(columns, text, _wide_rows(source, spec)) if spec.wide else source.chunks(columns, text)
+    chunks = (reader.read(chunk) for chunk in raw)
     first, second = next(chunks, None), next(chunks, None)
     if first is None or second is None:
         if first is not None and len(first):
@@ -156,10 +157,8 @@ def _sorted_rows(source: Source, spec: DataSpec, scratch: Path) -> Iterator[pd.D
         yield from in_buckets(_row_groups(path), sample, written, scratch)
 
 
-def _chunk_rows(source: Source, spec: DataSpec) -> int:
+def _wide_rows(source: Source, spec: DataSpec) -> int:
     """A row of a wide table becomes as many as it has series."""
-    if not spec.wide:
-        return CHUNK_ROWS
     series = len(source.columns()) if spec.wide == "all" else len(spec.wide)
     return max(1, _WIDE_ROWS // max(1, series))
 

@@ -44,6 +44,7 @@ def _steps(value: Any) -> Any:
 
 _VARIABLE = r"env:[A-Za-z_][A-Za-z0-9_]*"
 _FORMAT = "'%d/%m/%Y %H:%M'"
+_PERIOD_END = r"(?<=[MQY])E(?=-|$)"  # of ME, QE-NOV, 2YE
 _YEAR = r"(?:^|[^%])(?:%%)*%[YyGcx]"  # strptime's directives that hold a year
 Columns = Annotated[tuple[str, ...], BeforeValidator(_as_tuple)]
 Wide = Annotated[
@@ -233,6 +234,15 @@ class DataSpec(Strict):
         if self.wide and (len(self.target) > 1 or self.series):
             raise ValueError(
                 "`wide` makes one series a column: name one `target` (what the values are) and no `series`"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _resampled_from_the_start(self) -> Self:
+        if self.resample and re.search(_PERIOD_END, self.frequency):
+            first = re.sub(_PERIOD_END, "S", self.frequency)
+            raise ValueError(
+                f"frequency {self.frequency!r} is the last day of a step, and `resample` needs the first: use {first}"
             )
         return self
 

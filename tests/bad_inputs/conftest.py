@@ -1,0 +1,128 @@
+"""A working directory with a good table and a good configuration, and the command in this process."""
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from lstm.config import ModelConfig
+from lstm.data.panel import build_panel
+from lstm.data.spec import DataSpec
+from lstm.data.table import canonical
+from lstm.evaluation.intervals import Conformal
+from lstm.forecaster import Forecaster
+from lstm.networks.network import ForecastNetwork
+
+from ..conftest import normalizer_of
+from .case import Case
+from .tables import BASE, csv, frame, write_files
+
+
+class _Healthy(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="session")
+def prefect_api() -> Iterator[str]:
+    """What answers like a Prefect server that runs already: none is started for input that never reaches it."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Healthy)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_address[1]}/api"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prefect_api: str) -> Path:
+    """The working directory, with stores of its own."""
+    for name in [name for name in os.environ if name.startswith(("MLFLOW_", "PREFECT_", "LSTM_", "SALES_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("LSTM_HOME", str(tmp_path / "mlruns"))
+    monkeypatch.setenv("PREFECT_API_URL", prefect_api)
+    monkeypatch.setenv("PREFECT_LOGGING_LEVEL", "CRITICAL")  # which the command sets, and would leave behind
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def command(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Iterator[Callable[..., Done]]:
+    """`lstm` in this process: what `flows.cli.main` does with these arguments."""
+    from flows.cli import main
+
+    before = signal.getsignal(signal.SIGTERM)
+
+    def run(*arguments: str) -> Done:
+        monkeypatch.setattr(sys, "argv", ["lstm", *arguments])
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return Done(int(str(ended.value.code or 0)), *capfd.readouterr())
+
+    yield run
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.fixture
+def spoil(place: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Writes what a case is made of, and sets its variables."""
+
+    def write(case: Case, hours: int = 24, **sections: object) -> None:
+        for name, value in case.environment.items():
+            monkeypatch.setenv(name, value)
+        write_files(place, {"sales.csv": csv(frame(hours)), **case.files})
+        data = {key: value for key, value in {**BASE, **case.data}.items() if value is not None}
+        values = {"name": "sales", "data": data, **sections, **case.sections}
+        write_files(place, {"sales.yaml": yaml.safe_dump(values) if case.text is None else case.text})
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def saved_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained model of the good table: 24 steps of look-back, a horizon of 6."""
+    spec = DataSpec.parse(BASE)
+    table = frame(240)
+    panel = build_panel(canonical(table, spec), spec)
+    sizes = {"hidden_size": 4, "num_layers": 1, "sequence_length": 24, "horizon": 6}
+    config = ModelConfig(**sizes, input_size=panel.values.shape[1], output_size=1)
+    errors = np.random.default_rng(0).normal(size=(50, 6, 1))
+    folder = tmp_path_factory.mktemp("saved") / "model"
+    folder.mkdir()
+    Forecaster(
+        name="sales",
+        spec=spec,
+        levels={},
+        normalizer=normalizer_of(panel),
+        members=(ForecastNetwork(config, range(1), panel.layout.n_known).eval(),),
+        weights=(1.0,),
+        method="mean",
+        intervals=Conformal.fit(errors, np.zeros_like(errors)),
+        lineage={},
+    ).save(folder)
+    return folder
