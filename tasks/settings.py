@@ -45,7 +45,10 @@ def home() -> Path:
 def folder(name: str) -> Path:
     """A folder below `home()`, made if missing."""
     path = home() / name
-    path.mkdir(parents=True, exist_ok=True)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{path}: can't be a folder of the stores ({error.strerror}). Set LSTM_HOME.") from None
     return path
 
 

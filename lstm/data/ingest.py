@@ -20,10 +20,10 @@ import pyarrow.parquet as pq
 from lstm.data.fingerprint import Fingerprint
 from lstm.data.rows import ROW, SERIES, TIME, RowReader
 from lstm.data.sorting import in_buckets, in_order, sampled
-from lstm.data.sources import Source, open_source
 from lstm.data.spec import DataSpec
 from lstm.data.table import Settler, with_frequency
 from lstm.errors import DataError
+from lstm.sources.source import Source, open_source
 
 PIECE_ROWS = 250_000  # rows of a sorted table that are in memory at a time
 _WIDE_ROWS = 1_000_000  # of the long table that a chunk of a wide one becomes

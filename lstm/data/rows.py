@@ -16,6 +16,7 @@ from lstm.data.stamps import StampReader, shown
 from lstm.errors import DataError, nearest
 
 SERIES, TIME, ROW = "series", "time", "__row__"
+FILE = "file"  # in `attrs` of a chunk: which file of several it comes from
 _LARGEST = 1e30  # float32 would square more to infinity
 _UNNAMED = r"Unnamed: \d+"  # what pandas calls a column of a CSV without a name
 
@@ -27,6 +28,7 @@ class RowReader:
         """Read by `spec`; messages call the table `name`, and take from `columns` what it holds beside a chunk."""
         self.spec, self.name = spec, name
         self.seen = 0
+        self._file, self._before = name, 0  # which file of several the rows come from, and how many came before it
         self._columns = columns
         self._stamps = StampReader(spec, name)
         self._slashed: dict[str, tuple[str, ...]] = {}  # the ids of a series, where one holds a / of its own
@@ -38,6 +40,8 @@ class RowReader:
             DataError: a column is missing or holds something else than its role says, a time is unparsable,
                 missing or ambiguous, or an id is missing.
         """
+        if (file := frame.attrs.get(FILE, self.name)) != self._file:
+            self._file, self._before = file, self.seen
         frame = frame.rename(columns=str)
         spec, wide = self.spec, wide_columns(frame, self.spec)
         self._check_columns(frame, [spec.time, *spec.series, *(wide if spec.wide else spec.target), *_covariates(spec)])
@@ -172,7 +176,8 @@ class RowReader:
         return f"{decimal} {thousands}." if re.search(r",\d{3}(?!\d)|[.\s']", found) else decimal
 
     def _cell(self, raw: pd.Series, bad: Any) -> str:
-        return f"{self.name}: column {raw.name!r}, row {self.seen + int(np.asarray(bad).argmax()) + 1}"
+        row = self.seen - self._before + int(np.asarray(bad).argmax()) + 1
+        return f"{self._file}: column {raw.name!r}, row {row}"
 
 
 def wide_columns(frame: pd.DataFrame, spec: DataSpec) -> tuple[str, ...]:

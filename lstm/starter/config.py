@@ -7,9 +7,9 @@ from pathlib import Path
 
 import yaml
 
-from lstm.data.sources import open_source
 from lstm.data.spec import DataSpec, SqlSource
 from lstm.pipeline_config import PipelineConfig
+from lstm.sources.source import open_source
 from lstm.starter.guess import HEAD_ROWS, Guess, guess
 from lstm.starter.names import Choice
 

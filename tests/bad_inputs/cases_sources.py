@@ -1,6 +1,6 @@
 """Sources that are refused."""
 
-from .case import EXTENSION, ONCE, PASSWORD, Case
+from .case import EXTENSION, NUMERIC, ONCE, PASSWORD, Case
 from .tables import column, csv, frame, lines, parquet, repeated, zipped
 
 SOURCES = (
@@ -107,6 +107,19 @@ SOURCES = (
         EXTENSION,
         {"sales.csv.gz": csv()},
         {"source": "sales.csv.gz"},
+    ),
+    Case(
+        "a CSV that is cut off",
+        "sales.csv: is cut off: its last line has 2 of 6 fields and no end.",
+        "Copy or make it again.",
+        {"sales.csv": csv() + "2024-04-09T23:00:00Z,sou"},
+    ),
+    Case(
+        "a bad row in the second file of a folder",
+        "b.csv: column 'sales', row 1: 'many' is no number.",
+        NUMERIC,
+        {"year/a.csv": csv(), "year/b.csv": column(sales="many")},
+        {"source": "year"},
     ),
     Case(
         "gzip that is cut off",

@@ -11,12 +11,12 @@ import pandas as pd
 import pytest
 import yaml
 
-from lstm.data.catalogue import CATALOGUE
 from lstm.data.fingerprint import fingerprint
 from lstm.data.ingest import ingest_table
-from lstm.data.sources import Source
 from lstm.data.spec import DataSpec
 from lstm.data.table import canonical
+from lstm.sources.catalogue import CATALOGUE
+from lstm.sources.source import Source
 
 from .accepted import FORMS
 from .form import GOOD, Form

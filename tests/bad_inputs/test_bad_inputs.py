@@ -105,7 +105,6 @@ def test_a_folder_that_can_not_keep_the_table_is_told(place, spoil):
         ingest_table(DataSpec.parse(BASE), place / "full", place / "downloads")
 
 
-@pytest.mark.xfail(strict=True, reason="SQLite makes the file that it does not find; lstm/data/queries.py lets it")
 def test_an_sqlite_file_that_is_not_there_is_not_made(place, spoil):
     spoil(next(case for case in CASES["Queries"] if case.title == "an SQLite file that is not there"))
     with pytest.raises(InputError):

@@ -17,9 +17,9 @@ import pandas as pd
 import pytest
 from sqlalchemy import create_engine
 
-from lstm.data.sources import Source, open_source
 from lstm.data.spec import DataSpec
 from lstm.errors import DataError
+from lstm.sources.source import Source, open_source
 
 pytestmark = pytest.mark.service
 
@@ -139,7 +139,7 @@ def test_the_rows_of_a_query_stay_on_the_server_until_they_are_asked_for(databas
 def test_a_long_query_takes_a_bounded_amount_of_memory(database, tmp_path):
     script = f"""if True:
         from pathlib import Path
-        from lstm.data.sources import open_source
+        from lstm.sources.source import open_source
         from lstm.data.spec import DataSpec
 
         def peak():

@@ -17,10 +17,10 @@ import pyarrow.parquet as pq
 import pytest
 from sqlalchemy import create_engine
 
-from lstm.data.catalogue import CATALOGUE
-from lstm.data.sources import Source, open_source
 from lstm.data.spec import DataSpec
 from lstm.errors import DataError
+from lstm.sources.catalogue import CATALOGUE
+from lstm.sources.source import Source, open_source
 
 ROLES = {"time": "time", "series": "shop", "target": "sales"}
 SMALL = "time,shop,sales\n2024-01-01T00:00Z,007,1.5\n2024-01-01T01:00Z,007,2.5\n"
@@ -169,7 +169,7 @@ def test_a_wide_table_comes_in_fewer_rows():
     write("a.csv", ",".join(f"c{i}" for i in range(2_000)) + "\n" + (",".join(["1"] * 2_000) + "\n") * 50)
     source = opened("a.csv")
     assert sum(map(len, source.chunks(None))) == 50
-    from lstm.data.reading import bounded
+    from lstm.sources.reading import bounded
 
     assert bounded(1_000_000, 2_000) == 10_000
 
@@ -181,7 +181,7 @@ def test_parquet_of_one_huge_row_group_takes_a_bounded_amount_of_memory():
     pq.write_table(pa.table({"time": np.arange(rows), "sales": noise}), "a.parquet", row_group_size=rows)
     script = """if True:
         from pathlib import Path
-        from lstm.data.sources import open_source
+        from lstm.sources.source import open_source
         from lstm.data.spec import DataSpec
 
         def peak():
@@ -688,7 +688,7 @@ def test_a_query_can_not_be_pinned(sql):
 def test_no_form_of_a_password_survives_in_a_drivers_message(password):
     from urllib.parse import quote, unquote
 
-    from lstm.data.queries import scrubbed
+    from lstm.sources.queries import scrubbed
 
     for secret in (f"db://me:{quote(password, safe='')}@host:1/shop", f"db://host/shop?password={quote(password)}"):
         for text in (secret, f"login of me with {password} failed", f"xx{password}xx", quote(password, safe="")):

@@ -16,12 +16,12 @@ from lstm.data.ingest import ingest_table
 from lstm.data.normalize import DataNormalizer
 from lstm.data.panel import build_panel
 from lstm.data.scaling import ALL
-from lstm.data.sources import Source
 from lstm.data.spec import DataSpec, NormalizeSpec, SplitSpec
 from lstm.data.splits import cut
 from lstm.data.store import PanelStore, write_panel
 from lstm.data.table import canonical
 from lstm.errors import DataError
+from lstm.sources.source import Source
 
 from ..conftest import DATA, make_hourly
 

@@ -16,8 +16,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
-from lstm.data.files import Files, Pin, is_data, kind_of, suffix_of
 from lstm.errors import DataError
+from lstm.sources.files import Files, Pin, is_data, kind_of, suffix_of
 
 _UNREACHABLE = "no network: {place} could not be reached ({reason})"
 _DENIED = "{place} may not be read ({reason})"

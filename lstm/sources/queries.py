@@ -5,18 +5,19 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, unquote_plus
 
 import pandas as pd
 
-from lstm.data.reading import bounded, check_once, chosen
 from lstm.errors import DataError
+from lstm.sources.reading import bounded, check_once, chosen
 
 ROWS = 100_000  # of a chunk: a row of Python objects takes ten times the memory of its numbers
 _PASSWORD = re.compile(r"//[^/]*?:(.*)@|(?:password|passwd|pwd|token|secret|key)=([^&;]*)", re.IGNORECASE)
 _FORM = "Write postgresql://user:password@host/database."
-_PACKAGES = {"psycopg": "lstm[postgres]"}
+_PACKAGES = {"psycopg": "lstm[postgres]", "MySQLdb": "mysqlclient"}
 
 
 def environment(variable: str) -> str:
@@ -91,6 +92,15 @@ class Query:
             url = make_url(value)
         except Exception:  # an ArgumentError, or a ValueError for a port that is no number
             raise DataError(f"{self.name}: the variable's value (not shown) is no database URL. {_FORM}") from None
+        file = url.database or ":memory:"
+        if (
+            url.get_backend_name() == "sqlite"
+            and not file.startswith((":memory:", "file:"))
+            and not Path(file).exists()
+        ):
+            raise DataError(
+                f"{self.name}: there is no SQLite file where the variable says (not shown). Check its value."
+            )
         if url.drivername in ("postgres", "postgresql"):  # the driver that lstm[postgres] brings
             return url.set(drivername="postgresql+psycopg")
         return url

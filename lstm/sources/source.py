@@ -11,14 +11,14 @@ from urllib.parse import unquote, urlsplit
 
 import pandas as pd
 
-from lstm.data.catalogue import CATALOGUE, catalogue_files
-from lstm.data.csv_files import CsvFiles
-from lstm.data.downloads import Remote, fetch, scheme_of
-from lstm.data.files import Files, Pin, local_files
-from lstm.data.parquet_files import ParquetFiles
-from lstm.data.queries import Query, environment
 from lstm.data.spec import DataSpec, SqlSource
 from lstm.errors import DataError
+from lstm.sources.catalogue import CATALOGUE, catalogue_files
+from lstm.sources.csv_files import CsvFiles
+from lstm.sources.downloads import Remote, fetch, scheme_of
+from lstm.sources.files import Files, Pin, local_files
+from lstm.sources.parquet_files import ParquetFiles
+from lstm.sources.queries import Query, environment
 
 CHUNK_ROWS = 250_000
 

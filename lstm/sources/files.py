@@ -11,6 +11,8 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Literal
 
+import pandas as pd
+
 from lstm.errors import DataError, nearest
 
 Kind = Literal["CSV", "Parquet"]
@@ -73,6 +75,12 @@ class Files:
         lines = "".join(f"{digest}  {part}\n" for part, digest in hashes.items())
         return hashlib.sha256(lines.encode("utf-8", "surrogateescape")).hexdigest()
 
+    def marked(self, frame: pd.DataFrame, part: str) -> pd.DataFrame:
+        """A frame that says which file it comes from, where there are several."""
+        if self.many:
+            frame.attrs["file"] = self.label(part)
+        return frame
+
     def check(self, pin: Pin | None) -> "Files":
         """Self, if the content is the pinned one or there is no pin.
 
@@ -123,6 +131,7 @@ def local_files(source: str, known: Iterable[str] = (), alias: str | None = None
     Raises:
         DataError: there is no such file.
     """
+    source = os.path.expanduser(source)
     path = Path(source)
     if os.path.isfile(source):
         return Files(alias or path.name, path.parent, (path.name,))

