@@ -666,7 +666,7 @@ def test_a_bad_query_is_told(sql, statement, said):
         (None, "env:DB: the variable is not set in the environment."),
         (SECRET, "the variable's value (not shown) is no database URL."),
         (f"nosql://u:{SECRET}@h/d", "SQLAlchemy knows no such database or driver"),
-        (f"sqlite:////nowhere/{SECRET}.db", "the database can't be reached or refuses (unable to open database file)"),
+        (f"sqlite:////nowhere/{SECRET}.db", "there is no SQLite file where the variable says (not shown)"),
     ],
 )
 def test_a_bad_address_of_a_database_is_told_but_not_shown(sql, monkeypatch, uri, said):
