@@ -42,7 +42,7 @@ def init(
     sql: Annotated[str | None, typer.Option(help="A query; DATA is then env:NAME of the database's URL.")] = None,
 ) -> None:
     """Look at a table and write a commented configuration that `lstm train` accepts as it stands."""
-    from lstm.data.spec import SqlSource
+    from lstm.sources.spec import SqlSource
     from lstm.starter.config import first_look, starter_config
     from tasks.settings import folder
 
@@ -73,7 +73,7 @@ def train(
     from flows.server import prefect_server, wait_until_ready
     from lstm.config_file import load_config
     from lstm.data.ingest import ingest_table
-    from lstm.data.spec import SqlSource
+    from lstm.sources.spec import SqlSource
     from tasks.settings import folder
 
     started = time.perf_counter()

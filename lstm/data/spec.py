@@ -3,7 +3,6 @@
 import re
 from collections import Counter
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 import pandas as pd
@@ -12,6 +11,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from lstm.config import Strict
 from lstm.data.frequency import Frequency
 from lstm.durations import duration
+from lstm.sources.spec import VARIABLE, CsvSpec, SqlSource, holds_credentials
 
 
 def _as_tuple(value: Any) -> Any:
@@ -42,7 +42,6 @@ def _steps(value: Any) -> Any:
     return _duration(value)
 
 
-_VARIABLE = r"env:[A-Za-z_][A-Za-z0-9_]*"
 _FORMAT = "'%d/%m/%Y %H:%M'"
 _PERIOD_END = r"(?<=[MQY])E(?=-|$)"  # of ME, QE-NOV, 2YE
 _YEAR = r"(?:^|[^%])(?:%%)*%[YyGcx]"  # strptime's directives that hold a year
@@ -55,30 +54,6 @@ StepsOrDuration = Annotated[int | str, BeforeValidator(_steps)]
 Span = Annotated[
     int | float | str, BeforeValidator(_span), Field(description="rows, a fraction of the span, or a duration")
 ]
-
-
-class CsvSpec(Strict):
-    """How a CSV is written."""
-
-    separator: Literal["auto", ",", ";", "\t", "|"] = Field("auto", description="auto: what the header is cut by")
-    decimal: Literal[".", ","] = "."
-
-
-class SqlSource(Strict):
-    """A query; where the database is stands in the environment, since it holds the password."""
-
-    sql: str = Field(min_length=1)
-    uri: str = Field(description="env:NAME of the variable that holds the SQLAlchemy URL")
-
-    @field_validator("uri")
-    @classmethod
-    def _from_the_environment(cls, value: str) -> str:
-        if not re.fullmatch(_VARIABLE, value):
-            raise ValueError(
-                "must name an environment variable such as env:DB_URI: a database URL holds a password, which must "
-                "not stand in a file, but got another text (not shown)"
-            )
-        return value
 
 
 class CalendarSpec(Strict):
@@ -132,14 +107,14 @@ class DataSpec(Strict):
     def _names_something(cls, value: str | SqlSource) -> str | SqlSource:
         if isinstance(value, str) and not value.strip():
             raise ValueError("must name a data set of the catalogue, a file, a folder, a pattern, a URL or env:NAME")
-        if isinstance(value, str) and value.startswith("env:") and not re.fullmatch(_VARIABLE, value):
+        if isinstance(value, str) and value.startswith("env:") and not re.fullmatch(VARIABLE, value):
             raise ValueError("must read env:NAME, where NAME is a variable of the environment that holds the address")
         return value
 
     @field_validator("source")
     @classmethod
     def _no_credentials(cls, value: str | SqlSource) -> str | SqlSource:
-        if isinstance(value, str) and _holds_credentials(value):
+        if isinstance(value, str) and holds_credentials(value):
             raise ValueError(
                 "must not hold credentials, but got a URL with some (not shown): set it in the environment and write "
                 "`source: env:NAME`"
@@ -270,12 +245,6 @@ class DataSpec(Strict):
 
 def _any_calendar(calendar: CalendarSpec) -> bool:
     return bool(calendar.features or calendar.holidays)
-
-
-def _holds_credentials(source: str) -> bool:
-    parts = urlsplit(source)
-    secret = re.search(r"(?i)(?:^|&)[^=&]*(?:signature|token|sig|secret|password|key)[^=&]*=", parts.query)
-    return bool(parts.scheme and parts.netloc and ("@" in parts.netloc or secret))
 
 
 class SplitSpec(Strict):

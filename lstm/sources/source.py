@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 import pandas as pd
 
-from lstm.data.spec import DataSpec, SqlSource
+from lstm.data.spec import DataSpec
 from lstm.errors import DataError
 from lstm.sources.catalogue import CATALOGUE, catalogue_files
 from lstm.sources.csv_files import CsvFiles
@@ -19,6 +19,7 @@ from lstm.sources.downloads import Remote, fetch, scheme_of
 from lstm.sources.files import Files, Pin, local_files
 from lstm.sources.parquet_files import ParquetFiles
 from lstm.sources.queries import Query, environment
+from lstm.sources.spec import SqlSource
 
 CHUNK_ROWS = 250_000
 

@@ -10,9 +10,9 @@ import yaml
 from sqlalchemy import create_engine
 
 from lstm.config_file import load_config
-from lstm.data.spec import SqlSource
 from lstm.errors import ConfigError
 from lstm.pipeline_config import PipelineConfig
+from lstm.sources.spec import SqlSource
 from lstm.starter.config import first_look, starter_config
 from lstm.starter.guess import guess, pipeline_name
 
