@@ -9,6 +9,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from tasks.settings import tracking_uri, without_password
+
 if TYPE_CHECKING:
     from flows.train import Outcome
 
@@ -58,9 +60,15 @@ def show_outcome(outcome: "Outcome", seconds: float) -> None:
         f"{outcome.seconds['evaluate']:.0f} s, everything else {seconds - work:.0f} s."
     )
     console.print(
-        f"look: make ui (MLflow, experiment {outcome.name}, run {outcome.run_name}) · lstm compare {outcome.name}"
+        f"look: mlflow ui --backend-store-uri {without_password(tracking_uri())} (experiment {outcome.name}, run "
+        f"{outcome.run_name}) · lstm compare {outcome.name}",
+        soft_wrap=True,
     )
-    console.print(f"use:  lstm forecast {outcome.name} --out forecast.parquet", soft_wrap=True)
+    model = outcome.name if promotion.champion or promotion.incumbent_version else f"{outcome.name}@challenger"
+    data = " --data FILE" if outcome.known else ""
+    console.print(f"use:  lstm forecast {model}{data} --out forecast.parquet", soft_wrap=True)
+    if outcome.known:
+        console.print(f"      FILE: the history, and below it the rows ahead with {', '.join(outcome.known)}")
 
 
 def show_versions(name: str, rows: list[dict[str, Any]]) -> None:

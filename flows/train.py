@@ -2,13 +2,11 @@
 
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from prefect import flow
 from prefect.runtime import flow_run
 
@@ -16,7 +14,7 @@ from lstm.config_file import load_config
 from tasks import tracking
 from tasks.evaluate import evaluate
 from tasks.handles import RunHandle
-from tasks.ingest import ingest, stored
+from tasks.ingest import ingest
 from tasks.normalize import normalize
 from tasks.profile import describe, log_profile
 from tasks.register import Promotion, register
@@ -38,6 +36,7 @@ class Outcome:
     seconds: dict[str, float]  # by stage
     notices: tuple[str, ...]  # what was changed in the data, or left out
     advisories: tuple[str, ...]  # why an LSTM may not be the tool for them
+    known: tuple[str, ...]  # columns that a forecast needs for the steps ahead
 
 
 @flow(name="train", persist_result=False)
@@ -77,21 +76,8 @@ def train(config: str = "examples/nyc_weather.yaml", overrides: tuple[str, ...] 
         seconds,
         described.notices,
         tuple(map(str, described.advisories)),
+        settings.data.known,
     )
-
-
-def train_frame(
-    frame: pd.DataFrame, config: str | Path, overrides: Sequence[str] = (), strict: bool = False
-) -> Outcome:
-    """`train` on a pandas frame in place of the configuration's `data.source`.
-
-    Args:
-        frame: long or wide, as the configuration's `data` section describes it; a named index counts as columns.
-        config: path of the YAML file.
-        overrides: `dotted.key=value` each.
-        strict: end with an error where there is an advisory against an LSTM.
-    """
-    return train(str(config), (*overrides, f"data.source={stored(frame)}", "data.sha256=null"), strict)
 
 
 @contextmanager

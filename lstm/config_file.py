@@ -7,6 +7,7 @@ import yaml
 
 from lstm.errors import ConfigError
 from lstm.pipeline_config import PipelineConfig
+from lstm.sources.files import is_data
 
 _PRESETS: dict[str, dict[str, Any]] = {
     "fast": {"search": {"trials": 12, "timeout": "5min"}, "model": {"epochs": 8, "patience": 2}},
@@ -72,7 +73,8 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         line = f" line {mark.line + 1}" if mark else ""
         raise ConfigError(f"{path}:{line} is no valid YAML ({getattr(error, 'problem', error)}).") from None
     if not isinstance(values, dict):
-        raise ConfigError(f"{path}: must hold `key: value` pairs, but holds {type(values).__name__}.")
+        hint = f" Is it a table? Run: lstm init {path}" if is_data(path.name) else ""
+        raise ConfigError(f"{path}: must hold `key: value` pairs, but holds {type(values).__name__}.{hint}")
     return values
 
 

@@ -58,7 +58,9 @@ class Forecaster:
     def forecast(
         self, frame: pd.DataFrame, horizon: int | None = None, levels: Sequence[int] = (80, 95)
     ) -> pd.DataFrame:
-        """Forecast every series of `frame` from its last measured target on, those in `left_out` excepted.
+        """Forecast every series of `frame`, those in `left_out` excepted.
+
+        The first step is the one after the last row in which every target was measured.
 
         Args:
             frame: raw history, long: the columns that training had, in raw units, at least `lookback`
@@ -183,7 +185,7 @@ class Forecaster:
         if self.spec.frequency == "irregular":
             return table
         place = table.groupby(SERIES).cumcount()
-        measured = table[list(self.spec.target)].notna().any(axis=1)
+        measured = table[list(self.spec.target)].notna().all(axis=1)
         newest = place.where(measured).groupby(table[SERIES]).transform("max")
         return table[~(place < newest - self.reach)]
 

@@ -1,5 +1,7 @@
 """Table → panel on a regular grid, scaled with the statistics of the training span."""
 
+import shutil
+
 import pandas as pd
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -25,7 +27,8 @@ def normalize(config: PipelineConfig, table: Table) -> PanelHandle:
     parts = [part.model_dump(mode="json", exclude={"source"}) for part in (config.data, config.split, config.normalize)]
     key = key_of(_CODE, table.sha256, *parts)
     target = folder("work") / f"panel-{key[:16]}"
-    if not target.exists():
+    if not PanelStore.is_whole(target):
+        shutil.rmtree(target, ignore_errors=True)
         data = config.data
         frequency = None if data.frequency == "irregular" else Frequency.parse(data.frequency, data.timezone)
         cuts = cut(pd.Timestamp(table.first), pd.Timestamp(table.last), frequency, config.split)

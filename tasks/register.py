@@ -105,7 +105,10 @@ def _example(config: PipelineConfig, table: Table, names: Sequence[str]) -> pd.D
     if data.known:  # they are needed for the steps ahead: the last rows stand for these
         ahead = rows.groupby(SERIES).cumcount(ascending=False) < config.window.horizon
         rows.loc[ahead, list(data.target)] = float("nan")
-    rows[data.time] = rows[TIME].map(pd.Timestamp.isoformat)
+    local = rows[TIME].dt.tz_convert(data.timezone)
+    rows[data.time] = (
+        local.dt.strftime(data.time_format) if data.time_format else rows[TIME].map(pd.Timestamp.isoformat)
+    )
     if data.wide:
         shared = [data.time, *data.values[1:]]
         return rows.pivot(index=shared, columns=SERIES, values=data.target[0]).reset_index().rename_axis(columns=None)

@@ -76,7 +76,10 @@ def _resolve(model: str) -> tuple[str, int]:
     if not slash:
         found = alias_version(name, alias or "champion")
         if found is None:
-            raise CheckpointError(f"{model}: {name!r} has no alias {alias or 'champion'!r}. Name a version: {name}/1")
+            why = "" if alias else " (none has beaten the baseline yet)"
+            raise CheckpointError(
+                f"{model}: {name!r} has no alias {alias or 'champion'!r}{why}. Name a version: {name}/1"
+            )
         return name, found
     versions = sorted(int(one.version) for one in tracking.client().search_model_versions(f"name = '{name}'"))
     if not number.isdecimal() or int(number) not in versions:

@@ -3,6 +3,7 @@
 Nothing here imports prefect, mlflow or torch.
 """
 
+import errno
 import os
 import shutil
 import sqlite3
@@ -12,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
-from lstm.errors import ConfigError
+from lstm.errors import ConfigError, DataError
 
 _QUIET = {
     "DO_NOT_TRACK": "true",
@@ -54,14 +55,31 @@ def folder(name: str) -> Path:
 
 @contextmanager
 def whole_folder(target: Path) -> Iterator[Path]:
-    """A folder that appears complete or not at all: it is filled beside, then renamed."""
-    beside = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    """A folder that appears complete or not at all: it is filled beside, then renamed.
+
+    Raises:
+        DataError: the disk does not take it.
+    """
     try:
-        yield beside
-        with suppress(OSError):  # another process was first: its folder has the same content
-            beside.rename(target)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        beside = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+        try:
+            yield beside
+            with suppress(FileExistsError):  # another process was first: its folder has the same content
+                _rename(beside, target)
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise DataError(f"{target}: can't be written ({reason}). Make room, or set LSTM_HOME.") from None
+
+
+def _rename(folder: Path, target: Path) -> None:
+    try:
+        folder.rename(target)
+    except OSError as error:
+        if error.errno != errno.ENOTEMPTY:
+            raise
+        raise FileExistsError from None
 
 
 def tracking_uri() -> str:
@@ -75,6 +93,12 @@ def tracking_uri() -> str:
     except sqlite3.Error as error:
         raise ConfigError(f"{database}: is no usable SQLite store ({error}). Move it away, or set LSTM_HOME.") from None
     return f"sqlite:///{database}"
+
+
+def without_password(uri: str) -> str:
+    """A URI that may be shown: what stands before the host is left out."""
+    scheme, separator, rest = uri.partition("://")
+    return f"{scheme}{separator}{rest.rpartition('@')[2]}" if separator else uri
 
 
 def store_is_empty() -> bool:

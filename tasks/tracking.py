@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
@@ -23,7 +24,7 @@ from lstm.data.ingest import Table
 from lstm.errors import ConfigError
 from lstm.pipeline_config import PipelineConfig
 from tasks.handles import RunHandle, key_of
-from tasks.settings import artifact_location, tracking_uri
+from tasks.settings import artifact_location, home, tracking_uri, without_password
 
 _ROOT = Path(__file__).resolve().parent.parent
 _KIND = {"mlflow.experimentKind": "custom_model_development"}  # the UI opens on runs and charts, not on chat traces
@@ -38,7 +39,8 @@ def client() -> MlflowClient:
     if uri.startswith(("http://", "https://")):
         _check_answers(uri)
     try:
-        return MlflowClient(tracking_uri=uri, registry_uri=os.environ.get("MLFLOW_REGISTRY_URI", uri))
+        with FileLock(home() / ".mlflow.lock"):  # two processes that make the tables at once fail
+            return MlflowClient(tracking_uri=uri, registry_uri=os.environ.get("MLFLOW_REGISTRY_URI", uri))
     except MlflowException as error:
         first = str(error).splitlines()[0]
         raise ConfigError(f"MLFLOW_TRACKING_URI={without_password(uri)}: can't be used ({first})") from None
@@ -53,12 +55,6 @@ def _check_answers(uri: str) -> None:
     except OSError as error:
         reason = getattr(error, "reason", error)
         raise ConfigError(f"MLFLOW_TRACKING_URI={without_password(uri)}: nobody answers ({reason}).") from None
-
-
-def without_password(uri: str) -> str:
-    """A URI that may be shown: what stands before the host is left out."""
-    scheme, separator, rest = uri.partition("://")
-    return f"{scheme}{separator}{rest.rpartition('@')[2]}" if separator else uri
 
 
 def experiment_id(name: str) -> str:

@@ -178,7 +178,8 @@ class _Search:
         except (EOFError, ConnectionResetError):
             raise TrainingError(
                 f"the search worker of trial {member.trial and member.trial.number} died (exit code "
-                f"{member.process.exitcode}). If memory ran out, set search.workers lower."
+                f"{member.process.exitcode}). If memory ran out, set search.workers lower; in a script of your own, "
+                'start the training under `if __name__ == "__main__":`.'
             ) from None
         if what == "epoch":
             self._epoch(member, content)

@@ -1,5 +1,7 @@
 """Panel → one set of arrays a split, with the rows at which its windows may start to forecast."""
 
+import shutil
+
 import numpy as np
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -30,7 +32,8 @@ def window(config: PipelineConfig, panel: PanelHandle) -> WindowsHandle:
     horizon, stride = config.window.horizon, config.window.stride
     store = PanelStore.load(panel.folder)
     target = folder("work") / f"windows-{key_of(_CODE, panel.key, lookback)[:16]}"
-    if not target.exists():
+    if not all(SplitArrays.is_whole(target / split) for split in store.cuts.spans):
+        shutil.rmtree(target, ignore_errors=True)
         with whole_folder(target) as making:
             write_splits(store, lookback, making)
     counts: dict[str, int] = {}

@@ -32,6 +32,14 @@ class SplitArrays:
         arrays = (np.load(folder / f"{field.name}.npy", mmap_mode="c", allow_pickle=False) for field in fields(cls))
         return cls(*arrays)
 
+    @classmethod
+    def is_whole(cls, folder: Path) -> bool:
+        """Whether all arrays are there, of as many rows each."""
+        try:
+            return len({len(getattr(cls.load(folder), field.name)) for field in fields(cls)}) == 1
+        except (OSError, ValueError):
+            return False
+
     def windows(self, sequence_length: int, horizon: int, n_known: int, stride: int = 1) -> Windows:
         """The windows of this split, as views of its arrays."""
         origins = window_origins(self.segment, sequence_length, horizon, stride, self.allowed)

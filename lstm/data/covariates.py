@@ -1,7 +1,7 @@
 """Everything that a network reads beside the targets: (rows, columns) in the order of the layout."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -21,6 +21,16 @@ class Inputs:
     run: np.ndarray  # (table rows,) int64: which stretch of the grid
     grid: Grid
     times: np.ndarray  # (grid rows,) datetime64[us], UTC
+    longest: np.timedelta64 | None  # of irregular rows: how old a value may be that is carried forward
+
+    def carried(self, values: np.ndarray, limit: int) -> np.ndarray:
+        """Missing values replaced by the newest one that is at most `limit` rows old; of irregular rows, `longest`."""
+        before = self.grid.before(~np.isnan(values))
+        if self.longest is None:
+            fresh = np.arange(len(values)) - before <= limit
+        else:
+            fresh = self.times - self.times[before] <= self.longest
+        return np.where((before >= 0) & fresh, values[before], np.nan)
 
     def constant(self, values: pd.Series) -> np.ndarray:
         """A value that never changes within a series, on each row of its grid: (grid rows,)."""
@@ -39,19 +49,20 @@ def covariates(
         targets: (grid rows, targets) as measured, for the missing indicators.
         spec: roles, gap rule and calendar.
         levels: the categories of each categorical column.
-        limit: steps that a missing value is carried forward.
+        limit: steps that a missing value is carried forward; of irregular rows `inputs.longest` says it.
     """
-    grid, limit = inputs.grid, limit if spec.missing.method != "none" else 0
+    if spec.missing.method == "none":
+        limit, inputs = 0, replace(inputs, longest=None)
     observed = placed(inputs.rows, _numbers(spec, spec.observed), inputs.place, len(inputs.times))
     known = placed(inputs.rows, _numbers(spec, spec.known), inputs.place, len(inputs.times))
     static = [inputs.constant(inputs.rows[name]) for name in _numbers(spec, spec.static)]
-    columns = [_carried(observed, grid, limit)]
+    columns = [_carried(observed, inputs, limit)]
     columns += [_one_hot(inputs, name, levels[name], limit) for name in spec.observed if name in spec.categorical]
     if spec.missing.indicators:
         columns.append(np.isnan(np.hstack([targets, observed])).astype(np.float64))
     if spec.frequency == "irregular":
         columns.append(_since_last(inputs, duration(str(spec.missing.max_gap)).total_seconds()))
-    columns += [_carried(known, grid, limit), *(values.astype(np.float64)[:, None] for values in static)]
+    columns += [_carried(known, inputs, limit), *(values.astype(np.float64)[:, None] for values in static)]
     columns += [_one_hot(inputs, name, levels[name], limit) for name in spec.known if name in spec.categorical]
     columns += [_one_hot(inputs, name, levels[name], None) for name in spec.static if name in spec.categorical]
     stamps = pd.DatetimeIndex(inputs.times, tz="UTC")
@@ -69,8 +80,8 @@ def _numbers(spec: DataSpec, names: Sequence[str]) -> list[str]:
     return [name for name in names if name not in spec.categorical]
 
 
-def _carried(values: np.ndarray, grid: Grid, limit: int) -> np.ndarray:
-    return np.stack([grid.carried(column, limit) for column in values.T], axis=1) if values.shape[1] else values
+def _carried(values: np.ndarray, inputs: Inputs, limit: int) -> np.ndarray:
+    return np.stack([inputs.carried(column, limit) for column in values.T], axis=1) if values.shape[1] else values
 
 
 def _one_hot(inputs: Inputs, name: str, levels: Sequence[str], limit: int | None) -> np.ndarray:
@@ -85,7 +96,7 @@ def _one_hot(inputs: Inputs, name: str, levels: Sequence[str], limit: int | None
     else:
         on_grid = np.full(len(inputs.times), np.nan)
         on_grid[inputs.place] = codes.to_numpy()
-        on_grid = inputs.grid.carried(on_grid, limit)
+        on_grid = inputs.carried(on_grid, limit)
     return (on_grid[:, None] == np.arange(len(levels))).astype(np.float64)
 
 

@@ -65,6 +65,27 @@ class Frequency:
         average = (days[-1] - days[0]) / (len(days) - 1)
         return cls(text, pd.Timedelta(average * offset.n), one, offset.n, timezone)
 
+    def anchors(self, times: np.ndarray, starts: np.ndarray) -> np.ndarray:
+        """The moment that each series' grid is counted from: (series,) datetime64[us], UTC.
+
+        Its first row; but where the clocks skipped the local time of a first row, the step before it, since the
+        others tell the time of day that it stands for.
+
+        Args:
+            times: (rows,) datetime64[us], UTC, of series one after the other.
+            starts: (rows,) bool, the first row of each series.
+        """
+        first = times[starts]
+        if self.unit is None or not len(first):
+            return first
+        days, wall = _days(self.unit).to_numpy(), self._wall(times)
+        date = wall.astype("datetime64[D]")
+        clock = np.minimum.reduceat(wall - date, np.flatnonzero(starts))  # a skipped time is written as a later one
+        skipped = (wall - date)[starts] != clock
+        skipped &= self._utc(date[starts] + clock) == first
+        before = days[np.searchsorted(days, date[starts]) - self.multiple] + clock
+        return np.where(skipped, self._utc(before), first)
+
     def positions(self, times: np.ndarray, first: np.ndarray) -> np.ndarray:
         """How many steps each time lies after the first of its series; -1 where it lies between two.
 

@@ -36,12 +36,6 @@ class Grid:
         found = np.minimum.accumulate(np.where(valid, np.arange(rows), rows)[::-1])[::-1]
         return np.where(found <= self.last, found, -1)
 
-    def carried(self, values: np.ndarray, limit: int) -> np.ndarray:
-        """Missing values replaced by the newest one, if it is at most `limit` rows old."""
-        before = self.before(~np.isnan(values))
-        fresh = (before >= 0) & (np.arange(len(values)) - before <= limit)
-        return np.where(fresh, values[before], np.nan)
-
     def filled(self, values: np.ndarray, method: str, short: np.ndarray, season: int | None) -> np.ndarray:
         """Missing values of the rows in `short` filled by `method`; `short` rows lie between two valid ones."""
         valid = ~np.isnan(values)
@@ -62,8 +56,3 @@ class Grid:
             missing = short & np.isnan(filled) & (back >= self.first)
             filled[missing] = values[back[missing]]
         return filled
-
-    def short_gaps(self, valid: np.ndarray, limit: int) -> np.ndarray:
-        """(rows,) bool: missing, with at most `limit` missing in a row, and a value on both sides."""
-        before, after = self.before(valid), self.after(valid)
-        return ~valid & (before >= 0) & (after >= 0) & (after - before - 1 <= limit)

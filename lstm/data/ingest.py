@@ -9,6 +9,7 @@ import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +22,14 @@ from lstm.data.fingerprint import Fingerprint
 from lstm.data.rows import ROW, SERIES, TIME, RowReader
 from lstm.data.sorting import in_buckets, in_order, sampled
 from lstm.data.spec import DataSpec
-from lstm.data.table import Settler, with_frequency
+from lstm.data.table import INFER_SERIES, Settler, with_frequency
 from lstm.errors import DataError
 from lstm.sources.source import Source, open_source
 
+_INFER_ROWS = 1_000_000  # that a frequency is inferred from, at most
 PIECE_ROWS = 250_000  # rows of a sorted table that are in memory at a time
 _WIDE_ROWS = 1_000_000  # of the long table that a chunk of a wide one becomes
-_CODE = "table/3"  # changes when the same source makes another table
+_CODE = "table/4"  # changes when the same source makes another table
 
 
 @dataclass(frozen=True)
@@ -38,8 +40,8 @@ class Table:
     sha256: str  # of the content, not of the file
     rows: int
     series: int
-    first: str  # ISO 8601, UTC
-    last: str
+    first: str  # time of the first row, ISO 8601, UTC
+    last: str  # of the last one with a target: rows ahead are no part of the span
     frequency: str  # as configured, or as inferred
     notices: tuple[str, ...]  # what was changed
 
@@ -70,10 +72,8 @@ def ingest_table(spec: DataSpec, work: Path, downloads: Path) -> Table:
     """
     source = open_source(spec, downloads)
     known = work / f"source-{_key(source, spec)}.json" if source.sha256 else None
-    if known is not None and known.exists():
-        table = _read_index(known)
-        if table.path.exists():
-            return table
+    if known is not None and (table := _read_index(known)) is not None:
+        return table
     try:
         with tempfile.TemporaryDirectory(prefix=".ingest-", dir=work) as scratch:
             table = _stored(source, spec, Path(scratch), work)
@@ -96,20 +96,20 @@ def _key(source: Source, spec: DataSpec) -> str:
 
 def _stored(source: Source, spec: DataSpec, scratch: Path, work: Path) -> Table:
     rows = _sorted_rows(source, spec, scratch)
-    first = next(rows, None)
-    if first is None:
+    head = _head(rows, spec)
+    if not head:
         raise DataError(f"{source.name}: holds no rows. Name a source with data.")
-    spec = with_frequency(spec, first, source.name)
+    spec = with_frequency(spec, pd.concat(head), source.name)
     settler, digest = Settler(spec, source.name), Fingerprint()
     made = scratch / "table.parquet"
     with _Writer(made) as writer:
-        for piece in settler.settle(_chain(first, rows)):
+        for piece in settler.settle(chain(head, rows)):
             digest.update(piece)
             writer.write(piece)
     settler.check_whole()
     sha256 = digest.hexdigest()
     path = work / f"table-{sha256[:16]}.parquet"
-    if not path.exists():
+    if not _is_whole(path, settler.rows):
         os.replace(made, path)
     return Table(
         path=path,
@@ -123,9 +123,15 @@ def _stored(source: Source, spec: DataSpec, scratch: Path, work: Path) -> Table:
     )
 
 
-def _chain(first: pd.DataFrame, rest: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
-    yield first
-    yield from rest
+def _head(rows: Iterator[pd.DataFrame], spec: DataSpec) -> list[pd.DataFrame]:
+    """The first pieces: one, or as many as the frequency is inferred from."""
+    head: list[pd.DataFrame] = []
+    for piece in rows:
+        head.append(piece)
+        seen = sum(map(len, head))
+        if spec.frequency != "infer" or seen >= _INFER_ROWS or pd.concat(head)[SERIES].nunique() > INFER_SERIES:
+            break
+    return head
 
 
 def _sorted_rows(source: Source, spec: DataSpec, scratch: Path) -> Iterator[pd.DataFrame]:
@@ -144,7 +150,7 @@ def _sorted_rows(source: Source, spec: DataSpec, scratch: Path) -> Iterator[pd.D
     sample: list[tuple[str, Any]] = []
     written = 0
     with _Writer(path) as writer:
-        for chunk in _chain(first, _chain(second, chunks)):
+        for chunk in chain((first, second), chunks):
             rows = in_order(chunk)
             ordered = ordered and before <= _key_of(rows, 0) and bool((rows[ROW] == chunk[ROW]).all())
             before = _key_of(rows, -1)
@@ -221,6 +227,18 @@ def _write_index(table: Table, path: Path) -> None:
     os.replace(beside, path)
 
 
-def _read_index(path: Path) -> Table:
-    values = json.loads(path.read_text(encoding="utf-8"))
-    return Table(**{**values, "path": path.parent / values["path"], "notices": tuple(values["notices"])})
+def _read_index(path: Path) -> Table | None:
+    """The table that an index names, if both are there and whole."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        table = Table(**{**values, "path": path.parent / values["path"], "notices": tuple(values["notices"])})
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return table if _is_whole(table.path, table.rows) else None
+
+
+def _is_whole(path: Path, rows: int) -> bool:
+    try:
+        return bool(pq.read_metadata(path).num_rows == rows)
+    except (OSError, pa.ArrowException):
+        return False

@@ -9,6 +9,7 @@ window ends in such a gap. Covariates are only ever carried forward: at forecast
 next reading either.
 """
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -48,22 +49,29 @@ def build_panel(table: pd.DataFrame, spec: DataSpec, levels: Levels | None = Non
         table: as `canonical` returns it.
         spec: roles, frequency, gap rule and calendar.
         levels: the categories of each categorical column; any other counts as none of them.
-        ahead: rows to append after each series' last measured target, for the known columns of a
-            forecast; rows of the table beyond them are left out. 0: the table's own rows.
+        ahead: rows to append after the last row of each series in which every target was measured, for the
+            known columns of a forecast; rows of the table beyond them are left out. 0: the table's own rows.
 
     Raises:
-        DataError: a known column has no value in a row ahead, or a series has no target at all.
+        DataError: a known column has no value in a row ahead, or a series no row with all targets.
     """
     return next(panel_blocks(iter([table]), spec, levels or {}, ahead))
 
 
-def panel_blocks(pieces: Iterator[pd.DataFrame], spec: DataSpec, levels: Levels, ahead: int = 0) -> Iterator[Panel]:
+def panel_blocks(
+    pieces: Iterator[pd.DataFrame],
+    spec: DataSpec,
+    levels: Levels,
+    ahead: int = 0,
+    borders: Sequence[np.datetime64] = (),
+) -> Iterator[Panel]:
     """The panel of a canonical table that comes in pieces, in blocks: together the same as `build_panel`.
 
     A series may go on from one block to the next; then its rows there have the same name, and its last segment
-    goes on with the same number.
+    goes on with the same number. A gap that reaches over one of the `borders` is not filled: what lies before must
+    not depend on what comes after.
     """
-    maker = _Maker(spec, levels, ahead)
+    maker = _Maker(spec, levels, ahead, np.array(borders, "datetime64[us]"))
     segments = -1
     for piece, last in _with_last(pieces):
         block = maker.block(piece, last)
@@ -93,13 +101,14 @@ class _Stretch:
 class _Maker:
     """Keeps of a series that goes on in the next piece what its next rows depend on."""
 
-    def __init__(self, spec: DataSpec, levels: Levels, ahead: int) -> None:
-        self.spec, self.ahead = spec, ahead
+    def __init__(self, spec: DataSpec, levels: Levels, ahead: int, borders: np.ndarray) -> None:
+        self.spec, self.ahead, self.borders = spec, ahead, borders
         self.layout = Layout.of(spec, levels)
         self.levels = levels
         self.frequency = None if spec.frequency == "irregular" else Frequency.parse(spec.frequency, spec.timezone)
         self.limit = self._limit()
         self.held: pd.DataFrame | None = None
+        self.held_step = 0  # of its first row
         self.first, self.done = np.datetime64(0, "us"), 0  # of the series that goes on: step 0, steps done
 
     def _limit(self) -> int:
@@ -120,11 +129,13 @@ class _Maker:
         starts = (rows[SERIES] != rows[SERIES].shift()).to_numpy(bool)
         run = np.cumsum(starts) - 1
         times = rows[TIME].to_numpy("datetime64[us]")
-        first, low = times[starts], np.zeros(int(starts.sum()), np.int64)
+        first = self.frequency.anchors(times, starts) if self.frequency else times[starts]
         if goes_on:
-            first = np.r_[self.first, first[1:]]
-            low[0] = max(self.done - self._reach, 0)
+            first[0] = self.first
         steps = self._steps(times, first, run, starts)
+        low = steps[starts]
+        if goes_on and self.frequency:
+            low[0] = max(self.done - self._reach, 0)
         rows, steps, run, high = self._to_the_end(rows, steps, run)
         stretch = _Stretch(tuple(rows[SERIES][np.r_[True, run[1:] != run[:-1]]]), first, low, high)
         whole = self._gridded(rows, steps, run, stretch)
@@ -132,31 +143,47 @@ class _Maker:
         if goes_on:
             begin[0] = self.done
         if not last:
-            # What comes next may still fill a gap at the end; without a grid it may be far away.
-            reserve = self.limit + 1 if self.frequency else high[-1]
-            end[-1] = max(begin[-1], high[-1] - reserve)
+            end[-1] = max(begin[-1], self._settled(high[-1], times[run == run[-1]]))
             self.first, self.done = first[-1], int(end[-1])
-            self.held = rows[(run == run[-1]) & (steps >= self.done - self._reach)]
+            self._hold(rows, steps, run)
         return _cut(whole, stretch, begin, end)
 
     def _steps(self, times: np.ndarray, first: np.ndarray, run: np.ndarray, starts: np.ndarray) -> np.ndarray:
         if self.frequency is not None:
             return self.frequency.positions(times, first[run])
-        return np.arange(len(times)) - np.flatnonzero(starts)[run]
+        before = self.held_step * (run == 0)  # rows of the first series that are no longer held
+        return np.arange(len(times)) - np.flatnonzero(starts)[run] + before
+
+    def _settled(self, high: int, times: np.ndarray) -> int:
+        """Up to which step of the last series nothing depends on what comes: no gap before it can still be filled."""
+        if self.frequency is not None:
+            return high - self.limit - 1
+        return high - int((times > times[-1] - self._longest).sum()) - 1
+
+    def _hold(self, rows: pd.DataFrame, steps: np.ndarray, run: np.ndarray) -> None:
+        """Keep what the next steps of the last series depend on."""
+        mine = run == run[-1]
+        kept = mine & (steps >= self.done - self._reach)
+        if self.frequency is None:
+            times = rows[TIME].to_numpy("datetime64[us]")
+            kept |= mine & (times >= times[mine & (steps >= self.done)][0] - self._longest)
+        self.held, self.held_step = rows[kept], int(steps[kept][0])
 
     def _to_the_end(
         self, rows: pd.DataFrame, steps: np.ndarray, run: np.ndarray
     ) -> tuple[pd.DataFrame, np.ndarray, np.ndarray, np.ndarray]:
-        """Where each series ends: with its last row, or `ahead` steps after its last measured target."""
+        """Where each series ends: with its last row, or `ahead` steps after the last row with all of its targets."""
         if not self.ahead:
             ends = np.r_[run[1:] != run[:-1], True]
             return rows, steps, run, steps[ends] + 1
-        measured = rows[list(self.spec.target)].notna().any(axis=1).to_numpy()
+        measured = rows[list(self.spec.target)].notna().all(axis=1).to_numpy()
         newest = np.full(run[-1] + 1, -1, np.int64)
         np.maximum.at(newest, run[measured], steps[measured])
         if (newest < 0).any():
             name = rows[SERIES][run == int((newest < 0).argmax())].iloc[0]
-            raise DataError(f"series {name!r}: no target has a value. Leave the series out, or give its history.")
+            raise DataError(
+                f"series {name!r}: no row has a value of every target. Leave the series out, or give its history."
+            )
         high = newest + 1 + self.ahead
         kept = steps < high[run]
         return rows[kept].reset_index(drop=True), steps[kept], run[kept], high
@@ -173,7 +200,7 @@ class _Maker:
         filled, broken, causal = self._filled_targets(targets, grid, times)
         broken &= ~future
         self._check_ahead(rows, place, future, stretch, series, times)
-        inputs = Inputs(rows, place, run, grid, times)
+        inputs = Inputs(rows, place, run, grid, times, None if self.frequency else self._longest)
         values = np.hstack([filled, covariates(inputs, targets, self.spec, self.levels, self.limit)])
         begins = grid.starts | broken | np.r_[False, broken[:-1]] | self._far_apart(times)
         return Panel(values, targets, causal, begins, series.astype(np.int32), times, stretch.names, self.layout)
@@ -185,11 +212,12 @@ class _Maker:
             return self.frequency.times(stretch.first[series], step)
         times = np.full(len(series), np.datetime64("NaT"), "datetime64[us]")
         times[place] = rows[TIME].to_numpy("datetime64[us]")
-        for code in np.unique(series[np.isnat(times)]):  # rows ahead: as far apart as rows usually are
-            known = times[(series == code) & ~np.isnat(times)]
+        bounds = np.searchsorted(series, np.arange(len(stretch.names) + 1))
+        for low, high in itertools.pairwise(bounds.tolist()):  # rows ahead: as far apart as rows usually are
+            ahead = high - low - int((~np.isnat(times[low:high])).sum())
+            known = times[low : high - ahead]
             usual = np.median(np.diff(known).astype(np.int64)) if len(known) > 1 else 1_000_000
-            open_ = np.flatnonzero((series == code) & np.isnat(times))
-            times[open_] = known[-1] + (np.arange(len(open_)) + 1) * np.timedelta64(int(usual), "us")
+            times[high - ahead : high] = known[-1] + (np.arange(ahead) + 1) * np.timedelta64(int(usual), "us")
         return times
 
     def _filled_targets(
@@ -202,14 +230,18 @@ class _Maker:
             valid = ~np.isnan(values)
             if missing.method == "none" or valid.all():
                 continue
-            short = grid.short_gaps(valid, self.limit) if self.frequency else self._short_in_time(grid, valid, times)
+            short = self._short_gaps(grid, valid, times)
             filled[:, number] = grid.filled(values, missing.method, short, missing.season)
             causal &= ~short | (missing.method != "linear")
         return filled, np.isnan(filled).any(axis=1), causal
 
-    def _short_in_time(self, grid: Grid, valid: np.ndarray, times: np.ndarray) -> np.ndarray:
+    def _short_gaps(self, grid: Grid, valid: np.ndarray, times: np.ndarray) -> np.ndarray:
+        """(rows,) bool: missing, in a gap that is short, has a value on both sides, and reaches over no border."""
         before, after = grid.before(valid), grid.after(valid)
-        return ~valid & (before >= 0) & (after >= 0) & (times[after] - times[before] <= self._longest)
+        apart = after - before - 1 <= self.limit if self.frequency else times[after] - times[before] <= self._longest
+        span = np.searchsorted(self.borders, times, side="right")
+        begins = np.minimum(before + 1, len(valid) - 1)  # where the gap does
+        return ~valid & (before >= 0) & (after >= 0) & apart & (span[begins] == span[after])
 
     @property
     def _longest(self) -> np.timedelta64:

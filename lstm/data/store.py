@@ -14,7 +14,7 @@ from lstm.data.ingest import Table
 from lstm.data.layout import Layout
 from lstm.data.normalize import Statistics
 from lstm.data.panel import panel_blocks
-from lstm.data.rows import SERIES
+from lstm.data.rows import SERIES, TIME
 from lstm.data.scaling import ALL, PanelNormalizer
 from lstm.data.spec import DataSpec, NormalizeSpec
 from lstm.data.splits import Cuts
@@ -24,6 +24,7 @@ from lstm.errors import DataError
 
 _MOST_LEVELS = 50  # rarer categories of a column count as unknown
 _DESCRIPTION = "panel.json"
+_ARRAYS = ("features", "targets", "causal", "segment", "series", "times")
 _ROWS = 1_000_000  # copied at a time
 
 
@@ -55,6 +56,14 @@ class PanelStore:
             left_out=state["left_out"],
         )
 
+    @classmethod
+    def is_whole(cls, folder: Path) -> bool:
+        """Whether the description and all arrays are there, of as many rows each."""
+        try:
+            return len({len(cls.load(folder).array(name)) for name in _ARRAYS}) == 1
+        except (OSError, ValueError, KeyError):
+            return False
+
     def array(self, name: str) -> np.ndarray:
         """One of the arrays, memory-mapped."""
         mapped: np.ndarray = np.load(self.folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
@@ -79,8 +88,8 @@ def write_panel(table: Table, spec: DataSpec, normalize: NormalizeSpec, cuts: Cu
     normalizer, left_out = _fitted(table, spec, normalize, cuts, folder)
     names: list[str] = []
     with ArrayWriter(folder) as writer:
-        pieces = _known(table.pieces(), normalizer, left_out)
-        for block in panel_blocks(pieces, spec, levels):
+        pieces = _known(table, normalizer, left_out)
+        for block in panel_blocks(pieces, spec, levels, borders=(cuts.validation, cuts.test)):
             new = block.names[1:] if names and block.names[:1] == (names[-1],) else block.names
             names += new
             writer.append(
@@ -151,15 +160,14 @@ def _raise_empty(found: Statistics, pooled: Statistics | None, columns: list[str
     )
 
 
-def _known(
-    pieces: Iterator[pd.DataFrame], normalizer: PanelNormalizer, left_out: dict[str, str]
-) -> Iterator[pd.DataFrame]:
-    """The rows of series that can be normalised; the others are noted in `left_out`."""
-    for piece in pieces:
+def _known(table: Table, normalizer: PanelNormalizer, left_out: dict[str, str]) -> Iterator[pd.DataFrame]:
+    """The measured span of the series that can be normalised; the others are noted in `left_out`."""
+    last = pd.Timestamp(table.last)
+    for piece in table.pieces():
         unknown = [name for name in piece[SERIES].unique() if not normalizer.knows(name)]
         for name in unknown:
             left_out.setdefault(name, "it has no row in the training span")
-        kept = piece[~piece[SERIES].isin(unknown)] if unknown else piece
+        kept = piece[~piece[SERIES].isin(unknown) & (piece[TIME] <= last)]
         if len(kept):
             yield kept
 

@@ -16,6 +16,8 @@ from lstm.data.sorting import in_order
 from lstm.data.spec import DataSpec
 from lstm.errors import DataError
 
+INFER_SERIES = 20  # the first so many say the frequency
+
 
 def canonical(frame: pd.DataFrame, spec: DataSpec, name: str = "table") -> pd.DataFrame:
     """Check a raw frame against its specification and bring it into the canonical form.
@@ -54,7 +56,7 @@ def with_frequency(spec: DataSpec, rows: pd.DataFrame, name: str) -> DataSpec:
     stamps = rows[[SERIES, TIME]].drop_duplicates()
     found = [
         infer_frequency(times.to_numpy("datetime64[us]"), spec.timezone)
-        for _, times in list(stamps.groupby(SERIES, sort=False)[TIME])[:20]
+        for _, times in list(stamps.groupby(SERIES, sort=False)[TIME])[:INFER_SERIES]
     ]
     named = pd.Series([one for one in found if one]).value_counts()
     if named.empty:
@@ -146,7 +148,8 @@ class Settler:
 
     def _check_grid(self, rows: pd.DataFrame, starts: np.ndarray) -> None:
         times = rows[TIME].to_numpy("datetime64[us]")
-        first = np.r_[self._start, times[starts]][np.cumsum(starts)]
+        anchors = self.frequency.anchors(times, starts) if self.frequency else times[starts]
+        first = np.r_[self._start, anchors][np.cumsum(starts)]
         if self.frequency is None:
             self._start = first[-1]
             return
@@ -196,9 +199,12 @@ class Settler:
     def _count(self, rows: pd.DataFrame, starts: np.ndarray) -> None:
         self.rows += len(rows)
         self.series += int(starts.sum())
-        low, high = rows[TIME].min(), rows[TIME].max()
+        low = rows[TIME].min()
         self.first = low if self.first is None else min(self.first, low)
-        self.last = high if self.last is None else max(self.last, high)
+        measured = rows[TIME][rows[list(self.spec.target)].notna().any(axis=1)]
+        if len(measured):  # rows ahead, which hold known columns alone, are no part of the span
+            high = measured.max()
+            self.last = high if self.last is None else max(self.last, high)
         for target in self.spec.target:
             self._with_value[target] |= bool(rows[target].notna().any())
 

@@ -251,7 +251,7 @@ def test_time_that_is_over_ends_the_running_trials_too(place: Place):
 def test_a_frame_from_python_trains_like_its_file(place: Place):
     place.write()
     script = (
-        "import pandas as pd\nfrom flows.train import train_frame\n"
+        "import pandas as pd\nfrom flows.frame import train_frame\n"
         "frame = pd.read_csv('shops.csv').set_index(['shop', 'time'])\n"
         "print(train_frame(frame, 'shops.yaml', ['search.trials=1']).promotion.kind)"
     )

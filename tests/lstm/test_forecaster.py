@@ -218,6 +218,15 @@ def test_categories_missing_indicators_and_months_go_all_the_way(tmp_path):
     pd.testing.assert_frame_equal(made, forecaster.forecast(frame.tail(40)), check_exact=True)
 
 
+def test_of_several_targets_a_forecast_begins_after_the_last_row_with_all(hourly):
+    spec = DataSpec.parse({**DATA, "target": ["sales", "visitors"], "observed": []})
+    forecaster = make_forecaster(spec, hourly, targets=2)
+    hourly.loc[hourly["time"] >= "2024-04-09T22:00:00Z", "visitors"] = np.nan
+    made = forecaster.forecast(hourly)
+    assert made["time"].min() == pd.Timestamp("2024-04-09T22:00Z")
+    assert made["target"].unique().tolist() == ["sales", "visitors"]
+
+
 def test_irregular_rows_are_forecast_at_their_usual_distance():
     gaps = np.tile([60, 60, 120], 40)
     times = pd.Timestamp("2024-01-01T00:00Z") + pd.to_timedelta(np.cumsum(gaps), unit="s")

@@ -253,3 +253,49 @@ def test_a_whole_year_keeps_its_days_of_23_and_25_hours(zone, minutes):
     np.testing.assert_allclose(clock, (local.hour + local.minute / 60).to_numpy(), atol=1e-9)
     weekday = (np.arctan2(panel.values[:, 3], panel.values[:, 4]) * 7 / (2 * np.pi)).round() % 7
     np.testing.assert_array_equal(weekday, local.day_of_week.to_numpy())
+
+
+def test_a_gap_that_reaches_over_a_border_is_not_filled():
+    table = canonical(one_shop([1.0, np.nan, np.nan, 4.0, np.nan, 6.0]), DataSpec.parse(DATA))
+    border = np.datetime64("2024-03-01T02:00")
+    panel = next(panel_blocks(iter([table]), DataSpec.parse(DATA), {}, borders=(border,)))
+    np.testing.assert_array_equal(panel.values[:, 0], [1, np.nan, np.nan, 4, 5, 6])
+
+
+def test_irregular_covariates_are_carried_for_as_long_as_max_gap():
+    times = pd.to_datetime([f"2024-01-01T{hour:02d}:00Z" for hour in (0, 1, 2, 9)])
+    frame = pd.DataFrame({"time": times, "y": 1.0, "o": [5.0, None, None, None], "c": ["a", None, None, None]})
+    values = {"source": "-", "time": "time", "target": "y", "observed": ["o", "c"], "categorical": "c"}
+    spec = DataSpec.parse({**values, "frequency": "irregular"})
+    panel = build_panel(canonical(frame, spec), spec, {"c": ["a"]})
+    assert panel.layout.columns[:3] == ("y", "o", "c=a")
+    np.testing.assert_array_equal(panel.values[:, 1:3], [[5, 1], [5, 1], [5, 1], [np.nan, 0]])
+
+
+@pytest.mark.parametrize(
+    ("zone", "first", "clock"), [("America/Santiago", "2023-09-03", "0h"), ("Europe/Berlin", "2024-03-31", "2h30min")]
+)
+def test_days_may_begin_with_one_whose_time_the_clocks_skipped(zone, first, clock):
+    wall = pd.date_range(first, periods=20) + pd.Timedelta(clock)
+    local = wall.tz_localize(zone, nonexistent="shift_forward")
+    frame = pd.DataFrame({"time": local.tz_convert("UTC"), "sales": np.arange(20.0)})
+    spec = DataSpec.parse({"source": "-", "time": "time", "target": "sales", "frequency": "1d", "timezone": zone})
+    table = canonical(frame, spec)
+    panel = build_panel(table, spec, ahead=3)
+    assert panel.actual[:20, 0].tolist() == list(range(20))
+    assert panel.times[:20].tolist() == local.tz_convert("UTC").tz_localize(None).to_pydatetime().tolist()
+    later = pd.DatetimeIndex(panel.times[20:], tz="UTC").tz_convert(zone)
+    assert (later.hour.to_numpy() * 60 + later.minute == pd.Timedelta(clock).seconds // 60).all()
+    cut = [table.iloc[:7], table.iloc[7:]]
+    blocks = list(panel_blocks(iter(cut), spec, {}))
+    assert np.concatenate([block.actual[:, 0] for block in blocks]).tolist() == list(range(20))
+
+
+def test_many_irregular_series_are_carried_on_in_one_pass():
+    count = 3000
+    times = pd.to_datetime(np.tile(np.arange(5) * 60, count), unit="s", utc=True)
+    frame = pd.DataFrame({"time": times, "id": np.repeat(np.arange(count), 5).astype(str), "y": 1.0})
+    spec = DataSpec.parse({"source": "-", "time": "time", "series": "id", "target": "y", "frequency": "irregular"})
+    panel = build_panel(canonical(frame, spec), spec, ahead=2)
+    ahead = panel.times.reshape(count, 7)[:, 5:].astype("datetime64[s]").astype(int)
+    assert (ahead == [300, 360]).all()

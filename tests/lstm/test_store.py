@@ -187,3 +187,38 @@ def test_the_panel_describes_itself_in_json(hourly, tmp_path):
     stored(hourly, tmp_path)
     state = json.loads((tmp_path / "panel" / "panel.json").read_text())
     assert state["names"] == ["north", "south"] and state["columns"] == ["sales", "visitors"]
+
+
+@pytest.mark.parametrize("harm", [lambda path: path.write_bytes(path.read_bytes()[:100]), lambda path: path.unlink()])
+@pytest.mark.parametrize("what", ["table-*.parquet", "source-*.json"])
+def test_a_damaged_cache_is_made_again(hourly, tmp_path, harm, what):
+    first, _ = stored(hourly, tmp_path)
+    (path,) = tmp_path.glob(what)
+    harm(path)
+    spec = DataSpec.parse({**DATA, "source": str(tmp_path / "shops.parquet")})
+    assert ingest_table(spec, tmp_path, tmp_path) == first
+    assert sum(map(len, first.pieces())) == first.rows
+
+
+def test_the_frequency_is_inferred_from_twenty_series_however_many_come_in_a_piece(tmp_path, monkeypatch):
+    hours = make_hourly(days=20, shops=tuple(f"s{number:02d}" for number in range(10)))
+    frame = hours[~((hours["shop"] < "s02") & (hours.index % 2 == 1))]  # the first two have a row every two hours
+    path = tmp_path / "shops.csv"
+    frame.to_csv(path, index=False)
+    spec = DataSpec.parse({**DATA, "source": str(path), "frequency": "infer"})
+    assert ingest_table(spec, tmp_path, tmp_path).frequency == "1h"
+    chunks = Source.chunks
+    monkeypatch.setattr(Source, "chunks", lambda self, columns, text=(): chunks(self, columns, text, rows=100))
+    monkeypatch.setattr(ingest, "PIECE_ROWS", 100)
+    again = tmp_path / "again"
+    again.mkdir()
+    assert ingest_table(spec, again, again).frequency == "1h"
+
+
+def test_rows_ahead_are_no_part_of_the_span(hourly, tmp_path):
+    spec = DataSpec.parse({**DATA, "source": str(tmp_path / "shops.parquet"), "observed": [], "known": "visitors"})
+    ahead = hourly["time"] >= "2024-04-09"
+    table, panel = stored(hourly.assign(sales=hourly["sales"].mask(ahead)), tmp_path, spec)
+    assert (table.rows, table.last) == (1920, "2024-04-08T23:00:00+00:00")
+    assert panel.cuts.end == np.datetime64("2024-04-09")
+    assert panel.array("times").max() == np.datetime64("2024-04-08T23:00")

@@ -109,6 +109,31 @@ def test_changing_the_test_span_changes_no_training_or_validation_array(hourly, 
         assert np.array_equal(a.features, b.features) is same
 
 
+def test_a_gap_over_a_cut_moves_nothing_before_it(hourly, home, tmp_path):
+    cut = (hourly["time"] >= "2024-03-30T22") & (hourly["time"] < "2024-03-31T02")
+    gappy = hourly.assign(sales=hourly["sales"].mask(cut))
+    changed = gappy.copy()
+    changed.loc[hourly["time"] >= "2024-03-31", ["sales", "visitors"]] += 1000
+    shorter = gappy.copy()
+    shorter.loc[(hourly["time"] >= "2024-03-31") & cut, "sales"] = 5.0  # the gap ends at the cut
+    folders = [prepared(frame, tmp_path)[-1].folder for frame in (gappy, changed, shorter)]
+    first, *others = (SplitArrays.load(folder / "train") for folder in folders)
+    for other in others:
+        for name in ("features", "targets", "allowed"):
+            np.testing.assert_array_equal(getattr(other, name), getattr(first, name))
+        np.testing.assert_array_equal(np.diff(other.segment) != 0, np.diff(first.segment) != 0)
+
+
+@pytest.mark.parametrize("lost", ["panel-*/features.npy", "panel-*/panel.json", "windows-*/train/segment.npy"])
+def test_what_was_lost_is_made_again(hourly, home, tmp_path, lost):
+    *_, windows = prepared(hourly, tmp_path)
+    (path,) = (home / "work").glob(lost)
+    before = path.read_bytes()
+    path.unlink()
+    assert prepared(hourly, tmp_path)[-1] == windows
+    assert path.read_bytes() == before
+
+
 def test_every_trial_is_scored_on_the_same_origins(hourly, home, tmp_path):
     config, _, _, windows = prepared(hourly, tmp_path)
     validation = SplitArrays.load(windows.folder / "validation")

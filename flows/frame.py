@@ -1,0 +1,42 @@
+"""Training on a pandas frame, from Python."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from flows.server import prefect_server, wait_until_ready
+from lstm.config_file import load_config
+from lstm.data.frames import stored
+from lstm.data.ingest import ingest_table
+from tasks.settings import folder
+
+if TYPE_CHECKING:
+    from flows.train import Outcome
+
+
+def train_frame(
+    frame: pd.DataFrame, config: str | Path, overrides: Sequence[str] = (), strict: bool = False
+) -> "Outcome":
+    """Train as `lstm train` does, on a frame in place of the configuration's `data.source`.
+
+    The search starts processes: in a script, call this under `if __name__ == "__main__":`.
+
+    Args:
+        frame: long or wide, as the configuration's `data` section describes it; a named index counts as columns.
+        config: path of the YAML file.
+        overrides: `dotted.key=value` each.
+        strict: end with an error where there is an advisory against an LSTM.
+
+    Raises:
+        InputError: the configuration or the frame breaks a rule.
+        TrainingError: no trial could be finished.
+    """
+    source = (*overrides, f"data.source={stored(frame, folder('work'))}", "data.sha256=null")
+    ingest_table(load_config(config, source).data, folder("work"), folder("downloads"))
+    with prefect_server():
+        from flows.train import train  # after the server's start: prefect reads its address when it is imported
+
+        wait_until_ready()
+        return train(str(config), source, strict)
