@@ -76,7 +76,9 @@ def find_roles(frame: pd.DataFrame, times: Times, name: str) -> Roles:
     wide: Names = Choice((), ids.reason) if ids.value or len(numbers) < 2 else find_wide(rest[numbers])
     target = _wide_target(frame) if wide.value else _target(numbers)
     covariates = rest.drop(columns=[*wide.value, *([] if wide.value else [target.value])])
-    sorting = _sorted(covariates, code, left_out)
+    measured = frame[list(wide.value or (target.value,))].notna().any(axis=1).to_numpy()
+    ahead = times.moments > times.moments[measured].max()
+    sorting = _sorted(covariates, code, ahead, left_out)
     twice = pd.DataFrame({"series": code, "time": times.moments}).duplicated()
     return Roles(
         series=ids,
@@ -84,7 +86,10 @@ def find_roles(frame: pd.DataFrame, times: Times, name: str) -> Roles:
         target=target,
         observed=Choice(tuple(sorting.observed), "known up to now, not ahead"),
         known=Choice(
-            tuple(sorting.known), "a forecast needs it for the steps ahead, too; or leave it out for calendar.holidays"
+            tuple(sorting.known),
+            "goes on after the target ends: a forecast needs it for the steps ahead"
+            if ahead.any()
+            else "a forecast needs it for the steps ahead, too; or leave it out for calendar.holidays",
         ),
         static=Choice(tuple(sorting.static), "the same in all rows of a series"),
         categorical=Choice(tuple(sorting.categorical), f"text with at most {_LEVELS} levels: a 0/1 input each"),
@@ -159,7 +164,8 @@ def _wide_target(frame: pd.DataFrame) -> Choice[str]:
     return Choice(free, "a name for what the wide columns hold; yours may say more")
 
 
-def _sorted(frame: pd.DataFrame, code: np.ndarray, left_out: dict[str, str]) -> _Sorting:
+def _sorted(frame: pd.DataFrame, code: np.ndarray, ahead: np.ndarray, left_out: dict[str, str]) -> _Sorting:
+    """`ahead`: (rows,) bool, the rows after the last one with a target."""
     sorting = _Sorting()
     for column in frame:
         raw, name = frame[column], str(column)
@@ -172,7 +178,8 @@ def _sorted(frame: pd.DataFrame, code: np.ndarray, left_out: dict[str, str]) -> 
             continue
         fixed = bool(code.any()) and bool((raw.groupby(code).nunique(dropna=False) == 1).all())
         holiday = says_holiday(name) and raw.nunique() == 2 and not raw.isna().any()
-        (sorting.static if fixed else sorting.known if holiday else sorting.observed).append(name)
+        known = holiday or (bool(ahead.any()) and bool(raw[ahead].notna().all()))
+        (sorting.static if fixed else sorting.known if known else sorting.observed).append(name)
         sorting.categorical += [] if numeric else [name]
     return sorting
 

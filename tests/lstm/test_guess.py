@@ -180,6 +180,14 @@ def test_text_becomes_categories_and_only_holidays_are_known_ahead(tmp_path):
     assert found.left_out == {"note": "text with 900 levels", "rare": "66.7 % missing"}
 
 
+def test_columns_that_go_on_after_the_target_are_known_ahead():
+    frame = make_hourly().assign(promo=np.arange(1920) % 7 == 0)
+    frame.loc[frame["time"] >= "2024-04-08", ["sales", "visitors"]] = np.nan
+    found = guess(frame, "shops.csv")
+    assert (found.known.value, found.observed.value) == (("promo",), ("visitors",))
+    assert found.known.reason.startswith("goes on after the target ends")
+
+
 def test_german_writing_is_understood(tmp_path):
     sold = [f"{value:.2f}".replace(".", ",") for value in wave(300, 7)]
     frame = pd.DataFrame({"Datum": days(300, "D", "%d.%m.%Y"), "Umsatz": sold})
