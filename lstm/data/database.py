@@ -1,4 +1,4 @@
-"""DuckDB for what does not fit into memory: it sorts and sums Parquet files, and spills to disk."""
+"""DuckDB for sums over what does not fit into memory: straight from Parquet files, spilling to disk."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -34,7 +34,7 @@ def run(scratch: Path, *statements: str) -> list[tuple[Any, ...]]:
             for statement in statements:
                 database.execute(statement)
             return database.fetchall()
-    raise DataError(f"the table can't be sorted or summed in {_MEMORY[-1]} of memory. Name fewer columns or series.")
+    raise DataError(f"the table can't be summed in {_MEMORY[-1]} of memory. Name fewer columns or series.")
 
 
 def file(path: Path, columns: Sequence[str] = ()) -> str:
