@@ -11,9 +11,12 @@ from prefect import flow
 from prefect.runtime import flow_run
 
 from lstm.config_file import load_config
+from lstm.data.runs import Runs
+from lstm.data.store import PanelStore
+from lstm.presets import completed
 from tasks import tracking
 from tasks.evaluate import evaluate
-from tasks.handles import RunHandle
+from tasks.handles import RunHandle, Trial
 from tasks.ingest import ingest
 from tasks.normalize import normalize
 from tasks.profile import describe, log_profile
@@ -31,6 +34,7 @@ class Outcome:
     run_name: str
     run_id: str
     leaderboard: tuple[dict[str, Any], ...]
+    trials: tuple[dict[str, Any], ...]  # finished networks, best first: name, changes, val_rmse, parameters, …
     promotion: Promotion
     search: str  # how far the search came
     seconds: dict[str, float]  # by stage
@@ -54,6 +58,7 @@ def train(config: str = "examples/nyc_weather.yaml", overrides: tuple[str, ...] 
         table = ingest(settings)
         settings = settings.with_frequency(table.frequency)
         panel = normalize(settings, table)
+        settings = completed(settings, Runs.of(PanelStore.load(panel.folder)))
         windows = window(settings, panel)
         described = describe(settings, table, panel, windows, strict)
     devices = search_devices(settings)
@@ -71,13 +76,19 @@ def train(config: str = "examples/nyc_weather.yaml", overrides: tuple[str, ...] 
         run.name,
         run.run_id,
         evaluation.leaderboard,
+        tuple(map(_as_row, found.trials)),
         promotion,
         found.summary,
-        seconds,
+        {**seconds, "train_cpu": found.cpu_seconds},
         described.notices,
         tuple(map(str, described.advisories)),
         settings.data.known,
     )
+
+
+def _as_row(trial: Trial) -> dict[str, Any]:
+    shown = ("changes", "val_rmse", "best_epoch", "parameters", "seconds")
+    return {"name": f"trial-{trial.number:03d}", **{key: getattr(trial, key) for key in shown}}
 
 
 @contextmanager

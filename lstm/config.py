@@ -7,9 +7,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from lstm.errors import ConfigError, nearest
 
+Method = Literal["jitter", "scaling", "time_warp", "magnitude_warp", "slicing", "mixup", "bootstrap"]
 Cell = Literal["lstm", "gru", "bilstm", "transformer"]
 Anchor = Literal["none", "last", "seasonal", "gate", "mean", "standard"]
-Loss = Literal["mse", "mae", "huber", "pinball"]
+Head = Literal["direct", "parallel", "bidirectional", "recursive"]
+Loss = Literal["mse", "mae", "huber", "mase", "pinball", "gaussian", "student_t"]
+LIKELIHOODS = ("gaussian", "student_t")
 
 
 class Strict(BaseModel):
@@ -62,16 +65,28 @@ class ModelConfig(Strict):
     patch_length: int = Field(1, ge=1, description="steps folded into one step of the cell")
     anchor: Anchor = Field("none", description="what a window is centred on and added back")
     season: int | None = Field(None, ge=2, le=1_000_000, description="steps of a season, for anchors seasonal and gate")
+    head: Head = Field("direct", description="how the steps ahead are decoded")
+    lags: tuple[int, ...] = Field((), description="a step ahead is shown the target so many steps before it")
+    channel_independent: bool = Field(False, description="each target by itself, all with the same weights")
+    series_embedding: bool = Field(False, description="a learned vector for each series")
+    scheduled_sampling: float = Field(
+        0.5, ge=0, le=1, description="head recursive: share of steps fed with its own forecast in the last epoch"
+    )
+    residual: bool = Field(False, description="add the input of each layer after the first to its output")
+    variational_dropout: bool = Field(False, description="one dropout mask for all steps of a window")
     layer_norm: bool = False
     batch_norm: bool = False
     weight_decay: float = Field(0.01, ge=0)
     gradient_clip: float | None = Field(1.0, gt=0, description="largest gradient norm; null: no clipping")
     patience: int | None = Field(10, ge=1, description="epochs without gain before the stop; null: never")
-    scheduler: Literal["cosine", "plateau", "step", "none"] = "cosine"
+    scheduler: Literal["cosine", "onecycle", "plateau", "step", "none"] = "cosine"
+    gradient_accumulation: int = Field(1, ge=1, description="batches a step of the optimiser")
+    weight_averaging: bool = Field(False, description="stochastic weight averaging over the last quarter of the epochs")
     loss: Loss | None = Field(None, description="mse, or pinball where quantiles are set")
     quantiles: tuple[float, ...] | None = Field(None, description="levels in (0, 1), rising, with 0.5")
-    augment: tuple[Literal["jitter", "scaling"], ...] = ()
+    augment: tuple[Method, ...] = ()
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field("auto", description="auto: fp32, on CUDA mixed")
+    deterministic: bool = Field(False, description="the same bits each time on a GPU, too: slower there")
     seed: int = Field(0, ge=0, lt=2**32)
 
     @model_validator(mode="after")
@@ -88,8 +103,15 @@ class ModelConfig(Strict):
             )
         if self.quantiles is not None and not _rising_with_median(self.quantiles):
             raise ValueError(f"`quantiles` must rise within (0, 1) and hold 0.5, but got {list(self.quantiles)}")
-        if (self.quantiles is not None) != (self.loss == "pinball") and self.loss is not None:
-            raise ValueError(f"loss 'pinball' and `quantiles` go together, but got loss={self.loss!r}")
+        if self.quantiles is not None and self.loss not in (None, "pinball", *LIKELIHOODS):
+            raise ValueError(f"`quantiles` need loss pinball, gaussian or student_t, but got loss={self.loss!r}")
+        if self.quantiles is None and self.loss == "pinball":
+            raise ValueError("loss 'pinball' needs `quantiles`, such as [0.1, 0.5, 0.9]")
+        if not all(1 <= lag <= self.sequence_length for lag in self.lags):
+            raise ValueError(
+                f"`1 <= lag <= sequence_length` must hold for all `lags`, but got lags={list(self.lags)}, "
+                f"sequence_length={self.sequence_length}"
+            )
         if self.layer_norm and self.batch_norm:
             raise ValueError("`layer_norm` and `batch_norm` exclude each other: set one of them")
         if self.batch_norm and self.batch_size == 1:
@@ -100,6 +122,11 @@ class ModelConfig(Strict):
     def trained_loss(self) -> Loss:
         """The loss that training minimises, after defaults."""
         return self.loss or ("pinball" if self.quantiles else "mse")
+
+    @property
+    def levels(self) -> tuple[float, ...]:
+        """The quantile levels that the network puts out, or can be asked for; 0.5 alone for a point forecast."""
+        return self.quantiles or ((0.1, 0.5, 0.9) if self.trained_loss in LIKELIHOODS else (0.5,))
 
     def replace(self, **changes: Any) -> "ModelConfig":
         """A validated copy with `changes`."""

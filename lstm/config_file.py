@@ -1,4 +1,4 @@
-"""From a YAML file to a `PipelineConfig`: presets, overrides, and what a file may get wrong."""
+"""From a YAML file to a `PipelineConfig`: overrides, and what a file may get wrong."""
 
 from pathlib import Path
 from typing import Any
@@ -7,26 +7,12 @@ import yaml
 
 from lstm.errors import ConfigError
 from lstm.pipeline_config import PipelineConfig
+from lstm.presets import completed
 from lstm.sources.files import is_data
-
-_PRESETS: dict[str, dict[str, Any]] = {
-    "fast": {"search": {"trials": 12, "timeout": "5min"}, "model": {"epochs": 8, "patience": 2}},
-    "accurate": {"search": {"trials": 40, "timeout": "1h"}, "model": {"epochs": 20, "patience": 4}},
-}
-_MODEL = {"num_layers": 1, "dropout": 0.4, "batch_size": 64, "anchor": "last"}  # evidence: DECISIONS.md
-
-
-def _defaults(values: dict[str, Any]) -> dict[str, Any]:
-    """What the preset fills in where the file says nothing: budgets, one layer, and a look-back of two seasons."""
-    name, evaluate = values.get("preset", "fast"), values.get("evaluate")
-    preset = _PRESETS.get(name, {}) if isinstance(name, str) else {}
-    season = evaluate.get("season", 24) if isinstance(evaluate, dict) else 24
-    lookback = 2 * season if isinstance(season, int) and season > 1 else 24
-    return _merged(preset, {"model": {**_MODEL, "sequence_length": lookback}})
 
 
 def load_config(path: str | Path, overrides: tuple[str, ...] = ()) -> PipelineConfig:
-    """Read, complete by the preset, override, and validate a pipeline configuration.
+    """Read, override, and validate a pipeline configuration. `presets.completed` fills in its preset.
 
     Args:
         path: the YAML file.
@@ -39,7 +25,12 @@ def load_config(path: str | Path, overrides: tuple[str, ...] = ()) -> PipelineCo
     values = _read_yaml(path)
     for override in overrides:
         _set(values, override)
-    return PipelineConfig.parse(_merged(_defaults(values), values), where=path.name)
+    config = PipelineConfig.parse(values, where=path.name)
+    try:
+        completed(config)  # what follows from the file must hold before the data are read
+    except ConfigError as error:
+        raise ConfigError(f"{path.name}: {error}") from None
+    return config
 
 
 # A value such as 2024-13-45, or a thousand brackets, gets past the parser and fails in the making of the object.
@@ -92,11 +83,3 @@ def _set(values: dict[str, Any], override: str) -> None:
         values[last] = yaml.load(text, _UniqueKeys)
     except _YAML_ERRORS:
         raise ConfigError(f"--set {override!r}: {text!r} is no valid YAML value.") from None
-
-
-def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
-    for key, value in over.items():
-        below = merged.get(key)
-        merged[key] = _merged(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
-    return merged

@@ -5,15 +5,33 @@ from collections.abc import Sequence
 import numpy as np
 
 from lstm.data.windows import Windows
+from lstm.networks import outputs
 from lstm.networks.network import ForecastNetwork
 from lstm.networks.training import forecast
+
+_CLEARLY_WORSE = 1.1
 
 
 def point_forecast(network: ForecastNetwork, windows: Windows) -> np.ndarray:
     """One network's point forecast (its median where it has quantiles): (windows, horizon, targets) float64."""
     out = forecast(network, windows)
-    levels = network.config.quantiles or (0.5,)
-    return out[..., levels.index(0.5)].numpy().astype(np.float64)
+    return out[..., outputs.point(network.config)].numpy().astype(np.float64)
+
+
+def chosen(errors: Sequence[float], planned: Sequence[bool], size: int) -> list[int]:
+    """Which networks to combine, as positions, the best first.
+
+    The planned members come before all others, since validation ranks networks too weakly to replace them; then the
+    best of the others, up to `size`. Whoever is clearly worse than the best (by more than a tenth) is left out.
+
+    Args:
+        errors: of each network on validation.
+        planned: whether it is one of the ensemble's planned members.
+        size: of the ensemble at most.
+    """
+    order = sorted(range(len(errors)), key=lambda number: (not planned[number], errors[number]))
+    taken = [number for number in order[:size] if errors[number] <= _CLEARLY_WORSE * min(errors)]
+    return sorted(taken or [int(np.argmin(errors))], key=lambda number: errors[number])
 
 
 def member_weights(method: str, errors: Sequence[float]) -> tuple[float, ...]:

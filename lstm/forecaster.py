@@ -24,6 +24,7 @@ from lstm.durations import duration
 from lstm.ensemble import combine, point_forecast
 from lstm.errors import CheckpointError, ConfigError, DataError
 from lstm.evaluation.intervals import Conformal
+from lstm.evaluation.metrics import Bands
 from lstm.networks.checkpoint import load_checkpoint, save_checkpoint, write_atomic
 from lstm.networks.network import ForecastNetwork
 
@@ -44,6 +45,7 @@ class Forecaster:
     intervals: Conformal
     lineage: dict[str, Any]  # JSON-ready: run, data and configuration that it came from
     left_out: tuple[str, ...] = ()  # series of the training data that it can't forecast
+    series: tuple[str, ...] = ()  # of the training data, in the order that networks with an embedding know them by
 
     @property
     def horizon(self) -> int:
@@ -60,7 +62,9 @@ class Forecaster:
     ) -> pd.DataFrame:
         """Forecast every series of `frame`, those in `left_out` excepted.
 
-        The first step is the one after the last row in which every target was measured.
+        The first step is the one after the last row in which every target was measured. Where it was trained with
+        `normalize.log` the forecast is the median in raw units, not the mean, and the intervals reach farther up than
+        down: the mean of exp is not exp of the mean.
 
         Args:
             frame: raw history, long: the columns that training had, in raw units, at least `lookback`
@@ -87,15 +91,17 @@ class Forecaster:
             raise DataError("history: holds only series that were left out of the training. Train again with them.")
         panel = build_panel(recent, self.spec, self.levels, ahead=self.horizon)
         windows = self._newest_windows(panel)
-        center, scale = self.normalizer.target_scales(panel.names)
-        point = self.forecast_windows(windows) * scale[:, None] + center[:, None]  # (series, horizon, targets)
-        bands = {level: self.intervals.half_width(level) * scale[:, None] for level in levels}
+        scale = self.normalizer.target_scale(panel.names)[:, None]
+        normalized = self.forecast_windows(windows)  # (series, horizon, targets)
+        bands = self.intervals.bands(normalized, levels, scale)
         times = panel.times[windows.origins.numpy()[:, None] + np.arange(self.horizon)]
-        return self._as_frame(panel.names, times, point, bands, steps)
+        return self._as_frame(panel.names, times, scale.raw(normalized), bands, steps)
 
     def forecast_windows(self, windows: Windows) -> np.ndarray:
         """Combined normalised forecast, (windows, horizon, targets). Each member looks back as far as it needs."""
-        forecasts = [point_forecast(member, _looking_back(windows, member)) for member in self.members]
+        forecasts = [
+            point_forecast(member, windows.looking_back(member.config.sequence_length)) for member in self.members
+        ]
         return combine(forecasts, self.method, self.weights)
 
     def save(self, folder: str | Path) -> None:
@@ -115,6 +121,7 @@ class Forecaster:
             "normalizer": self.normalizer.to_dict(),
             "members": [member.config.model_dump(mode="json") for member in self.members],
             "n_known": self.members[0].n_known,
+            "series": list(self.series),
             "weights": list(self.weights),
             "method": self.method,
             "intervals": self.intervals.to_dict(),
@@ -145,7 +152,8 @@ class Forecaster:
         spec = DataSpec.parse(state["data"], where=str(folder / _DESCRIPTION))
         configs = [ModelConfig.parse(config, where=str(folder / _DESCRIPTION)) for config in state["members"]]
         columns = range(len(spec.target))
-        members = tuple(ForecastNetwork(config, columns, state["n_known"]).eval() for config in configs)
+        sizes = (state["n_known"], len(state["series"]))
+        members = tuple(ForecastNetwork(config, columns, *sizes).eval() for config in configs)
         for number, member in enumerate(members):
             _load_weights(member, tensors, f"{number}.", folder / _WEIGHTS)
         return cls(
@@ -153,6 +161,7 @@ class Forecaster:
             spec=spec,
             levels=state["levels"],
             left_out=tuple(state["left_out"]),
+            series=tuple(state["series"]),
             normalizer=PanelNormalizer.from_dict(state["normalizer"]),
             members=members,
             weights=tuple(state["weights"]),
@@ -194,6 +203,12 @@ class Forecaster:
         origins = ends - self.horizon
         for name, origin in zip(panel.names, origins.tolist(), strict=True):
             self._check_history(panel, name, origin)
+        return self.windows(panel, origins)
+
+    def windows(self, panel: Panel, origins: np.ndarray) -> Windows:
+        """Windows of a panel, which has this forecaster's columns, with these rows as origins."""
+        number = {name: place for place, name in enumerate(self.series, start=1)}
+        codes = np.array([number.get(name, 0) for name in panel.names], np.int64)
         return Windows(
             torch.from_numpy(self.normalizer.features(panel)),
             torch.from_numpy(self.normalizer.targets(panel)),
@@ -201,6 +216,7 @@ class Forecaster:
             self.lookback,
             self.horizon,
             panel.layout.n_known,
+            torch.from_numpy(codes[panel.series]),
         )
 
     def _check_history(self, panel: Panel, name: str, origin: int) -> None:
@@ -217,7 +233,7 @@ class Forecaster:
         names: Sequence[str],
         times: np.ndarray,
         point: np.ndarray,
-        bands: dict[int, np.ndarray],
+        bands: Bands,
         steps: int,
     ) -> pd.DataFrame:
         shape = point[:, :steps].shape  # (series, steps, targets)
@@ -228,15 +244,10 @@ class Forecaster:
         if shape[2] > 1:
             columns["target"] = np.tile(self.spec.target, shape[0] * steps)
         columns["forecast"] = point[:, :steps].ravel()
-        for level, half in bands.items():
-            columns[f"lo-{level}"] = (point - half)[:, :steps].ravel()
-            columns[f"hi-{level}"] = (point + half)[:, :steps].ravel()
+        for level, (lower, upper) in bands.items():
+            columns[f"lo-{level}"] = lower[:, :steps].ravel()
+            columns[f"hi-{level}"] = upper[:, :steps].ravel()
         return pd.DataFrame(columns)
-
-
-def _looking_back(windows: Windows, member: ForecastNetwork) -> Windows:
-    length = member.config.sequence_length
-    return Windows(windows.features, windows.targets, windows.origins, length, windows.horizon, windows.n_known)
 
 
 def _load_weights(member: ForecastNetwork, tensors: dict[str, torch.Tensor], prefix: str, path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
@@ -13,9 +14,11 @@ from lstm.data.origins import window_origins
 from lstm.data.windows import Windows
 from lstm.errors import CheckpointError, ConfigError, DataError
 from lstm.evaluation.metrics import naive_errors, point_scores
+from lstm.networks import outputs
 from lstm.networks.checkpoint import load_checkpoint, save_checkpoint
+from lstm.networks.epochs import Epoch
 from lstm.networks.network import ForecastNetwork
-from lstm.networks.training import Epoch, OnEpoch, fit, forecast
+from lstm.networks.training import OnEpoch, fit, forecast
 
 
 class LSTMModel:
@@ -51,7 +54,8 @@ class LSTMModel:
 
         Raises:
             DataError: shapes don't agree, X is not finite, or there are too few rows.
-            ConfigError: a size in `config` is not that of the data, or an anchor lacks the target's past.
+            ConfigError: a size in `config` is not that of the data, a key needs the target's past and X lacks it, or
+                `series_embedding` is set.
             TrainingError: the loss was not finite.
         """
         x, targets = _features(X), _targets(y)
@@ -90,21 +94,22 @@ class LSTMModel:
             ConfigError: `steps` is under 1, or over `horizon` where that can't be.
         """
         network = self._fitted()
-        median = (network.config.quantiles or (0.5,)).index(0.5)
-        out = self._forecast(X, steps)[..., median]
+        out = self._forecast(X, steps)[..., outputs.point(network.config)]
         return out[..., 0] if self._flat else out
 
     def predict_quantiles(self, X: Any, steps: int = 1) -> np.ndarray:  # noqa: N803
-        """As `predict`, with a last axis of the levels of `quantiles`, rising.
+        """As `predict`, with a last axis of the levels of `quantiles`, rising; those of the distribution with a
+        likelihood as the loss (0.1, 0.5, 0.9 unless `quantiles` says otherwise).
 
         Raises:
-            ConfigError: `quantiles` is not set; and as `predict`.
+            ConfigError: the model forecasts points alone; and as `predict`.
         """
-        if self._fitted().config.quantiles is None:
+        config = self._fitted().config
+        if len(config.levels) == 1:
             raise ConfigError(
                 "predict_quantiles needs a model with quantiles: LSTMModel({'quantiles': [0.1, 0.5, 0.9]})."
             )
-        out = self._forecast(X, steps)
+        out = outputs.quantiles(self._forecast(X, steps), config)
         return out[:, :, 0] if self._flat else out
 
     def evaluate(self, X: Any, y: Any) -> dict[str, float]:  # noqa: N803
@@ -190,15 +195,16 @@ class LSTMModel:
 
     def _target_columns(self, x: np.ndarray, targets: np.ndarray) -> list[int]:
         """Which columns of X are the targets themselves: needed by anchors, and to forecast past the horizon."""
-        columns = []
+        columns: list[int] = []
+        needing = _needing_the_past(self.config)
         for output in range(targets.shape[1]):
             same = [n for n in range(x.shape[1]) if np.array_equal(x[:, n], targets[:, output])]
-            if not same and self.config.anchor != "none":
+            if not same and needing:
                 raise ConfigError(
-                    f"anchor={self.config.anchor!r} needs the target's own past: pass y (output {output}) as a column "
-                    "of X, scaled alike, or set anchor='none'."
+                    f"{needing} needs the target's own past: pass y (output {output}) as a column of X, scaled alike, "
+                    "or leave that key out."
                 )
-            columns += same[:1]
+            columns += [n for n in same if n not in columns][:1] or same[:1]
         return columns
 
     def _in_sample_error(self, targets: np.ndarray) -> list[float]:
@@ -219,7 +225,8 @@ class LSTMModel:
             raise ConfigError(f"`steps >= 1` must hold for a whole number, but got {steps!r}.")
         if len(x) < config.sequence_length:
             raise DataError(f"X must have at least sequence_length={config.sequence_length} rows, but has {len(x)}.")
-        windows = _windows(x, np.zeros((len(x), network.outputs), np.float32), config.sequence_length, 0)
+        ends = _windows(x, np.zeros((len(x), network.outputs), np.float32), config.sequence_length, 0)
+        windows = replace(ends, horizon=config.horizon)  # the last one's lies past the rows
         if steps <= config.horizon:
             return forecast(network, windows)[:, :steps].numpy()
         if sorted(network.target_columns) != list(range(x.shape[1])):
@@ -230,16 +237,27 @@ class LSTMModel:
         return _rolled(network, windows, steps)
 
 
+def _needing_the_past(config: ModelConfig) -> str:
+    """The first key that needs the targets' own past, empty if none does."""
+    keys = {
+        f"anchor={config.anchor!r}": config.anchor != "none",
+        f"lags={list(config.lags)}": bool(config.lags),
+        "channel_independent": config.channel_independent,
+        "loss='mase'": config.loss == "mase",
+    }
+    return next((key for key, needs in keys.items() if needs), "")
+
+
 def _rolled(network: ForecastNetwork, windows: Windows, steps: int) -> np.ndarray:
-    """Feed the median forecast back as history until `steps` are there."""
-    median = (network.config.quantiles or (0.5,)).index(0.5)
-    past, known = windows.inputs(torch.arange(len(windows)))
+    """Feed the point forecast back as history until `steps` are there."""
+    place = outputs.point(network.config)
+    past, known, _ = windows.inputs(torch.arange(len(windows)))
     parts: list[torch.Tensor] = []
     with torch.inference_mode():
         while sum(part.shape[1] for part in parts) < steps:
             parts.append(network(past, known))
             ahead = torch.empty_like(past[:, :1]).repeat(1, network.config.horizon, 1)
-            ahead[..., network.target_columns] = parts[-1][..., median]
+            ahead[..., network.target_columns] = parts[-1][..., place]
             past = torch.cat([past, ahead], dim=1)[:, -network.config.sequence_length :]
     return torch.cat(parts, dim=1)[:, :steps].numpy()
 

@@ -32,17 +32,19 @@ class Range(Strict):
         return self
 
 
+# The tuning guide that this project was made by; docs/models.md has it with what was measured.
 DEFAULT_SPACE: dict[str, tuple[Any, ...] | Range] = {
     "hidden_size": (32, 64, 128),
-    "dropout": Range(low=0.2, high=0.6),
-    "learning_rate": Range(low=3e-4, high=3e-3, log=True),
+    "num_layers": Range(low=1, high=3),
+    "dropout": Range(low=0.1, high=0.5),
+    "learning_rate": Range(low=1e-4, high=1e-2, log=True),
 }
 
 
 class SearchSpec(Strict):
     """The Optuna search. It sees training and validation windows, never the test span."""
 
-    trials: int = Field(20, ge=1)
+    trials: int = Field(20, ge=1, description="networks to train; the members of the ensemble are the first of them")
     timeout: Duration | None = None
     workers: int | Literal["auto"] = Field("auto", description="auto: one per GPU, or per core with one thread each")
     seed: int = Field(0, ge=0, lt=2**32)
@@ -61,8 +63,8 @@ class SearchSpec(Strict):
         for key, options in value.items():
             if key not in ModelConfig.model_fields:
                 raise ValueError(f"{key!r} is no key of the model.{nearest(key, ModelConfig.model_fields)}")
-            if key in (*_SET_ELSEWHERE, "device", "quantiles", "loss"):
-                raise ValueError(f"{key!r} can't be searched: trials that differ in it can't be compared")
+            if key in (*_SET_ELSEWHERE, "device", "quantiles", "lags", "augment"):
+                raise ValueError(f"{key!r} can't be searched: set it in `model`")
             _check_options(key, options)
         return value
 
@@ -88,9 +90,12 @@ def _check_options(key: str, options: tuple[Any, ...] | Range) -> None:
 
 
 class EnsembleSpec(Strict):
-    """How the best trials are combined."""
+    """Which networks are combined, and how."""
 
-    size: int = Field(5, ge=1)
+    members: tuple[dict[str, Any], ...] | None = Field(
+        None, description="keys of the model in which the first trials differ; by default the preset's"
+    )
+    size: int = Field(5, ge=1, description="members first, then the best of the other trials")
     method: Literal["mean", "median", "inverse_error"] = "mean"
 
 
@@ -161,22 +166,39 @@ class PipelineConfig(Strict):
 
     @model_validator(mode="after")
     def _every_choice_is_valid(self) -> Self:
+        for number, member in enumerate(self.ensemble.members or ()):
+            _check_member(number, member, self.model)
         try:
-            self.network(self.default_trial)
+            first = self.trial_of({})
         except ConfigError as error:
             raise ValueError(f"model and search.space: the first trial's values don't go together: {error}") from None
         for key, options in self.search.space.items():
             for choice in (options.low, options.high) if isinstance(options, Range) else options:
                 try:
-                    self.network({**self.default_trial, key: choice})
+                    self.network({**first, key: choice})
                 except ConfigError as error:
                     raise ValueError(f"search.space.{key}: {error}") from None
         return self
 
     @property
-    def default_trial(self) -> dict[str, Any]:
-        """The model's own values of the searched keys, where the space allows them: the first trial."""
-        fixed = self.model.model_dump()
+    def said(self) -> dict[str, Any]:
+        """What the file says, without defaults."""
+        values = self.model_dump(mode="json", by_alias=True, exclude_unset=True)
+        model = {key: value for key, value in values.get("model", {}).items() if key not in _SET_ELSEWHERE}
+        return {**values, "model": model}
+
+    @property
+    def members(self) -> tuple[dict[str, Any], ...]:
+        """What the first trials change in `model`: one a member, as many as there are trials."""
+        return (self.ensemble.members or ({},))[: self.search.trials]
+
+    def trial_of(self, member: dict[str, Any]) -> dict[str, Any]:
+        """A member's values: those of the searched keys where the space allows them, and its own others.
+
+        Raises:
+            ConfigError: they don't go together.
+        """
+        fixed = {**self.model.model_dump(), **member}
         allowed = {}
         for key, options in self.search.space.items():
             value = fixed[key]
@@ -185,7 +207,8 @@ class PipelineConfig(Strict):
                 allowed[key] = (number_type(key) or float)(start)
             else:
                 allowed[key] = value if value in options else options[0]
-        return allowed
+        self.network({**member, **allowed})
+        return {**member, **allowed}
 
     def network(self, trial: dict[str, Any]) -> ModelConfig:
         """The configuration of one network: `model` with a trial's values.
@@ -208,8 +231,20 @@ class PipelineConfig(Strict):
     @property
     def longest_lookback(self) -> int:
         """Steps of history that the longest window of the search needs."""
-        choices = self.search.space.get("sequence_length", (self.model.sequence_length,))
-        return int(choices.high if isinstance(choices, Range) else max(*choices, self.model.sequence_length))
+        choices = self.search.space.get("sequence_length", ())
+        searched = (choices.low, choices.high) if isinstance(choices, Range) else choices
+        own = (member.get("sequence_length", self.model.sequence_length) for member in ({}, *self.members))
+        return int(max(*searched, *own, 1))
+
+
+def _check_member(number: int, member: dict[str, Any], model: ModelConfig) -> None:
+    for key in member:
+        if key in (*_SET_ELSEWHERE, "device", "quantiles"):
+            raise ValueError(f"ensemble.members.{number}: members can't differ in {key!r}: set it in `model`")
+    try:
+        model.replace(**member)
+    except ConfigError as error:
+        raise ValueError(f"ensemble.members.{number}: {error}") from None
 
 
 def _said(values: dict[str, Any], section: str, key: str, spec: type[Strict]) -> dict[str, int]:

@@ -14,10 +14,12 @@ from lstm.config import ModelConfig
 from lstm.data.arrays import SplitArrays
 from lstm.data.ingest import Table
 from lstm.data.store import PanelStore
-from lstm.ensemble import combine, member_weights
+from lstm.ensemble import chosen, combine, member_weights
+from lstm.errors import DataError
 from lstm.evaluation.baselines import BASELINES
 from lstm.evaluation.intervals import Conformal
 from lstm.evaluation.metrics import naive_errors
+from lstm.evaluation.ridge import RidgeBaseline
 from lstm.evaluation.scoring import ScoredWindows, with_skill
 from lstm.forecaster import Forecaster
 from lstm.networks.checkpoint import load_checkpoint
@@ -61,7 +63,8 @@ def evaluate(
 ) -> Evaluation:
     """Build the best single model and the ensemble; score them beside the baselines; log and save everything."""
     splits = scored_splits(config, panel, windows)
-    best = trials[: config.ensemble.size]
+    planned = [trial.member is not None for trial in trials]
+    best = [trials[number] for number in chosen([one.val_rmse for one in trials], planned, config.ensemble.size)]
     runs = {
         "best-single": RunHandle(trials[0].run_id, run.experiment_id, f"trial-{trials[0].number:03d}"),
         "best-ensemble": _start(run, f"ensemble-{config.ensemble.method}-{len(best)}", "ensemble"),
@@ -71,7 +74,8 @@ def evaluate(
         "best-ensemble": _forecaster(config, table, panel, splits["validation"], best, run),
     }
     contenders = [_contender(kind, forecasters[kind], runs[kind], splits) for kind in forecasters]
-    contenders += [_baseline(name, config, splits, run) for name in BASELINES]
+    baselines = _baselines(config, windows, splits, run)
+    contenders += [_baseline(name, made, splits, run) for name, made in baselines.items()]
     scores = _scores(contenders, splits, config)
     _log(contenders, scores, run)
     _log_trials(trials[1:], splits["validation"], scores[REFERENCE], config, run)
@@ -90,14 +94,14 @@ def scored_splits(config: PipelineConfig, panel: PanelHandle, windows: WindowsHa
     """Validation and test, each window looking back as far as the longest of the search."""
     store = PanelStore.load(panel.folder)
     names = store.names
-    center, scale = store.normalizer.target_scales(names)
+    scale = store.normalizer.target_scale(names)
     arrays = {name: SplitArrays.load(windows.folder / name) for name in ("train", "validation", "test")}
     training, season = arrays["train"], config.evaluate.season
-    naive = naive_errors(training.series, training.segment, training.targets, season, len(names))
+    naive = naive_errors(training.series, training.segment, training.targets, season, len(names), scale)
     lookback = max(config.longest_lookback, season)
     return {
         name: ScoredWindows.of(
-            arrays[name], arrays[name].windows(lookback, config.window.horizon, windows.n_known), center, scale, naive
+            arrays[name], arrays[name].windows(lookback, config.window.horizon, windows.n_known), scale, naive
         )
         for name in ("validation", "test")
     }
@@ -116,14 +120,15 @@ def _forecaster(
     method = config.ensemble.method
     errors = [float(np.sqrt(np.nanmean(np.square(one - validation.actual)))) for one in forecasts]
     weights = member_weights(method, errors)
-    store = PanelStore.load(panel.folder)
+    store, members = PanelStore.load(panel.folder), tuple(_network(trial.folder) for trial in trials)
     return Forecaster(
         name=config.name,
         spec=config.data,
         levels=store.levels,
         normalizer=store.normalizer,
         left_out=tuple(store.left_out),
-        members=tuple(_network(trial.folder) for trial in trials),
+        series=store.names if any(member.config.series_embedding for member in members) else (),
+        members=members,
         weights=weights,
         method=method,
         intervals=Conformal.fit(validation.actual, combine(forecasts, method, weights)),
@@ -133,7 +138,8 @@ def _forecaster(
 
 def _network(folder: Path) -> ForecastNetwork:
     tensors, meta = load_checkpoint(folder / "network.safetensors")
-    network = ForecastNetwork(ModelConfig.parse(meta["config"]), range(meta["n_targets"]), meta["n_known"])
+    sizes = (meta["n_known"], meta["n_series"])
+    network = ForecastNetwork(ModelConfig.parse(meta["config"]), range(meta["n_targets"]), *sizes)
     network.load_state_dict(tensors)
     return network.eval()
 
@@ -146,11 +152,27 @@ def _contender(kind: str, made: Forecaster, run: RunHandle, splits: dict[str, Sc
     return Contender(run.name, kind, run, validation, test, made.intervals)
 
 
-def _baseline(name: str, config: PipelineConfig, splits: dict[str, ScoredWindows], run: RunHandle) -> Contender:
-    forecasts = {
-        split: BASELINES[name](scored.windows, config.evaluate.season).numpy().astype(np.float64)
-        for split, scored in splits.items()
+def _baselines(
+    config: PipelineConfig, windows: WindowsHandle, splits: dict[str, ScoredWindows], run: RunHandle
+) -> dict[str, dict[str, np.ndarray]]:
+    """Forecasts of each split, (windows, horizon, targets), by baseline; no ridge where it can't be fitted."""
+    season, stride = config.evaluate.season, config.window.stride
+    seen = {split: scored.windows for split, scored in splits.items()}
+    found = {
+        name: {split: made(one, season).numpy() for split, one in seen.items()} for name, made in BASELINES.items()
     }
+    shape = (seen["validation"].sequence_length, config.window.horizon, windows.n_known)
+    training = SplitArrays.load(windows.folder / "train").windows(*shape, stride=stride)
+    try:
+        ridge = RidgeBaseline.fit(training, seen["validation"], season)
+    except DataError as error:
+        tracking.tag(run, ridge=f"left out: {error}")
+        return found
+    return {**found, "ridge": {split: ridge.forecast(one) for split, one in seen.items()}}
+
+
+def _baseline(name: str, made: dict[str, np.ndarray], splits: dict[str, ScoredWindows], run: RunHandle) -> Contender:
+    forecasts = {split: forecast.astype(np.float64) for split, forecast in made.items()}
     intervals = Conformal.fit(splits["validation"].actual, forecasts["validation"])
     return Contender(name, "baseline", _start(run, name, "baseline"), **forecasts, intervals=intervals)
 

@@ -20,11 +20,12 @@ def forecast_vs_actual(
     shown = mine[::-1][::horizon][:14][::-1]
     times = _ahead(test.times[shown], horizon, config)
     ours, actual = test.raw(forecast)[shown][..., 0], test.raw(test.actual)[shown][..., 0]
-    half = (intervals.half_width(level) * test.scale)[shown][..., 0]
+    ((low, high),) = intervals.bands(forecast[shown], [level], test.scale[shown]).values()
     figure = Figure(figsize=(11, 4), layout="constrained")
     axes = figure.subplots()
-    low, high = (ours - half).ravel(), (ours + half).ravel()
-    axes.fill_between(times.ravel(), low, high, color="C0", alpha=0.2, label=f"{level} % interval")
+    axes.fill_between(
+        times.ravel(), low[..., 0].ravel(), high[..., 0].ravel(), color="C0", alpha=0.2, label=f"{level} % interval"
+    )
     axes.plot(times.ravel(), ours.ravel(), color="C0", label=f"forecast, renewed every {horizon} steps")
     axes.plot(times.ravel(), actual.ravel(), color="black", linewidth=1, label="actual")
     axes.set_title(f"{config.name}: forecast and actual on the test span")
@@ -39,7 +40,7 @@ def error_by_horizon(test: ScoredWindows, forecasts: Mapping[str, np.ndarray], c
     axes = figure.subplots()
     steps = np.arange(1, config.window.horizon + 1)
     for name, forecast in forecasts.items():
-        error = (forecast - test.actual) * test.scale
+        error = test.raw(forecast) - test.raw(test.actual)
         axes.plot(steps, np.sqrt(np.nanmean(np.square(error), axis=(0, 2))), label=name)
     axes.set_title(f"{config.name}: error by step ahead on the test span")
     axes.set_xlabel(f"steps ahead ({config.data.frequency} each)")

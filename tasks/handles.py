@@ -26,6 +26,7 @@ class WindowsHandle:
     validation: int
     test: int
     n_known: int
+    n_series: int
     too_short: tuple[str, ...]  # series without a window
 
 
@@ -43,11 +44,13 @@ class Trial:
     """A finished trial: its network and validation forecast in a folder."""
 
     number: int
+    member: int | None  # of the ensemble, where it is one of its planned members
     run_id: str
     folder: Path
-    params: dict[str, Any]
-    val_loss: float
+    changes: dict[str, Any]  # what it has of its own: a member's keys, and values of the search space
+    val_rmse: float  # normalised
     best_epoch: int
+    parameters: int
     seconds: float
 
 
@@ -60,6 +63,7 @@ class Search:
     pruned: int
     failed: int
     last_failure: str
+    cpu_seconds: float  # of all trials, the pruned ones too
 
     @property
     def summary(self) -> str:

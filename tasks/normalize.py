@@ -14,7 +14,7 @@ from lstm.pipeline_config import PipelineConfig
 from tasks.handles import PanelHandle, key_of
 from tasks.settings import folder, whole_folder
 
-_CODE = "panel/2"  # changes when the same table makes another panel
+_CODE = "panel/3"  # changes when the same table makes another panel
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
@@ -22,7 +22,8 @@ def normalize(config: PipelineConfig, table: Table) -> PanelHandle:
     """Grid, fill and scale; a panel made before from the same table and settings is used again.
 
     Raises:
-        DataError: nothing is left to train on, or no series has what a normaliser needs in the training span.
+        DataError: nothing is left to train on, no series has what a normaliser needs in the training span, or a
+            target has no logarithm where one is asked for.
     """
     parts = [part.model_dump(mode="json", exclude={"source"}) for part in (config.data, config.split, config.normalize)]
     key = key_of(_CODE, table.sha256, *parts)

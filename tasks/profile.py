@@ -4,12 +4,15 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
+import pandas as pd
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from lstm.data.advice import Advisory, advise
+from lstm.data.frequency import Frequency
 from lstm.data.ingest import Table
 from lstm.data.profile import Profile, profile
+from lstm.data.splits import Cuts, unused_rows
 from lstm.data.store import PanelStore
 from lstm.errors import DataError
 from lstm.pipeline_config import PipelineConfig
@@ -46,7 +49,7 @@ def describe(
     advisories = advise(found, config, windows.train, store)
     if strict and advisories:
         raise DataError(f"{' '.join(map(str, advisories))} Drop --strict to train all the same.")
-    return Description(found, advisories, _notices(config, table, panel, windows, found))
+    return Description(found, advisories, _notices(config, table, panel, windows, found, store.cuts))
 
 
 def log_profile(config: PipelineConfig, panel: PanelHandle, described: Description, run: RunHandle) -> None:
@@ -66,9 +69,9 @@ def log_profile(config: PipelineConfig, panel: PanelHandle, described: Descripti
 
 
 def _notices(
-    config: PipelineConfig, table: Table, panel: PanelHandle, windows: WindowsHandle, found: Profile
+    config: PipelineConfig, table: Table, panel: PanelHandle, windows: WindowsHandle, found: Profile, cuts: Cuts
 ) -> tuple[str, ...]:
-    notices = [*table.notices, *_gaps(config, found)]
+    notices = [*table.notices, *_unused(config, table, cuts), *_gaps(config, found)]
     for reason in dict.fromkeys(why for _, why in panel.left_out):
         names = [name for name, why in panel.left_out if why == reason]
         notices.append(f"{len(names)} series left out: {_listed(names)} ({reason})")
@@ -79,6 +82,21 @@ def _notices(
             f"unbroken steps: {_listed(windows.too_short)}"
         )
     return tuple(notices)
+
+
+def _unused(config: PipelineConfig, table: Table, cuts: Cuts) -> list[str]:
+    """What a split by row counts leaves over at the end of the data."""
+    if config.data.frequency == "irregular":
+        return []
+    frequency = Frequency.parse(config.data.frequency, config.data.timezone)
+    count = unused_rows(cuts, pd.Timestamp(table.last), frequency)
+    if not count:
+        return []
+    newest = pd.Timestamp(frequency.shift(cuts.end, -1)).isoformat()
+    return [
+        f"split: {count} rows after {newest}Z are not used (row counts count from the start; use durations such as 30d "
+        "to keep to the newest)"
+    ]
 
 
 def _gaps(config: PipelineConfig, found: Profile) -> list[str]:

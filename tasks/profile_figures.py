@@ -43,13 +43,13 @@ def series(found: Profile, panel: PanelStore, config: PipelineConfig) -> Figure:
     names = panel.names[:_SERIES]
     figure = Figure(figsize=(11, 1 + 1.7 * len(names)), layout="constrained")
     grid = figure.subplots(len(names), sharex=True, squeeze=False)
-    center, scale = panel.normalizer.target_scales(names)
+    scale = panel.normalizer.target_scale(names)[:, 0]
     edges = _edges(found, panel, _POINTS)
     for code, axes in enumerate(grid[:, 0]):
         figures = _bins(panel, code, edges)
         there = ~np.isnan(figures[3])
         times, missing = edges[:-1][there], figures[3, there]
-        low, mean, high = figures[:3, there] * scale[code, 0] + center[code, 0]
+        low, mean, high = scale[code].raw(figures[:3, there])
         axes.fill_between(times, low, high, color="black", alpha=0.3, linewidth=0)
         axes.plot(times, mean, color="black", linewidth=0.7)
         gap = times[missing > 0]
@@ -143,7 +143,8 @@ def autocorrelation(panel: PanelStore, config: PipelineConfig) -> Figure:
     for lag in range(season, longest + 1, season) if season > 1 else ():
         axes.axvline(lag, color="grey", linestyle="--", linewidth=0.8)
     seasonal = f"season: {season} steps" if season > 1 else "no season"
-    axes.set_title(f"{config.name}: autocorrelation of {config.data.target[0]} in training ({seasonal})")
+    target = f"ln {config.data.target[0]}" if config.normalize.log else config.data.target[0]
+    axes.set_title(f"{config.name}: autocorrelation of {target} in training ({seasonal})")
     axes.set_xlabel(f"lag in steps{_each(config)}")
     axes.set_ylim(-1.05, 1.05)
     return figure
@@ -160,7 +161,7 @@ def _edges(found: Profile, panel: PanelStore, bins: int) -> np.ndarray:
 def _bins(panel: PanelStore, code: int, edges: np.ndarray) -> np.ndarray:
     """(4, bins of time): lowest, mean and highest measured value, normalised; share of steps not measured, 0 to 1.
 
-    NaN where the series has no rows.
+    NaN where the series has no rows. With `normalize.log` the mean is, in raw units, the geometric one.
     """
     low, high = series_rows(panel, code)
     targets, borders = panel.array("targets"), low + np.searchsorted(panel.array("times")[low:high], edges)
@@ -179,8 +180,7 @@ def _samples(panel: PanelStore) -> dict[str, np.ndarray]:
     """Measured values of the first target by split, in raw units, from an even sample of all rows."""
     rows = np.unique(np.linspace(0, len(panel.array("series")) - 1, _SAMPLE).astype(np.int64))
     times, code = panel.array("times")[rows], panel.array("series")[rows]
-    center, scale = panel.normalizer.target_scales(panel.names)
-    values = panel.array("targets")[rows, 0] * scale[code, 0] + center[code, 0]
+    values = panel.normalizer.target_scale(panel.names)[code, 0].raw(panel.array("targets")[rows, 0])
     spans = panel.cuts.spans.items()
     return {split: values[~np.isnan(values) & (times >= start) & (times < end)] for split, (start, end) in spans}
 

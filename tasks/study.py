@@ -9,9 +9,11 @@ from optuna.storages.journal import JournalFileBackend
 from lstm.pipeline_config import PipelineConfig, Range, number_type
 from tasks.settings import folder
 
+_MEMBER = "member"
+
 
 def create_study(config: PipelineConfig, name: str) -> optuna.Study:
-    """A new study in the pipeline's journal; its first trial is the configuration's own values."""
+    """A new study in the pipeline's journal; its first trials are the members of the ensemble."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     journal = folder("studies") / f"{config.name}.journal"
     study = optuna.create_study(
@@ -21,14 +23,24 @@ def create_study(config: PipelineConfig, name: str) -> optuna.Study:
         # Never before the third epoch: the first ones rank too loosely.
         pruner=optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=2),
     )
-    study.enqueue_trial(config.default_trial)
+    for number, member in enumerate(config.members):
+        values = config.trial_of(member)
+        searched = {key: values[key] for key in config.search.space}
+        study.enqueue_trial(searched, user_attrs={_MEMBER: number})
     return study
 
 
-def suggested(trial: optuna.Trial, space: dict[str, tuple[Any, ...] | Range]) -> dict[str, Any]:
-    """Ask the trial for a value of each key: a choice, a whole number where the key holds one, or a float."""
-    values: dict[str, Any] = {}
-    for key, options in space.items():
+def member_of(trial: optuna.Trial) -> int | None:
+    """Which member of the ensemble the trial is, from 0; None: one that the sampler proposed."""
+    number: int | None = trial.user_attrs.get(_MEMBER)
+    return number
+
+
+def suggested(trial: optuna.Trial, config: PipelineConfig) -> dict[str, Any]:
+    """What the trial changes in the model: a value of each key of the space, and what a member has of its own."""
+    number = member_of(trial)
+    values = {} if number is None else dict(config.members[number])
+    for key, options in config.search.space.items():
         if not isinstance(options, Range):
             values[key] = trial.suggest_categorical(key, options)
         elif number_type(key) is int:

@@ -26,12 +26,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from lstm.config import ModelConfig
 from lstm.durations import duration
 from lstm.errors import ConfigError, TrainingError
-from lstm.networks.training import mixed_precision, pick_device
+from lstm.networks.epochs import mixed_precision
+from lstm.networks.training import pick_device
 from lstm.pipeline_config import PipelineConfig
 from tasks import tracking, worker
 from tasks.handles import RunHandle, Search, Trial, WindowsHandle
 from tasks.settings import folder
-from tasks.study import create_study, suggested
+from tasks.study import create_study, member_of, suggested
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
@@ -46,8 +47,10 @@ def train(config: PipelineConfig, windows: WindowsHandle, run: RunHandle, device
         search.go(crew)
     if not search.finished:
         raise TrainingError(f"none of {search.asked} trials could be finished. The last one: {search.last_failure}")
-    best_first = tuple(sorted(search.finished, key=lambda trial: trial.val_loss))
-    return Search(best_first, config.search.trials, search.pruned, search.failed, search.last_failure)
+    best_first = tuple(sorted(search.finished, key=lambda trial: trial.val_rmse))
+    return Search(
+        best_first, config.search.trials, search.pruned, search.failed, search.last_failure, search.cpu_seconds
+    )
 
 
 @dataclass
@@ -58,6 +61,7 @@ class _Worker:
     connection: Connection
     device: str
     trial: optuna.Trial | None = None
+    changes: dict[str, Any] = field(default_factory=dict)
     run: RunHandle | None = None
     history: list[dict[str, float]] = field(default_factory=list)
 
@@ -113,7 +117,7 @@ def _progress_bar(trials: int) -> Iterator[Callable[[int, float], None]]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         line = bar.add_task("search", total=trials)
-        yield lambda ended, best: bar.update(line, completed=ended, description=f"search, best val_loss {best:.4f}")
+        yield lambda ended, best: bar.update(line, completed=ended, description=f"search, best val_rmse {best:.4f}")
 
 
 class _Search:
@@ -129,6 +133,7 @@ class _Search:
         self.finished: list[Trial] = []
         self.asked = self.pruned = self.failed = 0
         self.last_failure = ""
+        self.cpu_seconds = 0.0
 
     def go(self, crew: list[_Worker]) -> None:
         for member in crew:
@@ -146,7 +151,8 @@ class _Search:
             trial = self.study.ask()
             self.asked += 1
             try:
-                network = self.config.network(suggested(trial, self.config.search.space)).replace(device=member.device)
+                member.changes = suggested(trial, self.config)
+                network = self.config.network(member.changes).replace(device=member.device)
             except ConfigError as error:
                 self._tell(trial, TrialState.FAIL, str(error))
                 continue
@@ -164,6 +170,7 @@ class _Search:
             windows=self.windows.folder,
             n_targets=len(self.config.data.target),
             n_known=self.windows.n_known,
+            n_series=self.windows.n_series,
             stride=self.config.window.stride,
             folder=self._folder(trial),
         )
@@ -174,7 +181,7 @@ class _Search:
 
     def _hear(self, member: _Worker) -> None:
         try:
-            what, content = member.connection.recv()
+            what, content, spent = member.connection.recv()
         except (EOFError, ConnectionResetError):
             raise TrainingError(
                 f"the search worker of trial {member.trial and member.trial.number} died (exit code "
@@ -184,28 +191,36 @@ class _Search:
         if what == "epoch":
             self._epoch(member, content)
         else:
+            self.cpu_seconds += spent
             self._end(member, what, content)
             self._next(member)
 
     def _epoch(self, member: _Worker, record: dict[str, float]) -> None:
         assert member.trial is not None
         member.history.append(record)
-        member.trial.report(record["val_loss"], int(record["epoch"]))
+        member.trial.report(record["val_rmse"], int(record["epoch"]))
         over = time.monotonic() >= self.deadline
-        member.connection.send("prune" if member.trial.should_prune() else "finish" if over else "go")
+        prune = member_of(member.trial) is None and member.trial.should_prune()
+        member.connection.send("prune" if prune else "finish" if over else "go")
 
     def _end(self, member: _Worker, what: str, content: Any) -> None:
         assert member.trial is not None and member.run is not None
         tracking.log_curves(member.run, member.history)
         if what == "done":
-            parameters = {"parameters": content.pop("parameters")}
+            findings = content.pop("findings")
             trial = Trial(
-                member.trial.number, member.run.run_id, self._folder(member.trial), member.trial.params, **content
+                number=member.trial.number,
+                member=member_of(member.trial),
+                run_id=member.run.run_id,
+                folder=self._folder(member.trial),
+                changes=member.changes,
+                **content,
             )
             self.finished.append(trial)
-            self._tell(member.trial, TrialState.COMPLETE, value=trial.val_loss)
-            tracking.log(member.run, {"best_epoch": trial.best_epoch, "train_seconds": trial.seconds, **parameters})
-            tracking.tag(member.run, trial_state="complete")
+            self._tell(member.trial, TrialState.COMPLETE, value=trial.val_rmse)
+            figures = {"best_epoch": trial.best_epoch, "train_seconds": trial.seconds, "parameters": trial.parameters}
+            tracking.log(member.run, figures)
+            tracking.tag(member.run, trial_state="complete", **({"findings": findings} if findings else {}))
             tracking.end(member.run)
         elif what == "pruned":
             self._tell(member.trial, TrialState.PRUNED)
@@ -221,7 +236,7 @@ class _Search:
         self.last_failure = failure or self.last_failure
         self.pruned += state == TrialState.PRUNED
         self.failed += state == TrialState.FAIL
-        best = min((trial.val_loss for trial in self.finished), default=float("nan"))
+        best = min((trial.val_rmse for trial in self.finished), default=float("nan"))
         self.progress(len(self.finished) + self.pruned + self.failed, best)
 
 

@@ -46,7 +46,7 @@ def window(config: PipelineConfig, panel: PanelHandle) -> WindowsHandle:
             with_window[arrays.series[origins]] = True
     _check_counts(counts, lookback, horizon, store.cuts)
     too_short = tuple(name for name, found in zip(store.names, with_window, strict=True) if not found)
-    return WindowsHandle(target, **counts, n_known=store.n_known, too_short=too_short)
+    return WindowsHandle(target, **counts, n_known=store.n_known, n_series=len(store.names), too_short=too_short)
 
 
 def _check_counts(counts: dict[str, int], lookback: int, horizon: int, cuts: Cuts) -> None:

@@ -1,7 +1,8 @@
 """A search worker: a process of its own that trains one network after the other. Imports torch and the library only.
 
-The parent sends a job; the worker answers `("epoch", record)` after each epoch and waits for `go`, `finish` (time is
-over: keep the best epoch so far) or `prune`, then `("done", result)`, `("pruned", None)` or `("failed", message)`.
+The parent sends a job; the worker answers `("epoch", record, 0)` after each epoch and waits for `go`, `finish` (time is
+over: keep the best epoch so far) or `prune`, then `("done", result, cpu_seconds)`, `("pruned", None, cpu_seconds)` or
+`("failed", message, cpu_seconds)`.
 """
 
 import time
@@ -29,6 +30,7 @@ class Job:
     windows: Path  # the folder of `train` and `validation`; the test arrays are none of a worker's business
     n_targets: int
     n_known: int
+    n_series: int
     stride: int
     folder: Path  # where weights and validation forecast go
 
@@ -42,14 +44,16 @@ def serve(connection: Connection, threads: int) -> None:
     torch.set_num_threads(threads)
     try:
         while (job := connection.recv()) is not None:
-            connection.send(_answer(job, connection))
+            before = time.process_time()
+            answer = _answer(job, connection)
+            connection.send((*answer, time.process_time() - before))
     except (EOFError, BrokenPipeError, KeyboardInterrupt):
         pass  # the parent is gone: so is the reason to work
 
 
 def _answer(job: Job, connection: Connection) -> tuple[str, Any]:
     def report(record: dict[str, float]) -> bool:
-        connection.send(("epoch", record))
+        connection.send(("epoch", record, 0.0))
         answer = connection.recv()
         if answer == "prune":
             raise _PrunedError
@@ -72,15 +76,21 @@ def train(job: Job, report: Any = None) -> dict[str, Any]:
     training = arrays["train"].windows(*shape, stride=job.stride)
     validation = arrays["validation"].windows(*shape)
     sized = config.replace(input_size=training.features.shape[1], output_size=job.n_targets)
-    network = ForecastNetwork(sized, range(job.n_targets), job.n_known)
+    network = ForecastNetwork(sized, range(job.n_targets), job.n_known, job.n_series)
     fitted = fit(network, training, validation, report)
     job.folder.mkdir(parents=True, exist_ok=True)
-    meta = {"config": sized.model_dump(mode="json"), "n_targets": job.n_targets, "n_known": job.n_known}
+    meta = {
+        "config": sized.model_dump(mode="json"),
+        "n_targets": job.n_targets,
+        "n_known": job.n_known,
+        "n_series": job.n_series,
+    }
     save_checkpoint(job.folder / "network.safetensors", fitted.network.state_dict(), meta)
     np.save(job.folder / "validation.npy", point_forecast(fitted.network, validation))
     return {
-        "val_loss": fitted.history[fitted.best_epoch]["val_loss"],
+        "val_rmse": fitted.history[fitted.best_epoch]["val_rmse"],
         "best_epoch": fitted.best_epoch + 1,
+        "findings": "; ".join(fitted.findings),
         "seconds": time.perf_counter() - started,
         "parameters": sum(weight.numel() for weight in fitted.network.parameters()),
     }

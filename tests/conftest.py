@@ -53,6 +53,8 @@ def normalizer_of(panel: Panel, spec: NormalizeSpec | None = None) -> PanelNorma
     """Fitted on all rows of a panel, which has no static column."""
     spec = spec or NormalizeSpec()
     values = panel.values[:, list(panel.layout.scaled)]
+    if spec.log:
+        values[:, : panel.layout.n_targets] = np.log(values[:, : panel.layout.n_targets])
     parts = [values] if spec.per == "all" else [values[panel.series == code] for code in range(len(panel.names))]
     found = [Statistics.of(part, quartiles=True) for part in parts]
     arrays = {name: np.stack([getattr(one, name) for one in found]) for name in ("mean", "std", "low", "high")}

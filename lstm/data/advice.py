@@ -97,7 +97,8 @@ def _linear_trend(profile: Profile) -> Iterator[Advisory]:
 def _latency(config: PipelineConfig, panel: PanelStore) -> Iterator[Advisory]:
     if config.evaluate.latency is None:
         return
-    network, size = config.network(config.default_trial), min(config.ensemble.size, config.search.trials)
+    network = config.network(config.trial_of(config.members[0]))
+    size = min(config.ensemble.size, config.search.trials)
     limit = duration(config.evaluate.latency).total_seconds()
     taken = forecast_seconds(network, size, len(panel.columns), panel.normalizer.n_targets, panel.n_known)
     if taken > limit:

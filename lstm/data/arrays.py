@@ -50,4 +50,5 @@ class SplitArrays:
             sequence_length,
             horizon,
             n_known,
+            torch.from_numpy(self.series) + 1,
         )

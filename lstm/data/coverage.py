@@ -54,8 +54,8 @@ def coverage(panel: PanelStore, block: int = _ROWS) -> Coverage:
 def outliers(panel: PanelStore) -> np.ndarray:
     """Measured values of each series more than 3 × the interquartile range outside the quartiles: (series,) float64.
 
-    Summed over the targets, whatever the season: it finds values out of all range, not a spike within. NaN where the
-    middle half of the values of every target is one value.
+    Summed over the targets, whatever the season: it finds values out of all range, not a spike within. Where
+    `normalize.log` is set it looks at logarithms. NaN where the middle half of the values of every target is one value.
     """
     targets, names = panel.array("targets"), range(len(panel.names))
     bounds = np.searchsorted(panel.array("series"), np.arange(len(panel.names) + 1, dtype=np.int32))

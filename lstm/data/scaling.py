@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
+import pandas as pd
 
 from lstm.data.normalize import Statistics, centered_and_scaled
 from lstm.data.panel import Panel
@@ -16,13 +17,39 @@ ALL = "\0all"  # a name that no file can give to a series
 
 
 @dataclass(frozen=True)
+class TargetScale:
+    """Between targets in raw units and what networks see: `(x - center) / scale`, x being ln(raw) where `log`."""
+
+    center: np.ndarray  # (..., targets) float64
+    scale: np.ndarray  # the same shape
+    log: bool = False
+
+    def __getitem__(self, index: Any) -> "TargetScale":
+        return TargetScale(self.center[index], self.scale[index], self.log)
+
+    def normalized(self, raw: np.ndarray) -> np.ndarray:
+        """What networks see of raw values; their shape must fit to (..., targets)."""
+        return ((np.log(raw) if self.log else raw) - self.center) / self.scale
+
+    def raw(self, normalized: np.ndarray) -> np.ndarray:
+        """In the units of the targets.
+
+        With `log` a median stays the median and a quantile the quantile, but a mean does not: the mean of exp is not
+        exp of the mean. So a forecast is the median in raw units, and lies below the mean.
+        """
+        values = normalized * self.scale + self.center
+        return np.exp(values) if self.log else values
+
+
+@dataclass(frozen=True)
 class PanelNormalizer:
     """Center and scale of each measured column by series; the single name `ALL` stands for all series."""
 
     names: tuple[str, ...]
-    center: np.ndarray  # (names, scaled columns) float64
+    center: np.ndarray  # (names, scaled columns) float64, of the targets' logarithm where `log`
     scale: np.ndarray  # (names, scaled columns) float64
     n_targets: int
+    log: bool = False
 
     @classmethod
     def fit(cls, statistics: Statistics, spec: NormalizeSpec, n_targets: int, static: Statistics | None = None) -> Self:
@@ -30,7 +57,7 @@ class PanelNormalizer:
 
         Args:
             statistics: of the scaled columns, in the layout's order; no value may be missing.
-            spec: strategy.
+            spec: strategy, and whether the statistics of the targets are those of their logarithms.
             n_targets: how many of the first columns are targets.
             static: of the static columns (the last ones), over all series together: scaled within its series
                 a column that never changes would always be 0.
@@ -39,7 +66,7 @@ class PanelNormalizer:
         if static is not None:
             width = static.mean.shape[1]
             center[:, -width:], scale[:, -width:] = centered_and_scaled(spec.strategy, static)
-        return cls(statistics.names, center, scale, n_targets)
+        return cls(statistics.names, center, scale, n_targets, spec.log)
 
     @cached_property
     def _position(self) -> dict[str, int]:
@@ -63,23 +90,39 @@ class PanelNormalizer:
         return np.array([self._position[name] for name in names], np.int64)
 
     def features(self, panel: Panel) -> np.ndarray:
-        """Normalised values, (rows, columns) float32. A missing covariate becomes 0: its training center."""
-        row = self.rows_of(panel.names)[panel.series]
+        """Normalised values, (rows, columns) float32. A missing covariate becomes 0: its training center.
+
+        Raises:
+            DataError: a series was not there in training, or a target has no logarithm.
+        """
+        row, width = self.rows_of(panel.names)[panel.series], self.n_targets
         features = panel.values.astype(np.float32)
-        for number, column in enumerate(panel.layout.scaled):
+        features[:, :width] = self._normalized(panel, panel.values[:, :width])
+        for number, column in enumerate(panel.layout.scaled[width:], start=width):
             features[:, column] = (panel.values[:, column] - self.center[row, number]) / self.scale[row, number]
-        features[:, self.n_targets :] = np.nan_to_num(features[:, self.n_targets :])
+        features[:, width:] = np.nan_to_num(features[:, width:])
         return features
 
     def targets(self, panel: Panel) -> np.ndarray:
-        """Normalised measured targets, (rows, targets) float32, NaN where not measured."""
-        center, scale = self.target_scales(panel.names)
-        return ((panel.actual - center[panel.series]) / scale[panel.series]).astype(np.float32)
+        """Normalised measured targets, (rows, targets) float32, NaN where not measured.
 
-    def target_scales(self, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """Center and scale of the targets, each (series, targets): raw = normalised * scale + center."""
+        Raises:
+            DataError: as `features` does.
+        """
+        return self._normalized(panel, panel.actual).astype(np.float32)
+
+    def target_scale(self, names: Sequence[str]) -> TargetScale:
+        """The scale of the targets of these series: (series, targets)."""
         rows = self.rows_of(names)
-        return self.center[rows, : self.n_targets], self.scale[rows, : self.n_targets]
+        return TargetScale(self.center[rows, : self.n_targets], self.scale[rows, : self.n_targets], self.log)
+
+    def _normalized(self, panel: Panel, targets: np.ndarray) -> np.ndarray:
+        """Targets in raw units, (rows, targets) of the panel, on the networks' scale."""
+        if self.log and (targets <= 0).any():
+            row, column = np.argwhere(targets <= 0)[0]
+            series, moment = panel.names[panel.series[row]], pd.Timestamp(panel.times[row])
+            raise no_logarithm(series, panel.layout.columns[column], targets[row, column], moment)
+        return self.target_scale(panel.names)[panel.series].normalized(targets)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready, for `from_dict`."""
@@ -88,12 +131,21 @@ class PanelNormalizer:
             "names": list(self.names),
             "center": self.center.tolist(),
             "scale": self.scale.tolist(),
+            "log": self.log,
         }
 
     @classmethod
     def from_dict(cls, state: dict[str, Any]) -> Self:
-        """What `to_dict` described."""
+        """What `to_dict` described; `log` is younger than the rest of it."""
         center, scale = (
             np.array(state[key], np.float64).reshape(len(state["names"]), -1) for key in ("center", "scale")
         )
-        return cls(tuple(state["names"]), center, scale, state["n_targets"])
+        return cls(tuple(state["names"]), center, scale, state["n_targets"], state.get("log", False))
+
+
+def no_logarithm(series: str, column: str, value: float, moment: pd.Timestamp) -> DataError:
+    """That a target can't be modelled on the log scale: `moment` in UTC, without a zone."""
+    return DataError(
+        f"series {series!r}: target {column!r} must be above 0 where normalize.log is true, but is {value:g} at "
+        f"{moment.isoformat()}Z. Set normalize.log: false, or leave a missing value empty."
+    )

@@ -248,11 +248,19 @@ def _any_calendar(calendar: CalendarSpec) -> bool:
 
 
 class SplitSpec(Strict):
-    """The last `test` of the span is scored once, the `validation` before it selects."""
+    """The last `test` of the span is scored once, the `validation` before it selects.
+
+    Where all three are row counts they count from the start of the data, `train` first, as papers state their splits;
+    rows after the test are not used.
+    """
 
     validation: Span = 0.1
     test: Span = 0.1
-    train: Span | None = Field(None, description="rows before validation to keep; all of them by default")
+    train: Span | None = Field(
+        None,
+        description="what to keep before validation, all of it by default; where all three are row counts they count "
+        "from the start, and rows after the test are not used",
+    )
 
     @model_validator(mode="after")
     def _something_to_train_on(self) -> Self:
@@ -269,3 +277,4 @@ class NormalizeSpec(Strict):
 
     strategy: Literal["zscore", "minmax", "robust", "none"] = "zscore"
     per: Literal["series", "all"] = "series"
+    log: bool = Field(False, description="model the logarithm of the targets, which must be above 0")

@@ -1,6 +1,11 @@
-"""Where training ends, validation ends and the test begins: two moments, the same for every series."""
+"""Where training ends, validation ends and the test begins: two moments, the same for every series.
+
+Spans are counted back from the end of the data, so that the newest rows are the test. Where all three are row counts
+they are counted from the start instead, as papers state their splits, and rows after the test are left unused.
+"""
 
 from dataclasses import dataclass
+from itertools import accumulate
 
 import numpy as np
 import pandas as pd
@@ -39,9 +44,13 @@ def cut(first: pd.Timestamp, last: pd.Timestamp, frequency: Frequency | None, sp
         split: each span as rows of the grid, a fraction of the whole span, or a duration.
 
     Raises:
-        DataError: nothing is left to train on, or a span counts rows where rows are irregular.
+        DataError: nothing is left to train on, there are fewer rows than are counted, or a span counts rows where
+            rows are irregular.
     """
-    first, last = (moment.tz_convert("UTC").tz_localize(None) for moment in (first, last))
+    first, last = (_naive(moment) for moment in (first, last))
+    counts = [span for span in (split.train, split.validation, split.test) if isinstance(span, int)]
+    if len(counts) == 3 and frequency is not None:
+        return _counted(first, last, frequency, counts)
     end = _shifted(last, 1, frequency)
     whole = end - first
     test = _before(end, split.test, whole, frequency)
@@ -52,7 +61,41 @@ def cut(first: pd.Timestamp, last: pd.Timestamp, frequency: Frequency | None, sp
             f"split: validation={split.validation} and test={split.test} leave nothing to train on: the data span "
             f"{first.isoformat()} to {end.isoformat()}. Make them shorter, or bring more data."
         )
-    return Cuts(*(np.datetime64(moment, "us") for moment in (start, validation, test, end)))
+    return _cuts(start, validation, test, end)
+
+
+def unused_rows(cuts: Cuts, last: pd.Timestamp, frequency: Frequency) -> int:
+    """Rows of the grid after the end of the test, up to the last time of all series."""
+    return _rows(pd.Timestamp(cuts.end), _naive(last), frequency)
+
+
+def _counted(first: pd.Timestamp, last: pd.Timestamp, frequency: Frequency, counts: list[int]) -> Cuts:
+    """Training, validation and test of so many rows each, from the start."""
+    there = _rows(first, last, frequency)
+    if sum(counts) > there:
+        train, validation, test = counts
+        raise DataError(
+            f"split: train={train}, validation={validation} and test={test} are {sum(counts)} rows, but the data hold "
+            f"{there}, from {first.isoformat()} to {last.isoformat()}. Make them shorter, or bring more data."
+        )
+    return _cuts(*(_shifted(first, rows, frequency) for rows in (0, *accumulate(counts))))
+
+
+def _rows(first: pd.Timestamp, last: pd.Timestamp, frequency: Frequency) -> int:
+    """Rows of the grid from one moment to another, both included; 0 where the other comes before it."""
+    if last < first:
+        return 0
+    moments = (np.array([moment], "datetime64[us]") for moment in (last, first))
+    steps = int(frequency.positions(*moments)[0])
+    return 1 + (steps if steps >= 0 else int((last - first) / frequency.step))  # of series whose grids differ
+
+
+def _cuts(*moments: pd.Timestamp) -> Cuts:
+    return Cuts(*(np.datetime64(moment, "us") for moment in moments))
+
+
+def _naive(moment: pd.Timestamp) -> pd.Timestamp:
+    return moment.tz_convert("UTC").tz_localize(None)
 
 
 def _shifted(moment: pd.Timestamp, steps: int, frequency: Frequency | None) -> pd.Timestamp:

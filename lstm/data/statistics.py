@@ -1,22 +1,30 @@
 """What normalisers and encoders learn from the training span of a canonical table of any size."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow.parquet as pq
 
 from lstm.data import database
 from lstm.data.normalize import Statistics
 from lstm.data.rows import SERIES, TIME
+from lstm.data.scaling import no_logarithm
 from lstm.data.splits import Cuts
 
 _QUARTILE_ROWS = 5_000_000  # over more rows, quartiles over all series come from an even sample of about so many
 
 
 def training_statistics(
-    path: Path, columns: Sequence[str], cuts: Cuts, scratch: Path, together: str | None, quartiles: bool
+    path: Path,
+    columns: Sequence[str],
+    cuts: Cuts,
+    scratch: Path,
+    together: str | None,
+    quartiles: bool,
+    logs: Collection[str] = (),
 ) -> Statistics:
     """The spread of measured values, of the rows in [cuts.start, cuts.validation) alone.
 
@@ -27,20 +35,25 @@ def training_statistics(
         scratch: folder to spill into.
         together: None: each series by itself; else the name for all of them.
         quartiles: whether to take them.
+        logs: columns whose logarithm is meant.
 
     Returns:
         Arrays of (series, columns), in order of the series' names.
+
+    Raises:
+        DataError: a value of `logs` is not above 0.
     """
     names = _names(path)
+    _check_logarithms(path, logs, cuts, scratch)
     group = names[SERIES] if together is None else "NULL"
     sums = [f"{function}({names[column]})" for column in columns for function in ("avg", "stddev_pop", "min", "max")]
-    found = database.run(scratch, _training(path, cuts), _grouped(group, sums, "true"))
+    found = database.run(scratch, _training(path, cuts, logs), _grouped(group, sums, "true"))
     mean, std, low, high = np.moveaxis(_array(found).reshape(len(found), len(columns), 4), 2, 0)
     thirds = None
     if quartiles:
         wanted = [f"quantile_cont({names[column]}, {level})" for level in (0.25, 0.5, 0.75) for column in columns]
         sampled = "true" if together is None else _sample(path, cuts, scratch)
-        rows = database.run(scratch, _training(path, cuts), _grouped(group, wanted, sampled))
+        rows = database.run(scratch, _training(path, cuts, logs), _grouped(group, wanted, sampled))
         thirds = np.moveaxis(_array(rows).reshape(len(found), 3, -1), 1, 0)
     series = tuple(row[0] if together is None else together for row in found)
     return Statistics(mean, std, low, high, thirds, series)
@@ -58,12 +71,23 @@ def _names(path: Path) -> dict[str, str]:
     return {name: f"c{number}" for number, name in enumerate(pq.read_schema(path).names)}
 
 
-def _training(path: Path, cuts: Cuts) -> str:
-    """A view of the training span."""
+def _check_logarithms(path: Path, columns: Collection[str], cuts: Cuts, scratch: Path) -> None:
+    names = _names(path)
+    for column in columns:
+        value, series, time = names[column], names[SERIES], names[TIME]
+        first = f"SELECT {series}, epoch_us({time}), {value} FROM rows WHERE {value} <= 0 ORDER BY ALL LIMIT 1"
+        for name, moment, found in database.run(scratch, _training(path, cuts), first):
+            raise no_logarithm(name, column, found, pd.Timestamp(moment, unit="us"))
+
+
+def _training(path: Path, cuts: Cuts, logs: Collection[str] = ()) -> str:
+    """A view of the training span, of some columns the logarithms."""
     names = _names(path)
     time = names[TIME]
+    replaced = ", ".join(f"ln({names[column]}) AS {names[column]}" for column in logs)
+    columns = f"* REPLACE ({replaced})" if replaced else "*"
     return (
-        f"CREATE VIEW rows AS SELECT * FROM {database.file(path, list(names.values()))} "
+        f"CREATE VIEW rows AS SELECT {columns} FROM {database.file(path, list(names.values()))} "
         f"WHERE {time} >= TIMESTAMPTZ '{cuts.start}Z' AND {time} < TIMESTAMPTZ '{cuts.validation}Z'"
     )
 

@@ -77,18 +77,18 @@ def write_panel(table: Table, spec: DataSpec, normalize: NormalizeSpec, cuts: Cu
         table: canonical.
         spec: roles and rules, with the table's frequency.
         normalize: strategy, by series or not.
-        cuts: statistics and categories come from [start, validation) alone.
+        cuts: statistics and categories come from [start, validation) alone; rows after the end are left out.
         folder: to write into; also scratch space.
 
     Raises:
-        DataError: no series has what a normaliser needs in the training span.
+        DataError: no series has what a normaliser needs in the training span, or a target has no logarithm.
     """
     categorical = [name for name in spec.values if name in spec.categorical]
     levels = {name: training_levels(table.path, name, cuts, folder, _MOST_LEVELS) for name in categorical}
     normalizer, left_out = _fitted(table, spec, normalize, cuts, folder)
     names: list[str] = []
     with ArrayWriter(folder) as writer:
-        pieces = _known(table, normalizer, left_out)
+        pieces = _known(table, normalizer, left_out, cuts.end)
         for block in panel_blocks(pieces, spec, levels, borders=(cuts.validation, cuts.test)):
             new = block.names[1:] if names and block.names[:1] == (names[-1],) else block.names
             names += new
@@ -120,7 +120,8 @@ def _fitted(
     columns = [name for name in (*spec.target, *spec.observed, *spec.known, *spec.static) if name in spec.numeric]
     static = [name for name in spec.static if name in spec.numeric]
     together, quartiles = (ALL if normalize.per == "all" else None), normalize.strategy == "robust"
-    found = training_statistics(table.path, columns, cuts, scratch, together, quartiles)
+    logs = spec.target if normalize.log else ()
+    found = training_statistics(table.path, columns, cuts, scratch, together, quartiles, logs)
     pooled = training_statistics(table.path, static, cuts, scratch, ALL, quartiles) if static else None
     own = len(columns) - len(static)
     empty = np.isnan(found.mean[:, :own])
@@ -160,14 +161,16 @@ def _raise_empty(found: Statistics, pooled: Statistics | None, columns: list[str
     )
 
 
-def _known(table: Table, normalizer: PanelNormalizer, left_out: dict[str, str]) -> Iterator[pd.DataFrame]:
-    """The measured span of the series that can be normalised; the others are noted in `left_out`."""
-    last = pd.Timestamp(table.last)
+def _known(
+    table: Table, normalizer: PanelNormalizer, left_out: dict[str, str], end: np.datetime64
+) -> Iterator[pd.DataFrame]:
+    """The measured span, before `end`, of the series that can be normalised; the others are noted in `left_out`."""
+    last, until = pd.Timestamp(table.last), pd.Timestamp(end, tz="UTC")
     for piece in table.pieces():
         unknown = [name for name in piece[SERIES].unique() if not normalizer.knows(name)]
         for name in unknown:
             left_out.setdefault(name, "it has no row in the training span")
-        kept = piece[~piece[SERIES].isin(unknown) & (piece[TIME] <= last)]
+        kept = piece[~piece[SERIES].isin(unknown) & (piece[TIME] <= last) & (piece[TIME] < until)]
         if len(kept):
             yield kept
 

@@ -6,10 +6,19 @@ of the array, on the device where training runs.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+
+class Inputs(NamedTuple):
+    """What a network reads of a batch of windows."""
+
+    past: Tensor  # (B, sequence_length, features)
+    known: Tensor  # (B, horizon, n_known)
+    series: Tensor | None = None  # (B,) int64: numbers of the series, from 1; 0: not there in training
 
 
 @dataclass(frozen=True)
@@ -22,6 +31,7 @@ class Windows:
     sequence_length: int
     horizon: int
     n_known: int = 0
+    series: Tensor | None = None  # (rows,) int: number of the series, from 1
 
     def __len__(self) -> int:
         """How many windows there are."""
@@ -29,17 +39,23 @@ class Windows:
 
     def to(self, device: torch.device) -> "Windows":
         """The same windows with their arrays on `device`."""
-        moved = (self.features.to(device), self.targets.to(device), self.origins.to(device))
-        return Windows(*moved, self.sequence_length, self.horizon, self.n_known)
+        series = None if self.series is None else self.series.to(device)
+        moved = {name: getattr(self, name).to(device) for name in ("features", "targets", "origins")}
+        return replace(self, **moved, series=series)
 
-    def inputs(self, index: Tensor) -> tuple[Tensor, Tensor]:
-        """Past (B, sequence_length, features) and known future (B, horizon, n_known) of windows `index`."""
+    def looking_back(self, sequence_length: int) -> "Windows":
+        """The same windows with another look-back; so many rows must lie before each origin."""
+        return replace(self, sequence_length=sequence_length)
+
+    def inputs(self, index: Tensor) -> Inputs:
+        """What a network reads of the windows `index`."""
         origin = self.origins[index]
         past = _view(self.features, self.sequence_length)[origin - self.sequence_length]
+        series = None if self.series is None else self.series[origin - 1].long()
         if not self.n_known:
-            return past, past.new_zeros(len(index), self.horizon, 0)
+            return Inputs(past, past.new_zeros(len(index), self.horizon, 0), series)
         known = self.features[:, self.features.shape[1] - self.n_known :]
-        return past, _view(known, self.horizon)[origin]
+        return Inputs(past, _view(known, self.horizon)[origin], series)
 
     def actual(self, index: Tensor) -> Tensor:
         """What came: (B, horizon, targets), NaN where nothing was measured."""

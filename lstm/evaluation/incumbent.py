@@ -4,12 +4,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-import torch
 
 from lstm.data.origins import window_origins
 from lstm.data.panel import build_panel
 from lstm.data.rows import SERIES
-from lstm.data.windows import Windows
 from lstm.errors import DataError
 from lstm.evaluation.scoring import ScoredWindows
 from lstm.forecaster import Forecaster
@@ -19,6 +17,8 @@ def compare(
     candidate: Forecaster, incumbent: Forecaster, table: pd.DataFrame, scored: ScoredWindows, names: Sequence[str]
 ) -> tuple[float, float]:
     """RMSE in raw units of candidate and incumbent on the windows of `scored` that both can forecast.
+
+    They may be normalised differently, by the logarithm or not.
 
     Args:
         candidate: made from `scored`'s panel.
@@ -40,19 +40,10 @@ def compare(
     both = np.isin(origins, window_origins(panel.segment, incumbent.lookback, incumbent.horizon))
     if not both.any():
         raise DataError(f"no window holds the {incumbent.lookback} rows of history that it needs.")
-    windows = Windows(
-        torch.from_numpy(incumbent.normalizer.features(panel)),
-        torch.from_numpy(incumbent.normalizer.targets(panel)),
-        torch.from_numpy(origins[both]),
-        incumbent.lookback,
-        incumbent.horizon,
-        panel.layout.n_known,
-    )
-    center, scale = (
-        array[panel.series[origins[both]]][:, None] for array in incumbent.normalizer.target_scales(panel.names)
-    )
+    windows = incumbent.windows(panel, origins[both])
+    scale = incumbent.normalizer.target_scale(panel.names)[panel.series[origins[both]]][:, None]
     actual = scored.raw(scored.actual)[both]
-    theirs = incumbent.forecast_windows(windows) * scale + center
+    theirs = scale.raw(incumbent.forecast_windows(windows))
     ours = scored.raw(candidate.forecast_windows(scored.windows))[both]
     return _rmse(actual, ours), _rmse(actual, theirs)
 

@@ -5,12 +5,15 @@ The radius of level p is the ⌈(n + 1)·p⌉-th smallest absolute error of n va
 guarantee is approximate: coverage on the test span is measured and logged.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
 
+from lstm.data.scaling import TargetScale
 from lstm.errors import ConfigError
+from lstm.evaluation.metrics import Bands
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,17 @@ class Conformal:
         if level not in range(1, 100):
             raise ConfigError(f"levels must be whole percents from 1 to 99, but got {level!r}.")
         return self.radius[int(level) - 1]
+
+    def bands(self, forecast: np.ndarray, levels: Sequence[int], scale: TargetScale) -> Bands:
+        """Lower and upper ends, in raw units, around a normalised forecast (..., horizon, targets).
+
+        On the networks' scale they are as far from the forecast on both sides; with the logarithm in raw units not.
+
+        Raises:
+            ConfigError: a level is no whole percent from 1 to 99.
+        """
+        half = {level: self.half_width(level) for level in levels}
+        return {level: (scale.raw(forecast - width), scale.raw(forecast + width)) for level, width in half.items()}
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready, for `from_dict`."""

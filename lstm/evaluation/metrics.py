@@ -6,6 +6,8 @@ Formulas: Hyndman & Koehler 2006 (MASE, sMAPE), Koenker & Bassett 1978 (pinball)
 
 import numpy as np
 
+from lstm.data.scaling import TargetScale
+
 Scores = dict[str, float]
 Bands = dict[int, tuple[np.ndarray, np.ndarray]]  # percent -> (lower, upper)
 
@@ -63,10 +65,17 @@ def skill(ours: float, reference: float) -> float:
     return 1 - ours / reference if reference > 0 else float("nan")
 
 
-_BLOCK_ROWS = 4_000_000  # rows that are looked at in one go
+_BLOCK_ROWS = 1_000_000  # rows that are looked at in one go
 
 
-def naive_errors(series: np.ndarray, segment: np.ndarray, targets: np.ndarray, season: int, count: int) -> np.ndarray:
+def naive_errors(
+    series: np.ndarray,
+    segment: np.ndarray,
+    targets: np.ndarray,
+    season: int,
+    count: int,
+    scale: TargetScale | None = None,
+) -> np.ndarray:
     """In-sample mean absolute error of the seasonal naive, for MASE.
 
     Args:
@@ -75,16 +84,20 @@ def naive_errors(series: np.ndarray, segment: np.ndarray, targets: np.ndarray, s
         targets: (rows, targets), NaN where not measured.
         season: steps that the naive forecast looks back.
         count: number of series.
+        scale: (count, targets), what `targets` are normalised by; None: they are in raw units.
 
     Returns:
-        (count, targets); NaN for a series without a pair of rows a season apart.
+        (count, targets), in raw units; NaN for a series without a pair of rows a season apart.
     """
     sums, pairs = np.zeros((count, targets.shape[1])), np.zeros((count, targets.shape[1]))
     for start in range(0, len(targets) - season, _BLOCK_ROWS):
         stop = min(start + _BLOCK_ROWS, len(targets) - season)
         now, before = slice(start + season, stop + season), slice(start, stop)
         apart = (segment[now] != segment[before]) | (series[now] != series[before])
-        difference = np.abs(targets[now].astype(np.float64) - targets[before])
+        values = targets[start : stop + season].astype(np.float64)
+        if scale is not None:
+            values = scale[series[start : stop + season]].raw(values)
+        difference = np.abs(values[season:] - values[:-season])
         difference[apart] = np.nan
         for target, column in enumerate(difference.T):
             there = ~np.isnan(column)

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from lstm.data.arrays import SplitArrays
+from lstm.data.scaling import TargetScale
 from lstm.data.windows import Windows
 from lstm.evaluation.intervals import Conformal
 from lstm.evaluation.metrics import Scores, interval_scores, point_scores, skill
@@ -21,25 +22,21 @@ class ScoredWindows:
 
     windows: Windows
     actual: np.ndarray  # (windows, horizon, targets) float64, normalised, NaN where not measured
-    center: np.ndarray  # (windows, 1, targets): raw = normalised * scale + center
-    scale: np.ndarray  # (windows, 1, targets)
+    scale: TargetScale  # (windows, 1, targets)
     naive_error: np.ndarray  # (windows, 1, targets), raw: what MASE divides by
     series: np.ndarray  # (windows,) int
     times: np.ndarray  # (windows,) datetime64 of the first step ahead
 
     @classmethod
-    def of(
-        cls, arrays: SplitArrays, windows: Windows, center: np.ndarray, scale: np.ndarray, naive_error: np.ndarray
-    ) -> Self:
-        """Put the series' center, scale and normalised naive error, (series, targets) each, beside their windows."""
+    def of(cls, arrays: SplitArrays, windows: Windows, scale: TargetScale, naive_error: np.ndarray) -> Self:
+        """Put the series' scale and raw naive error, (series, targets) each, beside their windows."""
         origins = windows.origins.numpy()
         series = np.asarray(arrays.series[origins])
         return cls(
             windows=windows,
             actual=windows.actual(torch.arange(len(windows))).numpy().astype(np.float64),
-            center=center[series][:, None],
             scale=scale[series][:, None],
-            naive_error=(naive_error * scale)[series][:, None],
+            naive_error=naive_error[series][:, None],
             series=series,
             times=np.asarray(arrays.times[origins]),
         )
@@ -47,8 +44,7 @@ class ScoredWindows:
     def scores(self, forecast: np.ndarray, intervals: Conformal, levels: Sequence[int]) -> Scores:
         """All metrics of a normalised forecast (windows, horizon, targets)."""
         actual, ours = self.raw(self.actual), self.raw(forecast)
-        half = {level: intervals.half_width(level) * self.scale for level in levels}
-        bands = {level: (ours - width, ours + width) for level, width in half.items()}
+        bands = intervals.bands(forecast, levels, self.scale)
         error = forecast - self.actual
         mse = float(np.nanmean(np.square(error)))
         return {
@@ -61,7 +57,7 @@ class ScoredWindows:
 
     def raw(self, normalized: np.ndarray) -> np.ndarray:
         """In the units of the targets."""
-        return normalized * self.scale + self.center
+        return self.scale.raw(normalized)
 
 
 def with_skill(scores: Mapping[str, float], reference: Mapping[str, float]) -> Scores:

@@ -2,10 +2,11 @@
 
 `last` is the subtract-the-last-value trick of NLinear (Zeng et al. 2023, arXiv:2205.13504); `mean` and
 `standard` are reversible instance normalisation without its affine part (Kim et al. 2022, RevIN);
-`seasonal` and `gate` blend the last value with the values one or more seasons back.
+`seasonal` and `gate` blend the last value with values one or more seasons back.
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,8 @@ from lstm.config import ModelConfig
 
 class Anchor(nn.Module):
     """Center and scale the targets' past, and tell what to add to each step of the forecast."""
+
+    _rows: Tensor
 
     def __init__(self, config: ModelConfig) -> None:
         """Make the anchor of `config`; `output_size` must be set."""
@@ -27,7 +30,9 @@ class Anchor(nn.Module):
             weights[0] += 0.3
             self.weights = nn.Parameter(weights)  # (seasons back, season of the horizon)
         if self.kind == "gate":
-            self.gate = nn.Parameter(torch.zeros(config.horizon, config.output_size or 1))
+            lags = config.lags or (self.season,)
+            self.register_buffer("_rows", lagged_rows(config, lags), persistent=False)
+            self.gate = nn.Parameter(torch.zeros(1 + len(lags), config.horizon, config.output_size or 1))
 
     def forward(self, past: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Center (B, 1, O), scale (B, 1, O) and base (B, horizon, O) for targets' past (B, L, O)."""
@@ -42,8 +47,8 @@ class Anchor(nn.Module):
         if self.kind == "seasonal":
             base = base + self._seasonal(past - last)
         if self.kind == "gate":
-            season = self._phases(past, 1)[:, 0].repeat(1, math.ceil(self.horizon / self.season), 1)
-            base = base + torch.sigmoid(self.gate) * (season[:, : self.horizon] - last)
+            shares = torch.softmax(self.gate, dim=0)[1:]  # (lags, horizon, O); the rest is the last value's
+            base = base + torch.einsum("kho,bhko->bho", shares, (past - last)[:, self._rows])
         return center, scale, base
 
     def _phases(self, past: Tensor, back: int) -> Tensor:
@@ -55,3 +60,10 @@ class Anchor(nn.Module):
         phases = self._phases(past, self.weights.shape[0])
         blend = torch.einsum("km,bkso->bmso", self.weights, phases)
         return blend.flatten(1, 2)[:, : self.horizon]  # (B, seasons * season, O) -> (B, horizon, O)
+
+
+def lagged_rows(config: ModelConfig, lags: Sequence[int]) -> Tensor:
+    """Which row of the look-back lies `lag` steps, or the least multiple of them, before a step: (horizon, lags)."""
+    step = torch.arange(config.horizon)[:, None]
+    lag = torch.tensor(lags, dtype=torch.int64)[None]
+    return config.sequence_length + step - lag * (step // lag + 1)

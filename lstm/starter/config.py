@@ -16,6 +16,7 @@ from lstm.starter.names import Choice
 
 _WIDTH = 120
 _COMMENTS = 34  # where comments begin, if the line leaves room for that
+_PRESETS = "two models or so, a minute; accurate: a diverse mean and a search, up to 15 minutes"
 _MOST_WIDE = 60  # wide columns that are listed one by one, where `all` says the same
 
 
@@ -52,7 +53,7 @@ def starter_config(found: Guess, name: str | None = None) -> str:
 def _header(found: Guess) -> Iterator[str]:
     yield from _wrapped(
         f"Guessed by `lstm init` from the first {found.rows:,} rows of the data; the reason for each value stands "
-        "beside it. It trains as it stands, with the defaults of every key that is not here.",
+        "beside it. It trains as it stands: the preset chooses every key of the model that is not here, by the data.",
         "",
     )
     yield "# Check first:"
@@ -78,16 +79,12 @@ def _checks(found: Guess) -> Iterator[str]:
 
 def _sections(found: Guess) -> Iterator[str]:
     yield from _line("name", found.name)
-    yield from _line("preset", Choice("fast", "a search of some minutes; accurate: of an hour"))
+    yield from _line("preset", Choice("fast", _PRESETS))
     yield "data:"
     yield from _data(found)
     split = _scalar(found.split.value)
     yield from _commented(f"split: {{validation: {split}, test: {split}}}", found.split.reason)
     yield from _commented(f"window: {{horizon: {found.horizon.value}}}", found.horizon.reason)
-    yield "model:"
-    yield from _line("sequence_length", found.lookback, "  ")
-    if found.patch.value > 1:
-        yield from _line("patch_length", found.patch, "  ")
     yield from _commented(f"evaluate: {{season: {found.season.value}}}", found.season.reason)
 
 

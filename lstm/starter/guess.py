@@ -48,8 +48,6 @@ class Guess:
     max_gap: Choice[int]
     split: Choice[str | float]  # the length of validation, and that of the test
     horizon: Choice[int]
-    lookback: Choice[int]
-    patch: Choice[int]
     season: Choice[int]
 
 
@@ -108,8 +106,6 @@ def _joined(
         max_gap=lengths.max_gap,
         split=lengths.split,
         horizon=lengths.horizon,
-        lookback=lengths.lookback,
-        patch=lengths.patch,
         season=lengths.season,
     )
 

@@ -3,7 +3,8 @@
 from .case import Case
 from .cases_columns import COLUMNS
 from .cases_configuration import CONFIGURATION
-from .cases_later import FORECASTS, QUERIES, WINDOWS
+from .cases_forecasts import FORECASTS
+from .cases_later import QUERIES, WINDOWS
 from .cases_sources import SOURCES
 from .cases_times import TIMES
 

@@ -37,7 +37,7 @@ def runs(client):
 def test_the_leaderboard_holds_candidates_and_baselines_best_validation_first(trained):
     _, outcome = trained
     rows = outcome["leaderboard"]
-    assert {row["name"] for row in rows} >= {"ensemble-mean-2", "persistence", "seasonal_naive"}
+    assert {row["name"] for row in rows} >= {"ensemble-mean-2", "persistence", "seasonal_naive", "ridge"}
     assert [row["val_rmse"] for row in rows] == sorted(row["val_rmse"] for row in rows)
     assert outcome["promotion"]["champion"] is True
     naive = next(row for row in rows if row["name"] == "seasonal_naive")
@@ -67,7 +67,7 @@ def test_nothing_is_left_running(runs):
 def test_only_candidates_and_baselines_have_seen_the_test_span(runs):
     seen = {name for name, run in runs.items() if "test_rmse" in run.data.metrics and not name.startswith("train-")}
     best = next(name for name, run in runs.items() if run.data.tags.get("best_single") == "true")
-    assert seen == {best, "ensemble-mean-2", "persistence", "seasonal_naive"}
+    assert seen == {best, "ensemble-mean-2", "persistence", "seasonal_naive", "ridge"}
     trials = [run for name, run in runs.items() if name.startswith("trial-")]
     complete = [run for run in trials if run.data.tags["trial_state"] == "complete"]
     assert all("val_rmse_skill" in run.data.metrics for run in complete)
@@ -244,7 +244,7 @@ def test_time_that_is_over_ends_the_running_trials_too(place: Place):
     outcome = json.loads(place.run("train", "shops.yaml", "--json").stdout)
     assert outcome["seconds"]["train"] < 40
     assert "then search.timeout was over" in outcome["search"]
-    assert len(outcome["leaderboard"]) == 4
+    assert len(outcome["leaderboard"]) == 5
 
 
 @pytest.mark.slow

@@ -67,7 +67,7 @@ def test_public_names_are_all_there():
 
 def test_example_fills_in_horizon_and_season():
     config = load_config(EXAMPLE)
-    network = config.network(config.default_trial)
+    network = config.network(config.trial_of({}))
     assert (network.horizon, network.season) == (24, 24)
     assert config.longest_lookback == 72
 

@@ -20,7 +20,7 @@ from lstm.networks.network import ForecastNetwork
 from ..conftest import DATA, make_hourly, normalizer_of
 
 
-def make_forecaster(spec, frame, per="series", targets=1, levels=None, **changes):
+def make_forecaster(spec, frame, per="series", targets=1, levels=None, normalize=None, **changes):
     panel = build_panel(canonical(frame, spec), spec, levels)
     config = {"hidden_size": 8, "sequence_length": 24, "horizon": 6, "input_size": panel.values.shape[1]}
     members = tuple(
@@ -36,7 +36,7 @@ def make_forecaster(spec, frame, per="series", targets=1, levels=None, **changes
         name="shops",
         spec=spec,
         levels=levels or {},
-        normalizer=normalizer_of(panel, NormalizeSpec(per=per)),
+        normalizer=normalizer_of(panel, normalize or NormalizeSpec(per=per)),
         members=members,
         weights=(0.5, 0.5),
         method="mean",

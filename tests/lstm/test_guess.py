@@ -11,10 +11,12 @@ from lstm.data.arrays import SplitArrays
 from lstm.data.frequency import Frequency
 from lstm.data.ingest import ingest_table
 from lstm.data.origins import window_origins
+from lstm.data.runs import Runs
 from lstm.data.splits import cut
 from lstm.data.store import PanelStore, write_panel, write_splits
 from lstm.errors import DataError
 from lstm.pipeline_config import PipelineConfig
+from lstm.presets import completed
 from lstm.starter.config import first_look, starter_config
 from lstm.starter.guess import Guess, guess
 
@@ -107,9 +109,11 @@ def windows(config: PipelineConfig, folder: Path) -> dict[str, int]:
     panel, splits = folder / "panel", folder / "splits"
     panel.mkdir()
     write_panel(table, data, config.normalize, cuts, panel)
+    store = PanelStore.load(panel)
+    config = completed(config, Runs.of(store))
     lookback, horizon = max(config.longest_lookback, config.evaluate.season), config.window.horizon
     splits.mkdir()
-    write_splits(PanelStore.load(panel), lookback, splits)
+    write_splits(store, lookback, splits)
     arrays = {split: SplitArrays.load(splits / split) for split in cuts.spans}
     return {split: len(window_origins(one.segment, lookback, horizon, 1, one.allowed)) for split, one in arrays.items()}
 
@@ -131,7 +135,7 @@ def test_shops_are_told_apart_and_what_says_nothing_is_left_out(tmp_path):
         "row": "numbers the rows",
         "currency": "constant",
     }
-    assert (config.evaluate.season, config.window.horizon, config.model.sequence_length) == (24, 24, 48)
+    assert (config.evaluate.season, config.window.horizon) == (24, 24)
     assert data.calendar.features == ("hour", "dayofweek")
 
 

@@ -22,7 +22,7 @@ def judged(spec):
     table = canonical(make_hourly(shops=("east", "north", "south")), spec)
     candidate = make_forecaster(spec, make_hourly(shops=("east", "north", "south")))
     panel = build_panel(table, spec)
-    center, scale = candidate.normalizer.target_scales(panel.names)
+    scale = candidate.normalizer.target_scale(panel.names)
     arrays = SplitArrays(
         features=candidate.normalizer.features(panel),
         targets=candidate.normalizer.targets(panel),
@@ -32,7 +32,7 @@ def judged(spec):
         times=panel.times,
     )
     windows = arrays.windows(24, 6, panel.layout.n_known)
-    scored = ScoredWindows.of(arrays, windows, center, scale, np.ones((3, 1)))
+    scored = ScoredWindows.of(arrays, windows, scale, np.ones((3, 1)))
     return candidate, table, scored, panel.names
 
 

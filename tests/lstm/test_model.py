@@ -134,8 +134,9 @@ def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
     assert [entry.name for entry in tmp_path.iterdir()] == ["m"]
 
 
-def test_forecasts_are_fed_back_past_the_horizon_where_nothing_else_is_needed():
-    model = fitted(x=Y, horizon=2)
+@pytest.mark.parametrize("changes", [{}, {"lags": (3,), "head": "parallel"}, {"loss": "gaussian"}], ids=str)
+def test_forecasts_are_fed_back_past_the_horizon_where_nothing_else_is_needed(changes):
+    model = fitted(x=Y, horizon=2, **changes)
     rolled = model.predict(Y, steps=5)
     assert rolled.shape == (391, 5)
     assert (rolled[:, :2] == model.predict(Y, steps=2)).all()
@@ -157,6 +158,40 @@ def test_quantiles_come_with_an_axis_of_their_own():
     assert (quantiles[..., 1] == model.predict(X, steps=2)).all()
 
 
+@pytest.mark.parametrize("loss", ["gaussian", "student_t"])
+def test_a_likelihood_gives_quantiles_that_rise_around_the_forecast(loss):
+    model = fitted(loss=loss, horizon=2)
+    quantiles = model.predict_quantiles(X, steps=2)
+    assert quantiles.shape == (391, 2, 3)
+    assert (np.diff(quantiles) > 0).all()
+    np.testing.assert_allclose(quantiles[..., 1], model.predict(X, steps=2), atol=1e-6)
+    assert fitted(loss=loss, y=X, quantiles=(0.2, 0.5)).predict_quantiles(X).shape == (391, 1, 2, 2)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"head": "parallel", "patch_length": 5},
+        {"head": "recursive", "lags": (4, 7)},
+        {"head": "bidirectional", "cell": "gru"},
+        {"channel_independent": True, "anchor": "seasonal", "season": 5, "head": "parallel"},
+        {"loss": "mase", "season": 3},
+    ],
+    ids=str,
+)
+def test_heads_lags_and_channels_work_where_the_targets_are_among_the_features(tmp_path, changes):
+    x = np.stack([np.cos(T / 9), Y, Y * 2], axis=1).astype(np.float32)
+    model = fitted(y=x[:, 1:], x=x, horizon=4, **changes)
+    assert model.predict(x, steps=4).shape == (391, 4, 2)
+    model.save(str(tmp_path / "m"))
+    assert LSTMModel().load(str(tmp_path / "m")).predict(x, steps=4).tobytes() == model.predict(x, steps=4).tobytes()
+
+
+def test_equal_targets_are_told_apart_by_their_columns():
+    x = np.stack([np.cos(T / 9), Y, Y], axis=1).astype(np.float32)
+    assert fitted(y=x[:, 1:], x=x, channel_independent=True).predict(x).shape == (391, 1, 2)
+
+
 def test_a_progress_bar_is_shown_when_asked_for(capsys):
     LSTMModel(SMALL).fit(X, Y, verbose=False)
     assert capsys.readouterr() == ("", "")
@@ -172,7 +207,11 @@ def test_a_progress_bar_is_shown_when_asked_for(capsys):
         (lambda: fitted(y=Y[:-1]), DataError, "equally many rows, but got 400 and 399"),
         (lambda: fitted(x=X[:15], y=Y[:15], horizon=9), DataError, "too few for windows"),
         (lambda: fitted(input_size=7), ConfigError, "input_size=7, but the data have 2"),
-        (lambda: fitted(anchor="last", y=Y + 1), ConfigError, "needs the target's own past"),
+        (lambda: fitted(anchor="last", y=Y + 1), ConfigError, "anchor='last' needs the target's own past"),
+        (lambda: fitted(lags=(2, 3), y=Y + 1), ConfigError, r"lags=\[2, 3\] needs the target's own past"),
+        (lambda: fitted(channel_independent=True, y=Y + 1), ConfigError, "channel_independent needs the target's own"),
+        (lambda: fitted(loss="mase", y=Y + 1), ConfigError, "loss='mase' needs the target's own past"),
+        (lambda: fitted(series_embedding=True), ConfigError, "series_embedding needs series"),
         (lambda: LSTMModel(SMALL).fit(X, Y, validation_split=1.0), ConfigError, "validation_split"),
         (lambda: fitted(x=np.where(T[:, None] == 5, np.nan, X)), DataError, "row 5, column 0 is nan"),
         (lambda: fitted(x=[["a"]] * 400), DataError, "numbers only"),

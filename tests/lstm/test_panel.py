@@ -7,17 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lstm.data.calendar import calendar_columns, calendar_features
-from lstm.data.frequency import Frequency
 from lstm.data.panel import build_panel, panel_blocks
-from lstm.data.spec import CalendarSpec, DataSpec, SplitSpec
-from lstm.data.splits import cut
+from lstm.data.spec import CalendarSpec, DataSpec
 from lstm.data.table import canonical
 from lstm.errors import DataError
 
 from ..conftest import DATA, make_hourly
-
-HOURLY = Frequency.parse("1h")
-TEN_DAYS = (pd.Timestamp("2024-01-01T00:00Z"), pd.Timestamp("2024-01-10T23:00Z"))
 
 
 def panel_of(frame, **changes):
@@ -119,39 +114,6 @@ def test_calendar_names_match_the_columns_and_stay_on_the_circle():
     features = calendar_features(times, spec, "Europe/Berlin")
     assert features.shape == (len(times), len(calendar_columns(spec)))
     np.testing.assert_allclose(features[:, 0:8:2] ** 2 + features[:, 1:8:2] ** 2, 1)
-
-
-@pytest.mark.parametrize(("validation", "test"), [("2d", "1d"), (48, 24), (0.2, 0.1)])
-def test_cuts_are_the_same_however_they_are_said(validation, test):
-    cuts = cut(*TEN_DAYS, HOURLY, SplitSpec(validation=validation, test=test))
-    assert cuts.end == np.datetime64("2024-01-11T00")
-    assert cuts.test == np.datetime64("2024-01-10T00")
-    assert cuts.validation == np.datetime64("2024-01-08T00")
-
-
-def test_a_row_count_limits_training():
-    cuts = cut(*TEN_DAYS, HOURLY, SplitSpec(train=100, validation=48, test=24))
-    assert cuts.start == cuts.validation - np.timedelta64(100, "h")
-
-
-def test_splits_that_leave_nothing_are_refused():
-    with pytest.raises(DataError, match="leave nothing to train on"):
-        cut(*TEN_DAYS, HOURLY, SplitSpec(validation="30d", test="1d"))
-
-
-def test_months_are_counted_by_the_calendar():
-    monthly = Frequency.parse("MS")
-    span = (pd.Timestamp("2014-01-01T00:00Z"), pd.Timestamp("2023-12-01T00:00Z"))
-    cuts = cut(*span, monthly, SplitSpec(train=60, validation=12, test=0.1))
-    assert cuts.end == np.datetime64("2024-01-01")
-    assert cuts.test == np.datetime64("2023-01-01")
-    assert cuts.validation == np.datetime64("2022-01-01")
-    assert cuts.start == np.datetime64("2017-01-01")
-
-
-def test_rows_of_an_irregular_series_are_no_span():
-    with pytest.raises(DataError, match="24 rows of an irregular series are no span of time"):
-        cut(*TEN_DAYS, None, SplitSpec(validation=24, test=24))
 
 
 def test_a_seasonal_gap_is_filled_from_the_season_before():

@@ -54,9 +54,15 @@ def test_very_many_wide_columns_are_all(tmp_path):
 def test_every_key_has_a_reason(tmp_path):
     lines = starter_config(guess(make_hourly(), "table.csv")).splitlines()
     keys = [number for number, line in enumerate(lines) if ":" in line and not line.lstrip().startswith("#")]
-    sections = ("data:", "model:")
     bare = [lines[number] for number in keys if "# " not in lines[number] and lines[number - 1].lstrip()[0] != "#"]
-    assert set(bare) <= set(sections)
+    assert bare == ["data:"]
+
+
+def test_the_model_is_left_to_the_preset():
+    text = starter_config(guess(make_hourly(), "table.csv"))
+    values = yaml.safe_load(text)
+    assert values["preset"] == "fast" and not {"model", "search", "ensemble"} & set(values)
+    assert "accurate: " in next(line for line in text.splitlines() if line.startswith("preset: fast"))
 
 
 @pytest.mark.parametrize(

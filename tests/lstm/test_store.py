@@ -28,12 +28,12 @@ from ..conftest import DATA, make_hourly
 SPLIT = SplitSpec(validation="5d", test="5d")
 
 
-def stored(frame, folder, spec=None, normalize=None):
+def stored(frame, folder, spec=None, normalize=None, split=SPLIT):
     spec = spec or DataSpec.parse({**DATA, "source": str(folder / "shops.parquet")})
     folder.mkdir(exist_ok=True)
     frame.to_parquet(spec.source)
     table = ingest_table(spec, folder, folder)
-    cuts = cut(pd.Timestamp(table.first), pd.Timestamp(table.last), Frequency.parse(spec.frequency), SPLIT)
+    cuts = cut(pd.Timestamp(table.first), pd.Timestamp(table.last), Frequency.parse(spec.frequency), split)
     (folder / "panel").mkdir(exist_ok=True)
     write_panel(table, spec, normalize or NormalizeSpec(), cuts, folder / "panel")
     return table, PanelStore.load(folder / "panel")

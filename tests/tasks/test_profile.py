@@ -41,6 +41,17 @@ def test_what_was_changed_or_left_out_is_said(home, tmp_path):
     assert found.advisories == ()
 
 
+def test_rows_that_a_split_by_row_counts_leaves_over_are_said(home, tmp_path):
+    *_, found = described(make_hourly(), tmp_path, split={"train": 600, "validation": 100, "test": 100})
+    assert found.notices == (
+        "split: 160 rows after 2024-04-03T07:00:00Z are not used (row counts count from the start; use durations such "
+        "as 30d to keep to the newest)",
+    )
+    assert found.profile.summary["steps"] == 2 * 800
+    *_, whole = described(make_hourly(), tmp_path, split={"train": 760, "validation": 100, "test": 100})
+    assert whole.notices == ()
+
+
 def test_strict_names_every_advisory_in_one_line(home, tmp_path):
     changes = {"model": {"sequence_length": 4}, "search": {"space": {}}, "window": {"horizon": 6, "stride": 2}}
     *_, found = described(make_hourly(), tmp_path, **changes)
@@ -61,12 +72,22 @@ def odd(kind):
         return frame[(frame.index % 960 < 300) | (frame.index % 960 > 400)], {}
     if kind == "no season":
         return frame, season
+    if kind == "rows left over":
+        return frame, {"split": {"train": 600, "validation": 100, "test": 100}}
+    if kind == "logarithms":
+        return frame, {"normalize": {"log": True}}
     if kind == "thinned training":
         return frame, {"split": {"validation": "5d", "test": "5d", "train": "10d"}}
     return frame.assign(kind="x"), {"data": {**DATA, "observed": ["kind"], "categorical": ["kind"]}}
 
 
-@pytest.mark.parametrize("kind", ["irregular", "constant", "long gaps", "no season", "thinned training", "category"])
+ODD = (
+    *("irregular", "constant", "long gaps", "no season", "thinned training", "category", "rows left over"),
+    "logarithms",
+)
+
+
+@pytest.mark.parametrize("kind", ODD)
 def test_odd_data_are_profiled_and_drawn_too(home, tmp_path, kind):
     frame, changes = odd(kind)
     if "data" in changes:

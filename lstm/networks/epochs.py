@@ -1,0 +1,171 @@
+"""One pass over the training windows, and one over the validation windows: batches by index, sums on the device."""
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.optim import AdamW
+from torch.optim.swa_utils import AveragedModel, get_swa_avg_fn
+
+from lstm.config import ModelConfig
+from lstm.data.augment import augmented
+from lstm.data.windows import Windows
+from lstm.errors import ConfigError, TrainingError
+from lstm.networks import outputs
+from lstm.networks.heads import Recursive
+from lstm.networks.losses import make_loss
+from lstm.networks.network import ForecastNetwork
+from lstm.networks.schedules import make_schedule
+
+Epoch = dict[str, float]
+CHUNK = 1024  # windows a forward pass without gradients
+
+
+class Epochs:
+    """What an epoch needs: data, optimiser, schedule and random numbers."""
+
+    def __init__(
+        self, network: ForecastNetwork, train: Windows, validation: Windows, device: torch.device, rate: float
+    ) -> None:
+        """Start from the network's weights, which are on `device`, with learning rate `rate`."""
+        config = network.config
+        self.network, self.train, self.validation, self.device = network, train, validation, device
+        self.loss = make_loss(config, device)
+        self.optimizer = AdamW(network.parameters(), rate, weight_decay=config.weight_decay, fused=device.type != "mps")
+        self.steps = math.ceil(math.ceil(len(train) / config.batch_size) / config.gradient_accumulation)
+        self.schedule = make_schedule(self.optimizer, config, self.steps)
+        self.generator = torch.Generator().manual_seed(config.seed)
+        self.dtype = mixed_precision(config.precision, device)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype == torch.float16)
+        # Said, since the averaging that torch takes on CUDA fails on buffers of whole numbers.
+        averaging = {"avg_fn": get_swa_avg_fn(), "use_buffers": True}
+        self.average = AveragedModel(network, **averaging) if config.weight_averaging else None
+        self.parts = 1  # that a batch is cut into, where the memory does not hold it whole
+
+    def run(self, number: int) -> Epoch:
+        """Train for one epoch, the `number`-th from 1, and validate."""
+        started, config = time.perf_counter(), self.network.config
+        if isinstance(self.network.head, Recursive):
+            self.network.head.sampling = config.scheduled_sampling * (number - 1) / max(config.epochs - 1, 1)
+        rate = self.optimizer.param_groups[0]["lr"]
+        train_loss, norm = self._learn()
+        if self.average is not None and number > 0.75 * config.epochs:
+            self.average.update_parameters(self.network)
+        val_loss, val_rmse = self._validate()
+        self.schedule.after_epoch(val_loss)
+        return {
+            "epoch": number,
+            "train_loss": train_loss,
+            "val_loss": val_loss,
+            "val_rmse": val_rmse,
+            "learning_rate": rate,
+            "gradient_norm": norm,
+            "seconds": time.perf_counter() - started,
+        }
+
+    @property
+    def current(self) -> ForecastNetwork:
+        """The network that was validated last: the average, once there is one."""
+        if self.average is None or not self.average.n_averaged:
+            return self.network
+        return cast(ForecastNetwork, self.average.module)
+
+    def _learn(self) -> tuple[float, float]:
+        """Mean loss and gradient norm. Sums stay on the device: the loop never waits for them."""
+        config = self.network.config
+        self.network.train()
+        total, count, norms = (torch.zeros((), device=self.device) for _ in range(3))
+        order = torch.randperm(len(self.train), generator=self.generator).to(self.device)
+        batches = _batches(order, config)
+        with self._seeded_dropout():
+            for first in range(0, len(batches), config.gradient_accumulation):
+                loss, measured, norm = self._fitting(batches[first : first + config.gradient_accumulation])
+                total, count, norms = total + loss, count + measured, norms + norm
+        return float(total / count.clamp_min(1)), float(norms / self.steps)
+
+    def _fitting(self, batches: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """One step of the optimiser, in smaller parts once the memory of the GPU ran out."""
+        while True:
+            try:
+                return self._step([part for batch in batches for part in batch.chunk(self.parts)])
+            except torch.cuda.OutOfMemoryError:
+                if self.parts >= max(len(batch) for batch in batches):
+                    raise TrainingError(
+                        "one window alone does not fit into the GPU's memory. Lower sequence_length or hidden_size, "
+                        "or raise patch_length."
+                    ) from None
+                self.parts *= 2
+            self.optimizer.zero_grad(set_to_none=True)
+            torch.cuda.empty_cache()
+
+    def _step(self, parts: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        self.optimizer.zero_grad(set_to_none=True)
+        total, count = (torch.zeros((), device=self.device) for _ in range(2))
+        share = 1 / sum(len(part) for part in parts)
+        for part in parts:
+            loss, measured = self._loss(part)
+            # Each part counts by its windows, so that parts of a batch make the batch's gradient.
+            self.scaler.scale(loss / measured.clamp_min(1) * (len(part) * share)).backward()
+            total, count = total + loss.detach(), count + measured
+        self.scaler.unscale_(self.optimizer)
+        norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.network.config.gradient_clip or math.inf)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.schedule.after_step()
+        return total, count, norm.detach()
+
+    def _loss(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        (past, known, series), actual = self.train.inputs(index), self.train.actual(index)
+        if self.network.config.augment:
+            past, known, actual = augmented(past, known, actual, self.network.config.augment, self.generator)
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None):
+            out = self.network(past, known, series, actual)
+        return self.loss(out, actual, past[..., self.network.target_columns])
+
+    @contextmanager
+    def _seeded_dropout(self) -> Iterator[None]:
+        """Dropout draws from the global generator: seed it for this pass, and give it back as it was."""
+        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
+            torch.manual_seed(int(torch.randint(2**62, (), generator=self.generator)))
+            yield
+
+    def _validate(self) -> tuple[float, float]:
+        """Mean loss, and RMSE of the point forecast, in the targets' normalised units."""
+        network, windows = self.current.eval(), self.validation
+        total, squares, count = (torch.zeros((), device=self.device) for _ in range(3))
+        place = outputs.point(network.config)
+        with torch.inference_mode():
+            for index in windows.chunks(CHUNK):
+                inputs, actual = windows.inputs(index), windows.actual(index)
+                out = network(*inputs)
+                loss, measured = self.loss(out, actual, inputs.past[..., network.target_columns])
+                squares += torch.nan_to_num(actual - out[..., place]).square().sum()
+                total, count = total + loss, count + measured
+        return float(total / count.clamp_min(1)), float((squares / count.clamp_min(1)).sqrt())
+
+
+def _batches(order: Tensor, config: ModelConfig) -> list[Tensor]:
+    """Batches in order. A last window all alone joins the batch before: batch norm can't compare it with itself."""
+    batches = list(order.split(config.batch_size))
+    if config.batch_norm and len(batches) > 1 and len(batches[-1]) == 1:
+        batches[-2:] = [torch.cat(batches[-2:])]
+    return batches
+
+
+def mixed_precision(precision: str, device: torch.device) -> torch.dtype | None:
+    """What autocast computes in; None: plain float32, the only one that CPU LSTMs bear (oneDNN's bf16 crashes).
+
+    Raises:
+        ConfigError: the device can't compute in the precision asked for.
+    """
+    if precision == "fp32" or (precision == "auto" and device.type != "cuda"):
+        return None
+    if device.type != "cuda":
+        raise ConfigError(f"precision={precision!r} needs a CUDA device, but this is {device.type}. Use auto or fp32.")
+    if precision == "auto":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    return torch.bfloat16 if precision == "bf16" else torch.float16
