@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
 
 from lstm.errors import ConfigError, nearest
 
@@ -12,6 +12,7 @@ Cell = Literal["lstm", "gru", "bilstm", "transformer"]
 Anchor = Literal["none", "last", "seasonal", "gate", "mean", "standard"]
 Head = Literal["direct", "parallel", "bidirectional", "recursive"]
 Loss = Literal["mse", "mae", "huber", "mase", "pinball", "gaussian", "student_t"]
+_UNFINISHED = "unfinished"
 LIKELIHOODS = ("gaussian", "student_t")
 
 
@@ -31,8 +32,8 @@ class Strict(BaseModel):
         return values
 
     @classmethod
-    def parse(cls, values: Mapping[str, Any], where: str = "") -> Self:
-        """Validate `values`.
+    def parse(cls, values: Mapping[str, Any], where: str = "", unfinished: bool = False) -> Self:
+        """Validate `values`; where they are `unfinished`, not yet how keys go together whose defaults are to come.
 
         Raises:
             ConfigError: one line that names the first offending key, the rule, the value and,
@@ -41,9 +42,14 @@ class Strict(BaseModel):
         if not isinstance(values, Mapping):
             raise ConfigError(f"a configuration is a mapping of keys to values, but got {values!r}.")
         try:
-            return cls.model_validate(dict(values))
+            return cls.model_validate(dict(values), context={_UNFINISHED: unfinished})
         except ValidationError as error:
             raise ConfigError(f"{where}: {_one_line(cls, error)}" if where else _one_line(cls, error)) from None
+
+
+def is_unfinished(info: ValidationInfo) -> bool:
+    """Whether `parse` was told so."""
+    return bool(info.context and info.context.get(_UNFINISHED))
 
 
 class ModelConfig(Strict):
@@ -90,7 +96,9 @@ class ModelConfig(Strict):
     seed: int = Field(0, ge=0, lt=2**32)
 
     @model_validator(mode="after")
-    def _agree(self) -> Self:
+    def _lengths_agree(self, info: ValidationInfo) -> Self:
+        if is_unfinished(info):
+            return self
         if self.sequence_length % self.patch_length:
             raise ValueError(
                 "`sequence_length` must be a multiple of `patch_length`, but got "
@@ -101,17 +109,21 @@ class ModelConfig(Strict):
                 f"anchor={self.anchor!r} needs `2 <= season <= sequence_length`, but got "
                 f"season={self.season}, sequence_length={self.sequence_length}"
             )
+        if not all(1 <= lag <= self.sequence_length for lag in self.lags):
+            raise ValueError(
+                f"`1 <= lag <= sequence_length` must hold for all `lags`, but got lags={list(self.lags)}, "
+                f"sequence_length={self.sequence_length}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
         if self.quantiles is not None and not _rising_with_median(self.quantiles):
             raise ValueError(f"`quantiles` must rise within (0, 1) and hold 0.5, but got {list(self.quantiles)}")
         if self.quantiles is not None and self.loss not in (None, "pinball", *LIKELIHOODS):
             raise ValueError(f"`quantiles` need loss pinball, gaussian or student_t, but got loss={self.loss!r}")
         if self.quantiles is None and self.loss == "pinball":
             raise ValueError("loss 'pinball' needs `quantiles`, such as [0.1, 0.5, 0.9]")
-        if not all(1 <= lag <= self.sequence_length for lag in self.lags):
-            raise ValueError(
-                f"`1 <= lag <= sequence_length` must hold for all `lags`, but got lags={list(self.lags)}, "
-                f"sequence_length={self.sequence_length}"
-            )
         if self.layer_norm and self.batch_norm:
             raise ValueError("`layer_norm` and `batch_norm` exclude each other: set one of them")
         if self.batch_norm and self.batch_size == 1:

@@ -25,7 +25,7 @@ def load_config(path: str | Path, overrides: tuple[str, ...] = ()) -> PipelineCo
     values = _read_yaml(path)
     for override in overrides:
         _set(values, override)
-    config = PipelineConfig.parse(values, where=path.name)
+    config = PipelineConfig.parse(values, where=path.name, unfinished=True)
     try:
         completed(config)  # what follows from the file must hold before the data are read
     except ConfigError as error:

@@ -2,9 +2,9 @@
 
 from typing import Any, Literal, Self, get_args
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from lstm.config import ModelConfig, Strict
+from lstm.config import ModelConfig, Strict, is_unfinished
 from lstm.data.spec import DataSpec, Duration, NormalizeSpec, SplitSpec
 from lstm.errors import ConfigError, nearest
 
@@ -165,7 +165,9 @@ class PipelineConfig(Strict):
         return {**values, "model": {**model, **horizon, **season}}
 
     @model_validator(mode="after")
-    def _every_choice_is_valid(self) -> Self:
+    def _every_choice_is_valid(self, info: ValidationInfo) -> Self:
+        if is_unfinished(info):
+            return self
         for number, member in enumerate(self.ensemble.members or ()):
             _check_member(number, member, self.model)
         try:

@@ -49,7 +49,7 @@ def test_a_worse_incumbent_is_seen_through_its_own_normaliser(judged):
     with torch.no_grad():
         incumbent = make_forecaster(candidate.spec, make_hourly(shops=("east", "north", "south"), seed=5))
         for member in incumbent.members:
-            member.head.bias += 3
+            member.head.out.bias += 3
     ours, theirs = compare(candidate, incumbent, table, scored, names)
     assert theirs > 2 * ours
 

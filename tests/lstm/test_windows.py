@@ -18,7 +18,7 @@ def windows_over(rows=50, length=6, horizon=3, n_known=2):
 def test_a_window_is_the_slices_that_it_says():
     windows = windows_over()
     index = torch.tensor([0, 7, len(windows) - 1])
-    past, known = windows.inputs(index)
+    past, known, _ = windows.inputs(index)
     actual = windows.actual(index)
     for row, origin in enumerate(windows.origins[index].tolist()):
         assert torch.equal(past[row], windows.features[origin - 6 : origin])
