@@ -14,6 +14,7 @@ from tasks.settings import tracking_uri, without_password
 if TYPE_CHECKING:
     from flows.train import Outcome
 
+_MOST_NETWORKS = 10  # listed below the leaderboard
 _COLUMNS = {
     "val_rmse": "val RMSE",
     "test_rmse": "test RMSE",
@@ -47,6 +48,7 @@ def show_outcome(outcome: "Outcome", seconds: float) -> None:
     """Print the leaderboard, what to know of the data, the champion, where the time went, and where to look."""
     console = _console()
     console.print(_leaderboard(outcome))
+    console.print(_networks(outcome))
     for mark, lines in (("note", outcome.notices), ("advice", outcome.advisories)):
         for line in lines:
             console.print(f"{mark}: {line}", markup=False, soft_wrap=True)
@@ -69,6 +71,22 @@ def show_outcome(outcome: "Outcome", seconds: float) -> None:
     console.print(f"use:  lstm forecast {model}{data} --out forecast.parquet", soft_wrap=True)
     if outcome.known:
         console.print(f"      FILE: the history, and below it the rows ahead with {', '.join(outcome.known)}")
+
+
+def _networks(outcome: "Outcome") -> Table:
+    """The best trials: what each has of its own, its size, its time and its error."""
+    table = Table("network", "differs in", box=box.SIMPLE_HEAD, title_justify="left")
+    for column in ("val RMSE, scaled", "parameters", "seconds"):
+        table.add_column(column, justify="right")
+    for trial in outcome.trials[:_MOST_NETWORKS]:
+        changes = ", ".join(f"{key}={_short(value)}" for key, value in trial["changes"].items())
+        figures = (f"{trial['val_rmse']:.4f}", f"{trial['parameters']:,}", f"{trial['seconds']:.0f}")
+        table.add_row(trial["name"], changes, *figures)
+    return table
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def show_versions(name: str, rows: list[dict[str, Any]]) -> None:

@@ -1,4 +1,4 @@
-"""Register the candidates, and make the best one champion if it has earned it."""
+"""Register the candidates, and make one of them champion if it has earned it."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -29,6 +29,7 @@ from tasks.registry import alias_version, create_version, load_forecaster, set_a
 from tasks.settings import tracking_uri
 
 _NEEDS = ("holidays", "numpy", "pandas", "pydantic", "pyyaml", "rich", "safetensors", "torch")
+_CLEARLY_BETTER = 0.98  # of the validation RMSE
 _EXAMPLE_SERIES = 3  # of the input example
 _SERVED = Path(__file__).with_name("served_model.py")
 
@@ -55,9 +56,10 @@ def register(
     evaluation: Evaluation,
     run: RunHandle,
 ) -> Promotion:
-    """Register every candidate as a version; the best by validation meets the gate.
+    """Register every candidate as a version; one of them meets the gate.
 
-    It must beat the baseline that `register.gate.beats` names on validation, and, where there is a
+    The ensemble is proposed, unless the best single model is clearly better: validation ranks close ones by luck. It
+    must beat the baseline that `register.gate.beats` names on validation, and, where there is a
     champion already, have a lower RMSE than it on the same validation windows. Else the champion
     stays and the candidate becomes `challenger`.
     """
@@ -67,7 +69,7 @@ def register(
     versions = {candidate.kind: _register(config, candidate, example) for candidate in evaluation.candidates}
     for kind, number in versions.items():
         set_alias(config.name, kind, number)
-    best = min(evaluation.candidates, key=lambda candidate: candidate.scores["val_rmse"])
+    best = _proposed(evaluation.candidates)
     promotion = _judge(config, table, panel, windows, evaluation, best, versions[best.kind])
     if promotion.champion:
         if promotion.incumbent_version is not None:
@@ -78,6 +80,13 @@ def register(
     tracking.client().log_dict(run.run_id, asdict(promotion), "promotion.json")
     tracking.tag(run, champion=promotion.champion, registered_version=promotion.version)
     return promotion
+
+
+def _proposed(candidates: Sequence[Candidate]) -> Candidate:
+    by_kind = {candidate.kind: candidate for candidate in candidates}
+    single, ensemble = by_kind["best-single"], by_kind["best-ensemble"]
+    clearly = single.scores["val_rmse"] < _CLEARLY_BETTER * ensemble.scores["val_rmse"]
+    return single if clearly else ensemble
 
 
 def _register(config: PipelineConfig, candidate: Candidate, example: pd.DataFrame) -> int:

@@ -130,6 +130,16 @@ def test_a_residual_bilstm_adds_up_each_direction():
     torch.testing.assert_close(cell(x)[0], torch.cat([second[:, -1, :6], second[:, 0, 6:]], dim=1))
 
 
+@pytest.mark.parametrize("kind", ["lstm", "bilstm"])
+def test_dropout_spares_what_a_residual_layer_adds(kind):
+    cell, x = cell_of(kind, num_layers=2, residual=True, dropout=0.5).train(), rows(4, 9, 6)
+    for parameter in cell.layers[1].parameters():
+        nn.init.zeros_(parameter)  # this layer puts out nothing
+    first = cell.layers[0](x)[0]
+    expected = torch.cat([first[:, -1, :6], first[:, 0, 6:]], dim=1) if kind == "bilstm" else first[:, -1]
+    assert torch.equal(cell(x)[0], expected)
+
+
 def test_batch_norm_in_a_cell_centres_over_all_steps_of_all_windows():
     cell, x = cell_of("lstm", num_layers=1, batch_norm=True).train(), rows(4, 9, 6)
     out = cell.layers[0](x)[0]
