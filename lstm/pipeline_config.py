@@ -171,7 +171,7 @@ class PipelineConfig(Strict):
         for number, member in enumerate(self.ensemble.members or ()):
             _check_member(number, member, self.model)
         try:
-            first = self.trial_of({})
+            first, *_ = [self.trial_of(member) for member in self.members]
         except ConfigError as error:
             raise ValueError(f"model and search.space: the first trial's values don't go together: {error}") from None
         for key, options in self.search.space.items():

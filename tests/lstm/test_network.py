@@ -93,6 +93,15 @@ def test_anchors_are_the_ones_worked_out_by_hand(anchor, expected, head):
     np.testing.assert_allclose(out.detach().numpy(), expected, atol=1e-6)
 
 
+@pytest.mark.parametrize(("slope", "expected"), [(1.0, 3.5 + 5.25**0.5), (0.0, 0.001)])
+def test_a_standardised_one_is_the_mean_and_one_standard_deviation_of_the_window(slope, expected):
+    sizes = {"hidden_size": 4, "sequence_length": 8, "horizon": 2, "input_size": 1, "output_size": 1}
+    network = silent(ForecastNetwork(ModelConfig(anchor="standard", **sizes), [0]).eval())
+    nn.init.ones_(network.head.out.bias)
+    out = network(slope * torch.arange(8.0).reshape(1, 8, 1), torch.zeros(1, 2, 0)).flatten()
+    np.testing.assert_allclose(out.detach().numpy(), [expected] * 2, rtol=1e-6)
+
+
 def test_a_gate_with_lags_blends_them_and_the_last_value():
     sizes = {"hidden_size": 4, "sequence_length": 8, "horizon": 3, "season": 4, "input_size": 1, "output_size": 1}
     network = silent(ForecastNetwork(ModelConfig(anchor="gate", lags=(2, 5), **sizes), [0]).eval(), "anchor.")

@@ -60,7 +60,8 @@ def test_same_seed_same_bits_and_the_global_generator_is_left_alone():
 def test_another_process_gets_the_same_result():
     code = (
         "import torch; torch.set_num_threads(1)\n"
-        "from tests.lstm.test_training import *\n"
+        "from lstm.networks.training import fit\n"
+        "from tests.lstm.variants import wave_network, wave_windows, weights\n"
         "w = wave_windows(noise=0.1)\n"
         "print(float(weights(fit(wave_network(head='recursive'), w, w).network).double().sum()).hex())"
     )

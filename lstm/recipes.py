@@ -1,0 +1,204 @@
+"""Which networks suit a task: lengths, anchors, heads, losses and sizes, by rule.
+
+The rules follow what was measured (DECISIONS.md has the evidence). With s the steps of a season, H the horizon, L the
+look-back and P the patch length:
+
+| case                                 | L, P                        | anchors                 | head          |
+|--------------------------------------|-----------------------------|-------------------------|---------------|
+| s = 1                                | 4 H (from 24 to 96), 1      | last                    | direct        |
+| covariates known ahead, H > s / 4    | a cycle, s                  | none, gate              | bidirectional |
+| little data: under 340 seasons       | 2 s, s / 4                  | last, gate              | direct        |
+| H >= 4 s                             | 30 s, 2 s and 14 s, s       | seasonal, last, gate    | direct        |
+| s / 4 < H < 4 s                      | a cycle, s; two of them, s  | gate, seasonal, last    | direct        |
+| otherwise                            | the same with P = s / 4     | gate, seasonal, last    | direct        |
+
+A cycle is a week where a season is a day, else four seasons. A look-back that costs windows (more than 5 % of those of
+validation or test, 20 % of training) is cut down to fewer seasons, or below one.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from lstm.data.frequency import Frequency
+from lstm.data.runs import Runs
+from lstm.pipeline_config import PipelineConfig
+
+LITTLE = 340  # seasons of training: the weather has 305 and is best with small networks, ETTh1 360 and is not
+_FEW = 30_000  # training windows without a season
+_LONGEST_PATCH = 48
+_LONGEST = 1_000_000  # that `sequence_length` may be
+_DAY = 86_400  # seconds
+Network = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What the rules look at."""
+
+    season: int
+    horizon: int
+    daily: bool  # a season is a day
+    known: bool  # covariates are known ahead, beyond the calendar
+    runs: Runs | None  # None: before the data are known
+
+    @classmethod
+    def of(cls, config: PipelineConfig, runs: Runs | None) -> "Task":
+        """The task of a configuration."""
+        season, frequency = config.evaluate.season, config.data.frequency
+        return cls(season, config.window.horizon, _is_day(season, frequency), bool(config.data.known), runs)
+
+    @property
+    def little(self) -> bool:
+        """Whether the data are too few for larger networks."""
+        if self.runs is None:
+            return False
+        if self.season == 1:
+            return self.runs.windows(1, self.horizon)[0] < _FEW
+        return self.runs.longest < LITTLE * self.season
+
+    def lengths(self, seasons: int, patch: float) -> dict[str, int]:
+        """A look-back of so many seasons, or as many as the data bear, and the largest patch that divides it."""
+        wanted = min(seasons, max(_LONGEST // self.season, 1)) * self.season
+        length = wanted if self.runs is None else _affordable(wanted, self.season, self.horizon, self.runs)
+        most = min(max(int(patch), 1), _LONGEST_PATCH)
+        return {"sequence_length": length, "patch_length": largest_divisor(length, most)}
+
+
+def networks(config: PipelineConfig, runs: Runs | None) -> list[Network]:
+    """Keys of the model for each network, the most useful first; they differ in what an average gains from.
+
+    Args:
+        config: season, horizon, frequency and roles count.
+        runs: of the panel; None: before the data are known, so that there is enough of them.
+    """
+    task = Task.of(config, runs)
+    made = _case(task)(task)
+    return [_sound(network, task) for network in made]
+
+
+def _case(task: Task) -> Callable[[Task], list[Network]]:
+    if task.season == 1:
+        return _unseasonal
+    if task.known and task.horizon > task.season / 4:
+        return _known_ahead
+    if task.little:
+        return _little
+    return _far if task.horizon >= 4 * task.season else _near
+
+
+def _unseasonal(task: Task) -> list[Network]:
+    wanted = min(max(4 * task.horizon, 24), 96)
+    length = wanted if task.runs is None else _affordable(wanted, 1, task.horizon, task.runs)
+    own = {"sequence_length": length, "patch_length": 1, "anchor": "last", "head": "direct", "lags": ()}
+    own |= _SMALL if task.little else _MEDIUM
+    return [
+        {**own, "loss": "mse"},
+        {**own, "loss": "mae"},
+        {**own, **_LARGE, "loss": "mse"},
+        {**own, "loss": "mae", "cell": "gru"},
+    ]
+
+
+def _known_ahead(task: Task) -> list[Network]:
+    cycle = _cycle(task)
+    one, two = task.lengths(cycle, task.season), task.lengths(2 * cycle, task.season)
+    fine = task.lengths(cycle, task.season / 4)
+    own = {"head": "bidirectional", "lags": (task.season, cycle * task.season), "epochs": 10}
+    free = {**own, **_MEDIUM, "epochs": 10, "anchor": "none"}
+    return [
+        {**free, **one, "dropout": 0.1, "loss": "mse"},
+        {**free, **one, "anchor": "gate", "loss": "mae"},
+        {**free, **one, "dropout": 0.2, "loss": "mae"},
+        {**free, **two, "dropout": 0.2, "loss": "mse"},
+        {**free, **one, "hidden_size": 128, "loss": "mse"},
+        {**free, **fine, "dropout": 0.1, "loss": "mae"},
+    ]
+
+
+def _little(task: Task) -> list[Network]:
+    two, one = task.lengths(2, task.season / 4), task.lengths(1, task.season / 4)
+    own = {"anchor": "last", "head": "direct", "lags": (), **_SMALL}
+    return [
+        {**own, **two, "loss": "mae"},
+        {**own, **two, "loss": "mse"},
+        {**own, **one, "loss": "mae"},
+        {**own, **two, "loss": "mae", "cell": "gru"},
+        {**own, **two, "loss": "mse", "hidden_size": 64, "dropout": 0.4},
+        {**own, **two, "loss": "mae", "anchor": "gate"},
+    ]
+
+
+def _far(task: Task) -> list[Network]:
+    long, short = task.lengths(30, 2 * task.season), task.lengths(14, task.season)
+    own = {"head": "direct", "lags": (), **_MEDIUM}
+    return [
+        {**own, **long, "anchor": "seasonal", "loss": "mse"},
+        {**own, **short, "anchor": "seasonal", "loss": "mae"},
+        {**own, **short, **_LARGE, "anchor": "seasonal", "loss": "mse"},
+        {**own, **long, "anchor": "last", "loss": "mse"},
+        {**own, **short, "anchor": "gate", "loss": "mse"},
+        {**own, **long, "anchor": "seasonal", "head": "parallel", "loss": "mse"},
+        {**own, **long, **_LARGE, "anchor": "seasonal", "loss": "mae"},
+    ]
+
+
+def _near(task: Task) -> list[Network]:
+    cycle = _cycle(task)
+    patch = task.season if task.horizon > task.season / 4 else task.season / 4
+    one, two = task.lengths(cycle, patch), task.lengths(2 * cycle, patch)
+    fine = task.lengths(cycle, patch / 4)
+    lags = (task.season, cycle * task.season)
+    own = {"head": "direct", "lags": (), **_MEDIUM, "epochs": 10}
+    return [
+        {**own, **one, "anchor": "gate", "loss": "mse"},
+        {**own, **one, **_LARGE, "anchor": "gate", "lags": lags, "loss": "mae", "epochs": 10},
+        {**own, **two, "anchor": "seasonal", "loss": "mse"},
+        {**own, **fine, "anchor": "last", "loss": "mse"},
+        {**own, **fine, **_LARGE, "anchor": "gate", "lags": lags, "loss": "mse", "epochs": 10},
+        {**own, **one, "anchor": "seasonal", "loss": "mae"},
+    ]
+
+
+_SMALL = {"hidden_size": 32, "dropout": 0.5, "learning_rate": 5e-4, "epochs": 8}
+_MEDIUM = {"hidden_size": 64, "dropout": 0.3, "learning_rate": 1e-3, "epochs": 6}
+_LARGE = {"hidden_size": 128, "dropout": 0.5, "learning_rate": 1e-3, "epochs": 6}
+
+
+def _sound(network: Network, task: Task) -> Network:
+    """Without what the look-back does not reach: lags, and anchors on a season."""
+    length = network["sequence_length"]
+    lags = tuple(lag for lag in network["lags"] if lag <= length)
+    anchor = network["anchor"]
+    if anchor in ("seasonal", "gate") and length < task.season:
+        anchor = "last"
+    return {"cell": "lstm", **network, "lags": lags, "anchor": anchor}
+
+
+def _cycle(task: Task) -> int:
+    """Seasons of the longer cycle: a week of days."""
+    return 7 if task.daily else 4
+
+
+def _affordable(length: int, season: int, horizon: int, runs: Runs) -> int:
+    """The longest look-back of up to `length` that leaves windows; whole seasons, or less than one."""
+    least = runs.windows(1, horizon)
+    seasons = [count * season for count in range(length // season, 0, -1)]
+    shorter = [season * part // 8 for part in range(7, 0, -1)]
+    for tried in (*seasons, *shorter):
+        found = runs.windows(max(tried, 1), horizon)
+        shares = (0.8, 0.95, 0.95)
+        if tried and all(one >= share * most for one, share, most in zip(found, shares, least, strict=True)):
+            return tried
+    return 1
+
+
+def largest_divisor(length: int, most: int) -> int:
+    """The largest number up to `most` that divides `length`."""
+    return max(size for size in range(1, most + 1) if length % size == 0)
+
+
+def _is_day(season: int, frequency: str) -> bool:
+    if frequency in ("infer", "irregular"):
+        return False
+    return abs(Frequency.parse(frequency).step.total_seconds() * season - _DAY) < 1
