@@ -45,19 +45,18 @@ def victoria(folder: Path, horizon: int, temperature_ahead: bool = False) -> Con
     January 2014."""
     path = folder / "victoria.csv"
     raw = pd.read_csv(_file("vic_electricity.csv"))
-    rows = raw.assign(time=pd.to_datetime(raw["Time"]), holiday=raw["Holiday"].astype(int)).set_index("time")
-    hours = rows[["Demand", "Temperature", "holiday"]].resample("1h").mean()
-    hours["holiday"] = hours["holiday"].round().astype(int)
+    rows = raw.assign(time=pd.to_datetime(raw["Time"])).set_index("time")
+    hours = rows[["Demand", "Temperature"]].resample("1h").mean()
     hours.loc["2012-03-31T13:00:00Z":"2014-03-31T12:00:00Z"].to_csv(path, date_format="%Y-%m-%dT%H:%M:%SZ")  # type: ignore
     return {
         "data": {
             "source": str(path),
             "time": "time",
             "target": "Demand",
-            "known": ["holiday", "Temperature"] if temperature_ahead else ["holiday"],
+            "known": ["Temperature"] if temperature_ahead else [],
             "frequency": "1h",
             "timezone": "Australia/Melbourne",
-            "calendar": {"features": ["hour", "dayofweek", "dayofyear"]},
+            "calendar": {"features": ["hour", "dayofweek"], "holidays": "AU"},
         },
         "normalize": {"log": True},
         "window": {"horizon": horizon},

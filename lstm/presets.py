@@ -8,13 +8,14 @@ from typing import Any
 from lstm.data.runs import Runs
 from lstm.errors import ConfigError
 from lstm.pipeline_config import PipelineConfig
-from lstm.recipes import Network, largest_divisor, networks
+from lstm.recipes import Network, largest_divisor, networks, sound
 
 _MEMBERS = {"fast": 2, "accurate": 8}  # at most
 _SEARCHED = {"fast": 0, "accurate": 6}  # trials beside the members
 _JOIN = {"fast": 0, "accurate": 2}  # the best of them, into the ensemble
 _TIMEOUT = {"fast": "10min", "accurate": "30min"}
 _WINDOWS = {"fast": 100_000, "accurate": 300_000}  # an epoch, about; of longer data the training windows are thinned
+_LENGTHS = {"sequence_length", "patch_length"}
 _COMMON = {"num_layers": 1, "batch_size": 64, "patience": 3}
 
 
@@ -30,16 +31,16 @@ def completed(config: PipelineConfig, runs: Runs | None = None) -> PipelineConfi
     """
     said, preset = config.said, config.preset
     model, members = _model_and_members(config, runs)
-    ensemble, search = said.get("ensemble", {}), said.get("search", {})
+    ensemble, search = said.get("ensemble", {}), {"space": _space(config), **said.get("search", {})}
     values = {
         **said,
         "model": model,
         "window": {"stride": _stride(config, model, runs), **said.get("window", {})},
+        "search": search,
         "ensemble": {**ensemble, "members": ensemble.get("members") or []},
     }
     if ensemble.get("members") is None:
-        fitting = PipelineConfig.parse(values)
-        values["ensemble"]["members"] = [member for member in members if _goes(fitting, member)]
+        values["ensemble"]["members"] = _fitting(PipelineConfig.parse(values), members)
     count = max(len(values["ensemble"]["members"]), 1)  # no members: the model as it is
     values["search"] = {"trials": count + _SEARCHED[preset], "timeout": _TIMEOUT[preset], **search}
     values["ensemble"] = {"size": count + _JOIN[preset], **values["ensemble"]}
@@ -49,46 +50,54 @@ def completed(config: PipelineConfig, runs: Runs | None = None) -> PipelineConfi
 def _model_and_members(config: PipelineConfig, runs: Runs | None) -> tuple[Network, list[Network]]:
     """What the first network is, and what each changes in it."""
     said = config.said.get("model", {})
-    made = [_divided(network, said) for network in networks(config, runs)[: _MEMBERS[config.preset]]]
+    made = networks(config, runs)[: _MEMBERS[config.preset]]
     held = {*said, "loss"} if said.get("quantiles") else set(said)  # quantiles have a loss of their own
-    held |= {"sequence_length", "patch_length"} if held & {"sequence_length", "patch_length"} else set()
+    if held & _LENGTHS:
+        held |= _LENGTHS
+        lengths = _lengths(made[0], said)
+        made = [sound({**network, **lengths}, config.evaluate.season) for network in made]
     several = {"channel_independent": len(config.data.target) > 1}
-    first = {
-        key: value for key, value in made[0].items() if key not in held or key in ("sequence_length", "patch_length")
-    }
+    first = {key: value for key, value in made[0].items() if key not in held or key in _LENGTHS}
     model = {**_COMMON, **several, **first, **said}
-    members: list[Network] = []
-    for network in made:
-        own = {key: value for key, value in network.items() if key not in held and value != made[0][key]}
-        members += [own] if own not in members else []
+    members = [
+        {key: value for key, value in network.items() if key not in held and value != made[0][key]} for network in made
+    ]
     return model, members
 
 
-def _divided(network: Network, said: dict[str, Any]) -> Network:
-    """Length and patch that go together with what the configuration says of either."""
+def _space(config: PipelineConfig) -> dict[str, Any]:
+    """What is searched by default: nothing that the configuration says."""
+    space = config.model_dump(mode="json")["search"]["space"]
+    return {key: options for key, options in space.items() if key not in config.said.get("model", {})}
+
+
+def _lengths(network: Network, said: dict[str, Any]) -> dict[str, int]:
+    """Look-back and patch that go together with what the configuration says of either."""
     length, patch = network["sequence_length"], network["patch_length"]
-    if isinstance(said.get("patch_length"), int):
+    if "patch_length" in said:
         patch = said["patch_length"]
         length = max(length // patch, 1) * patch
-    if isinstance(said.get("sequence_length"), int):
+    if "sequence_length" in said:
         length = said["sequence_length"]
         patch = said.get("patch_length") or largest_divisor(length, patch)
-    lags = tuple(lag for lag in network["lags"] if lag <= length)
-    return {**network, "sequence_length": length, "patch_length": patch, "lags": lags}
+    return {"sequence_length": length, "patch_length": patch}
 
 
-def _goes(config: PipelineConfig, member: Network) -> bool:
-    """Whether a member of the preset goes with the rest of the configuration, such as its search space."""
-    try:
-        config.trial_of(member)
-    except ConfigError:
-        return False
-    return True
+def _fitting(config: PipelineConfig, members: list[Network]) -> list[Network]:
+    """Members that go with the rest of the configuration, such as its search space, and are other networks there."""
+    found: dict[str, Network] = {}
+    for member in members:
+        try:
+            network = config.network(config.trial_of(member))
+        except ConfigError:
+            continue
+        found.setdefault(network.model_dump_json(), member)
+    return list(found.values())
 
 
 def _stride(config: PipelineConfig, model: Network, runs: Runs | None) -> int:
     """Thin the training windows of long data: neighbours tell almost the same."""
-    if runs is None or not isinstance(model["sequence_length"], int):
+    if runs is None:
         return 1
     count = runs.windows(model["sequence_length"], config.window.horizon)[0] * len(config.data.target)
     return -(-count // _WINDOWS[config.preset]) or 1

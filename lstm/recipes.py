@@ -74,7 +74,7 @@ def networks(config: PipelineConfig, runs: Runs | None) -> list[Network]:
     """
     task = Task.of(config, runs)
     made = _case(task)(task)
-    return [_sound(network, task) for network in made]
+    return [sound(network, task.season) for network in made]
 
 
 def _case(task: Task) -> Callable[[Task], list[Network]]:
@@ -165,13 +165,12 @@ _MEDIUM = {"hidden_size": 64, "dropout": 0.3, "learning_rate": 1e-3, "epochs": 6
 _LARGE = {"hidden_size": 128, "dropout": 0.5, "learning_rate": 1e-3, "epochs": 6}
 
 
-def _sound(network: Network, task: Task) -> Network:
+def sound(network: Network, season: int) -> Network:
     """Without what the look-back does not reach: lags, and anchors on a season."""
-    length = network["sequence_length"]
-    lags = tuple(lag for lag in network["lags"] if lag <= length)
-    anchor = network["anchor"]
-    if anchor in ("seasonal", "gate") and length < task.season:
+    length, anchor = network["sequence_length"], network["anchor"]
+    if anchor in ("seasonal", "gate") and length < season:
         anchor = "last"
+    lags = [lag for lag in network["lags"] if lag <= length]  # a list, as in a file
     return {"cell": "lstm", **network, "lags": lags, "anchor": anchor}
 
 
