@@ -36,7 +36,7 @@ class Range(Strict):
 DEFAULT_SPACE: dict[str, tuple[Any, ...] | Range] = {
     "hidden_size": (32, 64, 128),
     "num_layers": Range(low=1, high=3),
-    "dropout": Range(low=0.1, high=0.5),
+    "dropout": Range(low=0.0, high=0.5),
     "learning_rate": Range(low=1e-4, high=1e-2, log=True),
 }
 

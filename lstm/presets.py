@@ -42,8 +42,9 @@ def completed(config: PipelineConfig, runs: Runs | None = None) -> PipelineConfi
     if ensemble.get("members") is None:
         values["ensemble"]["members"] = _fitting(PipelineConfig.parse(values), members)
     count = max(len(values["ensemble"]["members"]), 1)  # no members: the model as it is
-    values["search"] = {"trials": count + _SEARCHED[preset], "timeout": _TIMEOUT[preset], **search}
-    values["ensemble"] = {"size": count + _JOIN[preset], **values["ensemble"]}
+    more = _SEARCHED[preset] if search["space"] else 0  # without a space they would all be the first network
+    values["search"] = {"trials": count + more, "timeout": _TIMEOUT[preset], **search}
+    values["ensemble"] = {"size": count + min(_JOIN[preset], more), **values["ensemble"]}
     return PipelineConfig.parse(values)
 
 
@@ -66,9 +67,10 @@ def _model_and_members(config: PipelineConfig, runs: Runs | None) -> tuple[Netwo
 
 
 def _space(config: PipelineConfig) -> dict[str, Any]:
-    """What is searched by default: nothing that the configuration says."""
+    """What is searched by default: no key that the configuration says, of the model or of members."""
+    said = set().union(config.said.get("model", {}), *(config.ensemble.members or ()))
     space = config.model_dump(mode="json")["search"]["space"]
-    return {key: options for key, options in space.items() if key not in config.said.get("model", {})}
+    return {key: options for key, options in space.items() if key not in said}
 
 
 def _lengths(network: Network, said: dict[str, Any]) -> dict[str, int]:

@@ -1,0 +1,284 @@
+"""Which networks suit a task: the table of `recipes`, and laws of what a look-back may cost and reach."""
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lstm.data.arrays import SplitArrays
+from lstm.data.runs import Runs
+from lstm.data.store import write_splits
+from lstm.pipeline_config import PipelineConfig
+from lstm.recipes import LITTLE, Network, largest_divisor, networks, sound
+
+from .test_store import stored
+
+KNOWN = {"known": ["promo"]}
+
+
+def config(season: int = 24, horizon: int = 24, frequency: str = "1h", **sections: Any) -> PipelineConfig:
+    """A configuration as its file is read: it says nothing of a model, but for `sections`."""
+    values = {
+        "name": "sales",
+        **sections,
+        "data": {"source": "a.csv", "time": "t", "target": "y", "frequency": frequency, **sections.get("data", {})},
+        "window": {"horizon": horizon, **sections.get("window", {})},
+        "evaluate": {"season": season},
+    }
+    return PipelineConfig.parse(values, unfinished=True)
+
+
+def one_run(train: int, validation: int, test: int) -> Runs:
+    """One unbroken series, with so many rows in each split."""
+    return runs((0, train + validation + test), cuts=(train, train + validation))
+
+
+def runs(*spans: tuple[int, int], cuts: tuple[int, int]) -> Runs:
+    """Runs of rows [first, past) on one clock; training ends at the first cut, validation at the second."""
+    first, past = np.array(spans, np.int64).reshape(-1, 2).T
+    end = max([past for _, past in spans], default=0)
+    return Runs(*(np.clip(moment, first, past) - first for moment in (0, *cuts, end)))
+
+
+LONG = one_run(500_000, 50_000, 50_000)
+
+
+@st.composite
+def broken(draw: st.DrawFn) -> Runs:
+    """Runs of any lengths, one after the other or beside each other, with cuts anywhere."""
+    spans, at = [], 0
+    for length in draw(st.lists(st.integers(1, 3000) | st.integers(1, 60), max_size=12)):
+        at = at + draw(st.integers(1, 50)) if draw(st.booleans()) else 0
+        spans.append((at, at := at + length))
+    end = max([past for _, past in spans], default=0)
+    cuts = sorted((draw(st.integers(0, end)), draw(st.integers(0, end))))
+    return runs(*spans, cuts=(cuts[0], cuts[1]))
+
+
+CONFIGS = st.builds(
+    config,
+    season=st.integers(1, 400),
+    horizon=st.integers(1, 1000),
+    frequency=st.sampled_from(["1h", "30min", "1d", "B", "MS", "infer", "irregular"]),
+    preset=st.sampled_from(["fast", "accurate"]),
+    data=st.sampled_from([{}, {"target": ["y", "z"]}]),
+) | st.builds(config, season=st.integers(1, 400), horizon=st.integers(1, 1000), data=st.just(KNOWN))
+
+
+def lengths(made: list[Network]) -> set[tuple[int, int]]:
+    return {(one["sequence_length"], one["patch_length"]) for one in made}
+
+
+def values(made: list[Network], key: str) -> set[Any]:
+    return {one[key] for one in made}
+
+
+# The windows of runs.
+
+
+@given(st.data())
+def test_runs_count_the_windows_that_one_finds_by_trying_each_row(data):
+    counts = st.integers(0, 40)
+    spans = data.draw(st.lists(st.tuples(counts, counts).map(lambda ends: (min(ends), max(ends) + 1)), max_size=6))
+    early, late = sorted((data.draw(counts), data.draw(counts)))
+    back, ahead = data.draw(st.integers(1, 12)), data.draw(st.integers(1, 12))
+    end = max([past for _, past in spans], default=0)
+    borders = {"train": (0, early), "validation": (early, late), "test": (late, end)}
+    found = dict.fromkeys(borders, 0)
+    for split, (start, past) in borders.items():
+        for first, over in spans:
+            for origin in range(first + back, over):
+                seen = split != "train" or origin - back >= start
+                found[split] += seen and start <= origin and origin + ahead <= min(past, over)
+    assert runs(*spans, cuts=(early, late)).windows(back, ahead) == tuple(found.values())
+
+
+def test_runs_of_a_panel_hold_the_windows_that_training_and_evaluation_get(hourly, tmp_path):
+    gaps = [*range(100, 120), *range(860, 875), *range(1800, 1900)]  # none short enough to be filled
+    _, panel = stored(hourly[~hourly.index.isin(gaps)], tmp_path)
+    found = Runs.of(panel)
+    for back, ahead in ((1, 1), (24, 12), (48, 24), (30, 100)):
+        (folder := tmp_path / f"splits-{back}").mkdir()
+        write_splits(panel, back, folder)
+        real = [len(SplitArrays.load(folder / split).windows(back, ahead, 0)) for split in panel.cuts.spans]
+        assert found.windows(back, ahead) == tuple(real)
+
+
+# The table.
+
+UNSEASONAL, SEASONAL = {"last"}, {"gate", "seasonal", "last"}
+TABLE = [  # season, horizon, frequency, data, rows of training; look-backs and patches, anchors, head
+    (1, 1, "B", {}, 100_000, {(24, 1)}, UNSEASONAL, "direct"),
+    (1, 10, "B", {}, 100_000, {(40, 1)}, UNSEASONAL, "direct"),
+    (1, 10, "B", KNOWN, 1000, {(40, 1)}, UNSEASONAL, "direct"),
+    (1, 500, "1h", {}, 100_000, {(96, 1)}, UNSEASONAL, "direct"),
+    (24, 7, "1h", KNOWN, 100_000, {(168, 24), (336, 24)}, {"none", "gate"}, "bidirectional"),
+    (24, 24, "1h", KNOWN, 5000, {(168, 24), (336, 24)}, {"none", "gate"}, "bidirectional"),
+    (7, 14, "1d", KNOWN, 100_000, {(28, 7), (56, 7)}, {"none", "gate"}, "bidirectional"),
+    (24, 6, "1h", KNOWN, 100_000, {(168, 6), (168, 24)}, {"last", "gate"}, "direct"),
+    (24, 6, "1h", KNOWN, 5000, {(48, 6)}, {"last", "gate"}, "direct"),
+    (24, 24, "1h", {}, 5000, {(48, 6)}, {"last", "gate"}, "direct"),
+    (24, 96, "1h", {}, 5000, {(48, 6)}, {"last", "gate"}, "direct"),
+    (7, 28, "1d", {}, 1500, {(14, 1)}, {"last", "gate"}, "direct"),
+    (24, 96, "1h", {}, 100_000, {(720, 48), (336, 24)}, SEASONAL, "direct"),
+    (7, 28, "1d", {}, 100_000, {(210, 14), (98, 7)}, SEASONAL, "direct"),
+    (12, 60, "MS", {}, 100_000, {(360, 24), (168, 12)}, SEASONAL, "direct"),
+    (24, 95, "1h", {}, 100_000, {(168, 24), (336, 24)}, SEASONAL, "direct"),
+    (48, 24, "30min", {}, 100_000, {(336, 48), (672, 48)}, SEASONAL, "direct"),
+    (96, 383, "15min", {}, 100_000, {(672, 48), (1344, 48)}, SEASONAL, "direct"),
+    (7, 14, "1d", {}, 100_000, {(28, 7), (56, 7)}, SEASONAL, "direct"),
+    (24, 7, "1h", {}, 100_000, {(168, 24), (336, 24)}, SEASONAL, "direct"),
+    (24, 6, "1h", {}, 100_000, {(168, 6), (168, 24)}, {"last", "gate"}, "direct"),
+    (168, 48, "1h", {}, 500_000, {(672, 48), (1344, 48)}, SEASONAL, "direct"),
+    (168, 24, "1h", {}, 500_000, {(672, 42), (672, 48)}, {"last", "gate"}, "direct"),
+    (24, 24, "30min", {}, 100_000, {(96, 24), (192, 24)}, SEASONAL, "direct"),
+]
+
+
+@pytest.mark.parametrize(("season", "horizon", "frequency", "data", "rows", "pairs", "anchors", "head"), TABLE)
+def test_networks_are_those_of_the_table(season, horizon, frequency, data, rows, pairs, anchors, head):
+    made = networks(config(season, horizon, frequency, data=data), one_run(rows, 100_000, 100_000))
+    assert lengths(made[:1]) <= pairs <= lengths(made)
+    assert max(values(made, "sequence_length")) == max(pairs)[0]
+    assert values(made, "anchor") == anchors
+    assert Counter(one["head"] for one in made).most_common(1)[0][0] == head
+
+
+def test_before_the_data_are_known_there_is_enough_of_them():
+    for season, horizon, data in ((24, 24, {}), (24, 96, {}), (24, 24, KNOWN), (1, 12, {})):
+        asked = config(season, horizon, data=data)
+        assert networks(asked, None) == networks(asked, LONG)
+
+
+def test_an_inferred_frequency_tells_that_a_season_is_a_day():
+    asked = config(frequency="infer")
+    assert networks(asked.with_frequency("1h"), LONG) == networks(config(frequency="1h"), LONG)
+
+
+@pytest.mark.parametrize("frequency", ["infer", "irregular"])
+def test_without_a_frequency_a_season_is_not_taken_for_a_day(frequency):
+    assert networks(config(frequency=frequency), LONG) == networks(config(frequency="30min"), LONG)
+
+
+@pytest.mark.parametrize(("season", "horizon"), [(24, 24), (7, 7), (24, 96)])
+def test_data_are_little_if_their_longest_run_has_too_few_seasons(season, horizon):
+    asked, most = config(season, horizon), LITTLE * season
+    little, enough = (networks(asked, one_run(rows, 5000, 5000)) for rows in (most - 1, most))
+    assert lengths(little).isdisjoint(lengths(enough))
+    assert max(values(little, "sequence_length")) == 2 * season
+    many = runs(*[(0, most - 1)] * 50, cuts=(most - 1, most - 1))
+    assert networks(asked, many)[0]["patch_length"] == little[0]["patch_length"]
+
+
+@pytest.mark.parametrize("season", [1, 24])
+def test_little_data_get_smaller_networks(season):
+    little, enough = (networks(config(season), one_run(rows, 5000, 5000))[0] for rows in (4000, 400_000))
+    assert little["hidden_size"] < enough["hidden_size"]
+    assert little["learning_rate"] < enough["learning_rate"]
+
+
+@pytest.mark.parametrize("rows", [5000, 500_000])
+@pytest.mark.parametrize(
+    ("season", "horizon", "data"), [(1, 12, {}), (4, 1, {}), (24, 24, {}), (24, 96, {}), (24, 24, KNOWN)]
+)
+def test_networks_all_differ_and_have_the_same_keys(season, horizon, data, rows):
+    made = networks(config(season, horizon, data=data), one_run(rows, 20_000, 20_000))
+    assert len(made) >= 3
+    assert all(one not in made[:number] and set(one) == set(made[0]) for number, one in enumerate(made))
+
+
+# What a look-back costs.
+
+
+def lookback(asked: PipelineConfig, panel: Runs) -> int:
+    return networks(asked, panel)[0]["sequence_length"]
+
+
+def test_a_look_back_that_costs_a_fifth_of_the_training_windows_is_cut_to_fewer_seasons():
+    # Of 500 rows 476 windows look back one step. Each step more costs one, and 95 may go: 96 steps are 4 seasons.
+    assert lookback(config(data=KNOWN), one_run(498, 240, 240)) == 72
+    assert lookback(config(data=KNOWN), one_run(500, 240, 240)) == 96
+
+
+def test_a_look_back_that_costs_a_twentieth_of_the_validation_windows_is_cut():
+    # The second series begins with validation: of 457 + 456 windows the look-back may cost 45, so one season is left.
+    late = runs((0, 20_960), (20_000, 20_960), cuts=(20_000, 20_480))
+    assert lookback(config(), late) == 24
+
+
+def test_a_look_back_that_costs_a_twentieth_of_the_test_windows_is_cut():
+    late = runs((0, 20_960), (20_480, 20_960), cuts=(20_000, 20_480))
+    assert lookback(config(), late) == 24
+
+
+def test_where_no_season_fits_the_look_back_is_a_part_of_one_and_nothing_leans_on_seasons():
+    # 57 windows look back one step; 11 may go.
+    for data in ({}, KNOWN):
+        made = networks(config(horizon=7, data=data), one_run(64, 200, 200))
+        assert values(made, "sequence_length") == {12}
+        assert values(made, "anchor") <= {"last", "none"}
+        assert all(one["lags"] == [] for one in made)
+
+
+def test_where_no_window_fits_the_look_back_is_one_step_for_the_error_to_come():
+    assert lookback(config(), runs(cuts=(0, 0))) >= 1
+    assert lookback(config(season=1), one_run(2, 2, 2)) >= 1
+
+
+@pytest.mark.parametrize("season", [50_000, 300_000, 1_000_000])
+@pytest.mark.parametrize("horizon", [1, 1_000_000])
+def test_seasons_as_long_as_a_configuration_allows_have_a_look_back_that_it_allows(season, horizon):
+    for one in networks(config(season, horizon), None):
+        assert one["sequence_length"] % season == 0
+        assert one["sequence_length"] <= 1_000_000
+
+
+@settings(max_examples=150, deadline=None)
+@given(CONFIGS, broken())
+def test_a_look_back_costs_at_most_a_fifth_of_training_and_a_twentieth_of_validation_and_test(asked, panel):
+    season, horizon = asked.evaluate.season, asked.window.horizon
+    most = panel.windows(1, horizon)
+    for one in networks(asked, panel):
+        length = one["sequence_length"]
+        found = panel.windows(length, horizon)
+        assert all(5 * kept >= 4 * all_ for kept, all_ in zip(found[:1], most[:1], strict=True))
+        assert all(20 * kept >= 19 * all_ for kept, all_ in zip(found[1:], most[1:], strict=True))
+        assert length % season == 0 or length < season
+        assert length % one["patch_length"] == 0
+        assert all(0 < lag <= length and lag % season == 0 for lag in one["lags"])
+        assert one["anchor"] in ("none", "last") or 1 < season <= length
+
+
+# Lags.
+
+
+def test_covariates_known_ahead_are_read_beside_the_target_a_season_and_a_cycle_before():
+    for frequency, cycle in (("1h", 7), ("30min", 4)):
+        made = networks(config(24, 24, frequency, data=KNOWN), LONG)
+        assert all(one["lags"] == [24, cycle * 24] for one in made)
+
+
+@pytest.mark.parametrize(("season", "horizon", "rows"), [(1, 12, 100_000), (24, 24, 5000), (24, 96, 100_000)])
+def test_without_known_covariates_only_near_horizons_of_much_data_are_shown_lags(season, horizon, rows):
+    assert not any(one["lags"] for one in networks(config(season, horizon), one_run(rows, 5000, 5000)))
+    assert any(one["lags"] for one in networks(config(24, 24), LONG))
+
+
+@given(st.integers(1, 500), st.integers(2, 100), st.sampled_from(["none", "last", "seasonal", "gate"]))
+def test_what_a_look_back_does_not_reach_is_left_out_and_all_else_stays(length, season, anchor):
+    network = {"sequence_length": length, "lags": (season, 7 * season), "anchor": anchor, "loss": "mae"}
+    found = sound(network, season)
+    assert found["lags"] == [lag for lag in (season, 7 * season) if lag <= length]
+    assert found["anchor"] == (anchor if length >= season or anchor == "none" else "last")
+    assert (found["sequence_length"], found["loss"]) == (length, "mae")
+    assert network["lags"] == (season, 7 * season)
+
+
+@given(st.integers(1, 10_000), st.integers(1, 60))
+def test_the_largest_divisor_divides_and_no_larger_one_does(length, most):
+    found = largest_divisor(length, most)
+    assert 1 <= found <= most and length % found == 0
+    assert all(length % size for size in range(found + 1, most + 1))
