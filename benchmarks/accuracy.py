@@ -27,6 +27,7 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS, README = ROOT / "benchmarks" / "accuracy.json", ROOT / "benchmarks" / "README.md"
 LSTM = str(Path(sys.executable).with_name("lstm"))
 Config = dict[str, Any]
+SHOWN = ("mse_normalized", "rmse", "mape", "r2", "rmse_skill")
 
 
 def etth1(folder: Path, horizon: int) -> Config:
@@ -56,7 +57,7 @@ def victoria(folder: Path, horizon: int, temperature_ahead: bool = False) -> Con
             "known": ["Temperature"] if temperature_ahead else [],
             "frequency": "1h",
             "timezone": "Australia/Melbourne",
-            "calendar": {"features": ["hour", "dayofweek"], "holidays": "AU"},
+            "calendar": {"features": ["hour", "dayofweek"], "holidays": "AU-VIC"},
         },
         "normalize": {"log": True},
         "window": {"horizon": horizon},
@@ -156,13 +157,12 @@ def run(task: str) -> dict[str, Any]:
         "seconds": spent,
         "advisories": outcome["advisories"],
         "trials": [{key: one[key] for key in ("name", "changes", "val_rmse")} for one in outcome["trials"]],
-        "rows": {
-            ("single" if row["kind"] == "best-single" else "ensemble" if row["kind"] == "best-ensemble" else row["name"]): {
-                key: row[key] for key in keep
-            }
-            for row in outcome["leaderboard"]
-        },
+        "rows": {_row_name(row): {key: row[key] for key in keep} for row in outcome["leaderboard"]},
     }
+
+
+def _row_name(row: dict[str, Any]) -> str:
+    return str(row["name"] if row["kind"] == "baseline" else row["kind"].removeprefix("best-"))
 
 
 def main(tasks: list[str]) -> None:
@@ -175,8 +175,7 @@ def main(tasks: list[str]) -> None:
         RESULTS.write_text(json.dumps(dict(sorted(results.items())), indent=1) + "\n")
         accuracy_tables.write(README, results)
         for name, row in results[task]["rows"].items():
-            shown = {key: round(row[f"test_{key}"], 4) for key in ("mse_normalized", "rmse", "mape", "r2", "rmse_skill")}
-            print(task, name, shown, flush=True)
+            print(task, name, {key: round(row[f"test_{key}"], 4) for key in SHOWN}, flush=True)
         print(task, {key: round(results[task][key], 1) for key in ("train_cpu_seconds", "cpu_seconds", "seconds")})
 
 

@@ -10,6 +10,7 @@ import torch
 from rich.progress import Progress
 
 from lstm.config import ModelConfig
+from lstm.data.matrices import finite_matrix, target_matrix
 from lstm.data.origins import window_origins
 from lstm.data.windows import Windows
 from lstm.errors import CheckpointError, ConfigError, DataError
@@ -58,7 +59,7 @@ class LSTMModel:
                 `series_embedding` is set.
             TrainingError: the loss was not finite.
         """
-        x, targets = _features(X), _targets(y)
+        x, targets = finite_matrix(X), target_matrix(y)
         if len(x) != len(targets):
             raise DataError(f"X and y must have equally many rows, but got {len(x)} and {len(targets)}.")
         if not isinstance(validation_split, int | float) or not 0 <= validation_split < 1:
@@ -120,7 +121,7 @@ class LSTMModel:
         """
         network = self._fitted()
         horizon, length = network.config.horizon, network.config.sequence_length
-        x, targets = self._inputs(X), _targets(y)
+        x, targets = self._inputs(X), target_matrix(y)
         if len(x) != len(targets) or targets.shape[1] != network.outputs or len(x) < length + horizon:
             raise DataError(
                 f"evaluate needs X and y of equal length, {network.outputs} output(s) and at least "
@@ -213,7 +214,7 @@ class LSTMModel:
         return [float(error) for error in errors[0]]
 
     def _inputs(self, X: Any) -> np.ndarray:  # noqa: N803
-        x = _features(X)
+        x = finite_matrix(X)
         if x.shape[1] != self._fitted().config.input_size:
             raise DataError(f"X must have {self._fitted().config.input_size} columns as fitted, but has {x.shape[1]}.")
         return x
@@ -265,38 +266,6 @@ def _rolled(network: ForecastNetwork, windows: Windows, steps: int) -> np.ndarra
 def _windows(x: np.ndarray, targets: np.ndarray, length: int, horizon: int) -> Windows:
     origins = window_origins(np.zeros(len(x), dtype=np.int64), length, horizon)
     return Windows(torch.from_numpy(x), torch.from_numpy(targets), torch.from_numpy(origins), length, horizon)
-
-
-def _features(X: Any) -> np.ndarray:  # noqa: N803
-    x = _matrix(X, "X")
-    bad = ~np.isfinite(x)
-    if bad.any():
-        row, column = (int(place) for place in np.argwhere(bad)[0])
-        raise DataError(
-            f"X must be finite, but row {row}, column {column} is {x[row, column]}. Fill or leave out gaps."
-        )
-    return x
-
-
-def _targets(y: Any) -> np.ndarray:
-    targets = _matrix(y, "y")
-    if np.isinf(targets).any():
-        raise DataError(f"y must not be infinite, but row {int(np.isinf(targets).any(axis=1).argmax())} is.")
-    return targets
-
-
-def _matrix(values: Any, name: str) -> np.ndarray:
-    try:
-        if np.asarray(values).dtype.kind in "cMmUS":  # complex, times and text would be cast in silence
-            raise TypeError
-        matrix = np.array(values, dtype=np.float32, order="C")
-    except (TypeError, ValueError, RuntimeError, OverflowError):
-        raise DataError(f"{name} must hold numbers only.") from None
-    if matrix.ndim == 1:
-        matrix = matrix[:, None]
-    if matrix.ndim != 2 or 0 in matrix.shape:
-        raise DataError(f"{name} must have shape (rows, columns), but has {np.shape(values)}.")
-    return matrix
 
 
 @contextmanager

@@ -49,5 +49,6 @@ def _holidays(local: pd.DatetimeIndex, country: str) -> np.ndarray:
     from holidays import country_holidays
 
     days = local.tz_localize(None).normalize()
-    calendar = country_holidays(country, years=sorted(set(days.year)))
+    code, _, part = country.partition("-")
+    calendar = country_holidays(code, subdiv=part or None, years=sorted(set(days.year)))
     return days.isin(pd.DatetimeIndex(sorted(calendar))).astype(np.float64)

@@ -60,7 +60,7 @@ class CalendarSpec(Strict):
     """Known-ahead features that follow from the time stamp, in local time."""
 
     features: tuple[Literal["hour", "dayofweek", "dayofyear", "month"], ...] = ()
-    holidays: str | None = Field(None, description="country code of the `holidays` package, such as US")
+    holidays: str | None = Field(None, description="country of the `holidays` package, or a part of one: US, AU-VIC")
 
 
 class MissingSpec(Strict):
@@ -170,9 +170,12 @@ class DataSpec(Strict):
         if value.holidays is not None:
             from holidays import list_supported_countries
 
-            if value.holidays not in list_supported_countries():
+            country, _, part = value.holidays.partition("-")
+            known = list_supported_countries()
+            if country not in known or (part and part not in known[country]):
                 raise ValueError(
-                    f"holidays={value.holidays!r} is no country of the `holidays` package; use one like US"
+                    f"holidays={value.holidays!r} is no country, or part of one, of the `holidays` package; use one "
+                    "like US or AU-VIC"
                 )
         return value
 

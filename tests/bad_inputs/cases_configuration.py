@@ -213,7 +213,8 @@ CONFIGURATION = (
     ),
     Case(
         "a country without holidays",
-        "sales.yaml: key 'data.calendar': holidays='XX' is no country of the `holidays` package; use one like US.",
+        "sales.yaml: key 'data.calendar': holidays='XX' is no country, or part of one, of the `holidays` package; use "
+        "one like US or AU-VIC.",
         "",
         data={"calendar": {"holidays": "XX"}},
     ),
