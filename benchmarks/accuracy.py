@@ -27,6 +27,7 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS, README = ROOT / "benchmarks" / "accuracy.json", ROOT / "benchmarks" / "README.md"
 LSTM = str(Path(sys.executable).with_name("lstm"))
 Config = dict[str, Any]
+TRIAL = ("name", "changes", "val_rmse", "best_epoch", "parameters", "seconds")
 SHOWN = ("mse_normalized", "rmse", "mape", "r2", "rmse_skill")
 
 
@@ -105,6 +106,12 @@ def series(folder: Path, name: str) -> Config:
     return config
 
 
+def cells(folder: Path) -> Config:
+    """examples/cells.yaml."""
+    config: Config = yaml.safe_load((ROOT / "examples" / "cells.yaml").read_text())
+    return config
+
+
 TASKS: dict[str, tuple[str, Callable[[Path], Config]]] = {
     **{
         f"etth1-{horizon}-{preset}": (preset, lambda folder, horizon=horizon: etth1(folder, horizon))
@@ -116,6 +123,7 @@ TASKS: dict[str, tuple[str, Callable[[Path], Config]]] = {
     "energy-24h-temperature": ("accurate", lambda folder: victoria(folder, 24, temperature_ahead=True)),
     "weather-fast": ("fast", weather),
     "weather-accurate": ("accurate", weather),
+    "cells": ("fast", cells),
     "stocks-seed": ("fast", lambda folder: stocks(folder, **SEED_STOCKS)),
     "stocks-returns": ("fast", lambda folder: stocks(folder, normalize={"log": True})),
     **{
@@ -156,7 +164,7 @@ def run(task: str) -> dict[str, Any]:
         "cpu_seconds": sum(after[:2]) - sum(before[:2]),
         "seconds": spent,
         "advisories": outcome["advisories"],
-        "trials": [{key: one[key] for key in ("name", "changes", "val_rmse")} for one in outcome["trials"]],
+        "trials": [{key: one[key] for key in TRIAL} for one in outcome["trials"]],
         "rows": {_row_name(row): {key: row[key] for key in keep} for row in outcome["leaderboard"]},
     }
 

@@ -29,6 +29,7 @@ def write(readme: Path, results: Results) -> None:
         "stocks": _raw(results, "stocks-"),
         "weather": [*_raw(results, "weather-"), *_peers(peers)],
         "series": _skills(results),
+        "cells": _cells(results),
     }
     for name, lines in made.items():
         found = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -92,6 +93,13 @@ def _skills(results: Results) -> Iterator[str]:
             skills = [f"{100 * row['test_rmse_skill']:.1f}" if row else "–" for row in rows]
             said = "; ".join(advice.split(":")[0] for advice in result["advisories"])
             yield _row([task.removeprefix("series-"), *skills, "yes" if result["promoted"] else "no", said or "–"])
+
+
+def _cells(results: Results) -> Iterator[str]:
+    yield from _head(["cell", "parameters", "training, s", "best epoch", "validation RMSE, scaled"])
+    for trial in results["cells"]["trials"] if "cells" in results else ():
+        figures = [f"{trial['parameters']:,}", f"{trial['seconds']:.1f}", f"{trial['best_epoch']}"]
+        yield _row([trial["changes"].get("cell", "lstm"), *figures, f"{trial['val_rmse']:.4f}"])
 
 
 def _head(names: list[str]) -> Iterator[str]:
