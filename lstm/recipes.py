@@ -8,7 +8,7 @@ look-back and P the patch length:
 | s = 1                                | 4 H (from 24 to 96), 1      | last                    | direct        |
 | covariates known ahead, H > s / 4    | a cycle, s                  | none, gate              | bidirectional |
 | little data: under 340 seasons       | 2 s, s / 4                  | last, gate              | direct        |
-| H >= 4 s                             | 14 s, s and 30 s, 2 s       | seasonal, last, gate    | direct        |
+| H >= 4 s                             | 21 s, s; 30 s, 2 s; 14 s, s | seasonal, last, gate    | direct        |
 | s / 4 < H < 4 s                      | a cycle, s; two of them, s  | gate, seasonal, last    | direct        |
 | H <= s / 4                           | a cycle, s / 4 and s        | last, gate              | direct        |
 
@@ -132,17 +132,18 @@ def _little(task: Task) -> list[Network]:
 
 
 def _far(task: Task) -> list[Network]:
-    short, long = task.lengths(14, task.season), task.lengths(30, 2 * task.season)
+    three, four = task.lengths(21, task.season), task.lengths(30, 2 * task.season)
+    two = task.lengths(14, task.season)
     own = {"head": "direct", "lags": (), "anchor": "seasonal", "loss": "mse", **_MEDIUM}
     return [
-        {**own, **short},
-        {**own, **long},
-        {**own, **short, **_LARGE},
-        {**own, **long, "anchor": "last"},
-        {**own, **short, "anchor": "gate"},
-        {**own, **long, "head": "parallel"},
-        {**own, **short, "loss": "mae"},
-        {**own, **long, **_LARGE},
+        {**own, **three},
+        {**own, **four},
+        {**own, **three, **_LARGE},
+        {**own, **four, "anchor": "last"},
+        {**own, **two, "anchor": "gate"},
+        {**own, **four, "head": "parallel"},
+        {**own, **two, "loss": "mae"},
+        {**own, **four, **_LARGE},
     ]
 
 

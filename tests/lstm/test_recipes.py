@@ -123,7 +123,7 @@ TABLE = [  # season, horizon, frequency, data, rows of training; look-backs and 
     (24, 24, "1h", {}, 5000, {(48, 6)}, {"last", "gate"}, "direct"),
     (24, 96, "1h", {}, 5000, {(48, 6)}, {"last", "gate"}, "direct"),
     (7, 28, "1d", {}, 1500, {(14, 1)}, {"last", "gate"}, "direct"),
-    (24, 96, "1h", {}, 100_000, {(720, 48), (336, 24)}, SEASONAL, "direct"),
+    (24, 96, "1h", {}, 100_000, {(504, 24), (720, 48), (336, 24)}, SEASONAL, "direct"),
     (7, 28, "1d", {}, 100_000, {(210, 14), (98, 7)}, SEASONAL, "direct"),
     (12, 60, "MS", {}, 100_000, {(360, 24), (168, 12)}, SEASONAL, "direct"),
     (24, 95, "1h", {}, 100_000, {(168, 24), (336, 24)}, SEASONAL, "direct"),
