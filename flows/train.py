@@ -80,7 +80,7 @@ def train(config: str = "examples/nyc_weather.yaml", overrides: tuple[str, ...] 
         promotion,
         found.summary,
         {**seconds, "train_cpu": found.cpu_seconds},
-        described.notices,
+        (*described.notices, *(f"trial-{one.number:03d}: {one.findings}" for one in found.trials if one.findings)),
         tuple(map(str, described.advisories)),
         settings.data.known,
     )

@@ -11,7 +11,7 @@ from lstm.pipeline_config import PipelineConfig
 from lstm.recipes import Network, largest_divisor, networks, sound
 
 _MEMBERS = {"fast": 2, "accurate": 8}  # at most
-_SEARCHED = {"fast": 0, "accurate": 6}  # trials beside the members
+_SEARCHED = {"fast": 0, "accurate": 4}  # trials beside the members
 _JOIN = {"fast": 0, "accurate": 2}  # the best of them, into the ensemble
 _TIMEOUT = {"fast": "10min", "accurate": "30min"}
 _WINDOWS = {"fast": 100_000, "accurate": 300_000}  # an epoch, about; of longer data the training windows are thinned

@@ -52,6 +52,7 @@ class Trial:
     best_epoch: int
     parameters: int
     seconds: float
+    findings: str  # what went wrong on the way, and what was done about it
 
 
 @dataclass(frozen=True)

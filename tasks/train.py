@@ -207,7 +207,6 @@ class _Search:
         assert member.trial is not None and member.run is not None
         tracking.log_curves(member.run, member.history)
         if what == "done":
-            findings = content.pop("findings")
             trial = Trial(
                 number=member.trial.number,
                 member=member_of(member.trial),
@@ -220,7 +219,7 @@ class _Search:
             self._tell(member.trial, TrialState.COMPLETE, value=trial.val_rmse)
             figures = {"best_epoch": trial.best_epoch, "train_seconds": trial.seconds, "parameters": trial.parameters}
             tracking.log(member.run, figures)
-            tracking.tag(member.run, trial_state="complete", **({"findings": findings} if findings else {}))
+            tracking.tag(member.run, trial_state="complete", **({"findings": trial.findings} if trial.findings else {}))
             tracking.end(member.run)
         elif what == "pruned":
             self._tell(member.trial, TrialState.PRUNED)

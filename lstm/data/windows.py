@@ -5,7 +5,6 @@ A window with origin `o` sees the rows `o - sequence_length … o - 1` and forec
 of the array, on the device where training runs.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -60,10 +59,6 @@ class Windows:
     def actual(self, index: Tensor) -> Tensor:
         """What came: (B, horizon, targets), NaN where nothing was measured."""
         return _view(self.targets, self.horizon)[self.origins[index]]
-
-    def chunks(self, size: int) -> Iterator[Tensor]:
-        """Indices of all windows in order, `size` at a time."""
-        return iter(torch.arange(len(self), device=self.origins.device).split(size))
 
 
 def _view(rows: Tensor, length: int) -> Tensor:

@@ -2,9 +2,9 @@
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import cast
+from typing import TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ from torch.optim.swa_utils import AveragedModel, get_swa_avg_fn
 
 from lstm.config import ModelConfig
 from lstm.data.augment import augmented
-from lstm.data.windows import Windows
+from lstm.data.windows import Inputs, Windows
 from lstm.errors import ConfigError, TrainingError
 from lstm.networks import outputs
 from lstm.networks.heads import Recursive
@@ -22,7 +22,11 @@ from lstm.networks.network import ForecastNetwork
 from lstm.networks.schedules import make_schedule
 
 Epoch = dict[str, float]
-CHUNK = 1024  # windows a forward pass without gradients
+T = TypeVar("T")
+_TOO_LARGE = (
+    "one window alone does not fit into the GPU's memory. Lower sequence_length or hidden_size, or raise patch_length."
+)
+_CHUNK = 1024  # windows a forward pass without gradients
 
 
 class Epochs:
@@ -94,10 +98,7 @@ class Epochs:
                 return self._step([part for batch in batches for part in batch.chunk(self.parts)])
             except torch.cuda.OutOfMemoryError:
                 if self.parts >= max(len(batch) for batch in batches):
-                    raise TrainingError(
-                        "one window alone does not fit into the GPU's memory. Lower sequence_length or hidden_size, "
-                        "or raise patch_length."
-                    ) from None
+                    raise TrainingError(_TOO_LARGE) from None
                 self.parts *= 2
             self.optimizer.zero_grad(set_to_none=True)
             torch.cuda.empty_cache()
@@ -139,13 +140,33 @@ class Epochs:
         total, squares, count = (torch.zeros((), device=self.device) for _ in range(3))
         place = outputs.point(network.config)
         with torch.inference_mode():
-            for index in windows.chunks(CHUNK):
-                inputs, actual = windows.inputs(index), windows.actual(index)
-                out = network(*inputs)
+            for inputs, actual, out in in_chunks(windows, lambda index: _answered(network, windows, index)):
                 loss, measured = self.loss(out, actual, inputs.past[..., network.target_columns])
                 squares += torch.nan_to_num(actual - out[..., place]).square().sum()
                 total, count = total + loss, count + measured
         return float(total / count.clamp_min(1)), float((squares / count.clamp_min(1)).sqrt())
+
+
+def in_chunks(windows: Windows, work: Callable[[Tensor], T]) -> Iterator[T]:
+    """What `work` makes of the indices of all windows in order, some at a time: fewer once the GPU's memory ran out."""
+    size, start = _CHUNK, 0
+    while start < len(windows):
+        index = torch.arange(start, min(start + size, len(windows)), device=windows.origins.device)
+        try:
+            done = work(index)
+        except torch.cuda.OutOfMemoryError:
+            if size == 1:
+                raise TrainingError(_TOO_LARGE) from None
+            size //= 2
+            torch.cuda.empty_cache()
+            continue
+        yield done
+        start += len(index)
+
+
+def _answered(network: ForecastNetwork, windows: Windows, index: Tensor) -> tuple[Inputs, Tensor, Tensor]:
+    inputs = windows.inputs(index)
+    return inputs, windows.actual(index), network(*inputs)
 
 
 def _batches(order: Tensor, config: ModelConfig) -> list[Tensor]:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from lstm.data.windows import Windows
 from lstm.errors import ConfigError, TrainingError
 from lstm.networks import outputs
-from lstm.networks.epochs import CHUNK, Epoch, Epochs
+from lstm.networks.epochs import Epoch, Epochs, in_chunks
 from lstm.networks.network import ForecastNetwork
 
 OnEpoch = Callable[[Epoch], bool | None]  # true: enough
@@ -74,10 +74,12 @@ class _Training:
     def through(self, on_epoch: OnEpoch | None) -> Fitted:
         config = self.network.config
         epochs = Epochs(self.network, *self.windows, self.device, self.rate)
-        for number in range(1, config.epochs + 1):
+        while len(self.history) < config.epochs:
+            number = len(self.history) + 1
             record = epochs.run(number)
             if not math.isfinite(record["train_loss"] + record["val_loss"]):
                 if len(self.findings) == _MOST_ROLLBACKS:
+                    self.findings.append(f"the loss of epoch {number} was not finite once more: training ended")
                     break
                 epochs = self._rolled_back(number)
                 continue
@@ -118,7 +120,7 @@ def forecast(network: ForecastNetwork, windows: Windows) -> Tensor:
     config = network.config
     empty = torch.zeros(0, config.horizon, network.outputs, outputs.count(config))
     with torch.inference_mode():
-        parts = [network(*windows.inputs(index)).float().cpu() for index in windows.chunks(CHUNK)]
+        parts = list(in_chunks(windows, lambda index: network(*windows.inputs(index)).float().cpu()))
     return torch.cat([empty, *parts])
 
 

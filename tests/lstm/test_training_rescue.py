@@ -55,6 +55,21 @@ def test_the_gradient_of_parts_before_the_memory_ran_out_is_forgotten():
     torch.testing.assert_close(weights(parts.network), weights(whole.network), atol=1e-5, rtol=0)
 
 
+def test_a_chunk_of_forecasts_that_does_not_fit_is_made_of_smaller_ones():
+    network, windows = wave_network().eval(), wave_windows()
+    whole, forward, sizes = forecast(network, windows), network.forward, []
+
+    def short(past, *others):
+        sizes.append(len(past))
+        if len(past) > 100:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        return forward(past, *others)
+
+    network.forward = short
+    torch.testing.assert_close(forecast(network, windows), whole)
+    assert max(sizes) > 100 >= max(sizes[4:])
+
+
 def test_one_window_that_does_not_fit_is_an_error_that_says_what_to_lower():
     network = wave_network()
     sizes = short_of_memory(network, most=0)
@@ -86,8 +101,8 @@ def test_a_loss_that_is_not_finite_goes_back_to_the_best_weights_with_three_tent
     batches = -(-len(windows) // 32)
     starts, after = poisoned(network, {3}, batches), []
     fitted = fit(network, windows, windows, lambda _: after.append(weights(network)))
-    assert [record["epoch"] for record in fitted.history] == [1, 2, 4, 5, 6]
-    assert [record["learning_rate"] for record in fitted.history] == pytest.approx([0.01, 0.01, 0.003, 0.003, 0.003])
+    assert [record["epoch"] for record in fitted.history] == [1, 2, 3, 4, 5, 6]
+    assert [record["learning_rate"] for record in fitted.history] == pytest.approx([0.01] * 2 + [0.003] * 4)
     losses = [record["val_loss"] for record in fitted.history]
     assert torch.equal(starts[3], after[int(np.argmin(losses[:2]))])
     assert fitted.findings == (
@@ -107,7 +122,7 @@ def test_a_loss_that_is_not_finite_in_the_first_epoch_starts_anew_from_the_first
     starts = poisoned(network, {1}, -(-len(windows) // 32))
     fitted = fit(network, windows, windows)
     assert torch.equal(starts[0], starts[1])
-    assert [record["epoch"] for record in fitted.history] == [2, 3]
+    assert [record["epoch"] for record in fitted.history] == [1, 2, 3]
 
 
 def test_after_three_times_the_fourth_ends_training_with_the_best_epoch_so_far():
@@ -115,8 +130,9 @@ def test_after_three_times_the_fourth_ends_training_with_the_best_epoch_so_far()
     network = wave_network(epochs=10)
     poisoned(network, {2, 4, 5, 6}, -(-len(windows) // 32))
     fitted = fit(network, windows, windows)
-    assert [record["epoch"] for record in fitted.history] == [1, 3]
-    assert len(fitted.findings) == 3
+    assert [record["epoch"] for record in fitted.history] == [1, 2]
+    assert len(fitted.findings) == 4
+    assert fitted.findings[-1] == "the loss of epoch 3 was not finite once more: training ended"
     assert torch.isfinite(weights(fitted.network)).all()
 
 
