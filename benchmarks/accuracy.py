@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS, README = ROOT / "benchmarks" / "accuracy.json", ROOT / "benchmarks" / "README.md"
 LSTM = str(Path(sys.executable).with_name("lstm"))
 Config = dict[str, Any]
-TRIAL = ("name", "changes", "val_rmse", "best_epoch", "parameters", "seconds")
+TRIAL = ("name", "network", "in_ensemble", "val_rmse", "best_epoch", "parameters", "seconds")
 SHOWN = ("mse_normalized", "rmse", "mape", "r2", "rmse_skill")
 
 

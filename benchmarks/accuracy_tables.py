@@ -99,7 +99,7 @@ def _cells(results: Results) -> Iterator[str]:
     yield from _head(["cell", "parameters", "training, s", "best epoch", "validation RMSE, scaled"])
     for trial in results["cells"]["trials"] if "cells" in results else ():
         figures = [f"{trial['parameters']:,}", f"{trial['seconds']:.1f}", f"{trial['best_epoch']}"]
-        yield _row([trial["changes"].get("cell", "lstm"), *figures, f"{trial['val_rmse']:.4f}"])
+        yield _row([trial["network"]["cell"], *figures, f"{trial['val_rmse']:.4f}"])
 
 
 def _head(names: list[str]) -> Iterator[str]:

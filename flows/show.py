@@ -74,18 +74,28 @@ def show_outcome(outcome: "Outcome", seconds: float) -> None:
 
 
 def _networks(outcome: "Outcome") -> Table:
-    """The best trials: what each has of its own, its size, its time and its error."""
-    table = Table("network", "differs in", box=box.SIMPLE_HEAD, title_justify="left")
+    """The best trials: what they share, what each has of its own, its size, its time and its error."""
+    shown = outcome.trials[:_MOST_NETWORKS]
+    differ = [key for key in shown[0]["network"] if len({str(one["network"][key]) for one in shown}) > 1]
+    same = _listed({key: value for key, value in shown[0]["network"].items() if key not in differ})
+    title = f"networks (· in the ensemble), all with {same}"
+    table = Table("network", "", box=box.SIMPLE_HEAD, title=title, title_justify="left")
     for column in ("val RMSE, scaled", "parameters", "seconds"):
-        table.add_column(column, justify="right")
-    for trial in outcome.trials[:_MOST_NETWORKS]:
-        changes = ", ".join(f"{key}={_short(value)}" for key, value in trial["changes"].items())
-        figures = (f"{trial['val_rmse']:.4f}", f"{trial['parameters']:,}", f"{trial['seconds']:.0f}")
-        table.add_row(trial["name"], changes, *figures)
+        table.add_column(column, justify="right", no_wrap=True)
+    for one in shown:
+        figures = (f"{one['val_rmse']:.4f}", f"{one['parameters']:,}", f"{one['seconds']:.0f}")
+        own = _listed({key: one["network"][key] for key in differ})
+        table.add_row(one["name"] + (" ·" if one["in_ensemble"] else ""), own, *figures)
     return table
 
 
+def _listed(keys: dict[str, Any]) -> str:
+    return ", ".join(f"{key} {_short(value)}" for key, value in keys.items())
+
+
 def _short(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return "+".join(map(str, value)) or "none"
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 

@@ -13,10 +13,11 @@ from prefect.runtime import flow_run
 from lstm.config_file import load_config
 from lstm.data.runs import Runs
 from lstm.data.store import PanelStore
+from lstm.pipeline_config import PipelineConfig
 from lstm.presets import completed
 from tasks import tracking
 from tasks.evaluate import evaluate
-from tasks.handles import RunHandle, Trial
+from tasks.handles import Evaluation, PanelHandle, RunHandle, Search, Trial
 from tasks.ingest import ingest
 from tasks.normalize import normalize
 from tasks.profile import describe, log_profile
@@ -24,6 +25,11 @@ from tasks.register import Promotion, register
 from tasks.train import search_devices, trials_folder
 from tasks.train import train as search
 from tasks.window import window
+
+_TOLD = (
+    *("cell", "head", "anchor", "sequence_length", "patch_length", "lags", "loss", "hidden_size", "num_layers"),
+    *("dropout", "learning_rate"),
+)
 
 
 @dataclass(frozen=True)
@@ -34,7 +40,7 @@ class Outcome:
     run_name: str
     run_id: str
     leaderboard: tuple[dict[str, Any], ...]
-    trials: tuple[dict[str, Any], ...]  # finished networks, best first: name, changes, val_rmse, parameters, …
+    trials: tuple[dict[str, Any], ...]  # finished networks, best first: name, in_ensemble, val_rmse, …, network
     promotion: Promotion
     search: str  # how far the search came
     seconds: dict[str, float]  # by stage
@@ -58,7 +64,7 @@ def train(config: str = "examples/nyc_weather.yaml", overrides: tuple[str, ...] 
         table = ingest(settings)
         settings = settings.with_frequency(table.frequency)
         panel = normalize(settings, table)
-        settings = completed(settings, Runs.of(PanelStore.load(panel.folder)))
+        settings = completed(settings, _runs(settings, panel))
         windows = window(settings, panel)
         described = describe(settings, table, panel, windows, strict)
     devices = search_devices(settings)
@@ -76,19 +82,44 @@ def train(config: str = "examples/nyc_weather.yaml", overrides: tuple[str, ...] 
         run.name,
         run.run_id,
         evaluation.leaderboard,
-        tuple(map(_as_row, found.trials)),
+        tuple(_as_row(trial, settings, evaluation) for trial in found.trials),
         promotion,
         found.summary,
         {**seconds, "train_cpu": found.cpu_seconds},
-        (*described.notices, *(f"trial-{one.number:03d}: {one.findings}" for one in found.trials if one.findings)),
+        (*described.notices, *_remarks(settings, found, evaluation)),
         tuple(map(str, described.advisories)),
         settings.data.known,
     )
 
 
-def _as_row(trial: Trial) -> dict[str, Any]:
-    shown = ("changes", "val_rmse", "best_epoch", "parameters", "seconds")
-    return {"name": f"trial-{trial.number:03d}", **{key: getattr(trial, key) for key in shown}}
+def _as_row(trial: Trial, settings: PipelineConfig, evaluation: Evaluation) -> dict[str, Any]:
+    network, shown = settings.network(trial.changes), ("val_rmse", "best_epoch", "parameters", "seconds")
+    return {
+        "name": trial.name,
+        "in_ensemble": trial.name in evaluation.members,
+        **{key: getattr(trial, key) for key in shown},
+        "network": {key: getattr(network, key) for key in _TOLD},
+    }
+
+
+def _remarks(settings: PipelineConfig, found: Search, evaluation: Evaluation) -> Iterator[str]:
+    """What a reader of the leaderboard should know."""
+    yield from (f"{trial.name}: {trial.findings}" for trial in found.trials if trial.findings)
+    planned, trained = len(settings.ensemble.members or ()), len(settings.members)
+    if planned > trained:
+        yield f"{planned - trained} of {planned} planned networks were not trained (search.trials: {trained})"
+    left = [one.name for one in found.trials if one.member is not None and one.name not in evaluation.members]
+    if left and settings.ensemble.size >= planned:
+        yield f"not in the ensemble, since clearly worse on validation: {', '.join(left)}"
+    errors = {
+        row["kind"] if row["kind"] != "baseline" else row["name"]: row["val_rmse"] for row in evaluation.leaderboard
+    }
+    if errors.get("ridge", float("inf")) < errors["best-ensemble"]:
+        yield "ridge regression has a lower validation RMSE than the ensemble: a linear model may do for these data"
+
+
+def _runs(settings: PipelineConfig, panel: PanelHandle) -> Runs:
+    return Runs.of(PanelStore.load(panel.folder), settings.evaluate.season, settings.window.horizon)
 
 
 @contextmanager

@@ -104,7 +104,8 @@ class ModelConfig(Strict):
                 "`sequence_length` must be a multiple of `patch_length`, but got "
                 f"sequence_length={self.sequence_length}, patch_length={self.patch_length}"
             )
-        if self.anchor in ("seasonal", "gate") and (self.season is None or self.season > self.sequence_length):
+        on_season = self.anchor == "seasonal" or (self.anchor == "gate" and not self.lags)
+        if on_season and (self.season is None or self.season > self.sequence_length):
             raise ValueError(
                 f"anchor={self.anchor!r} needs `2 <= season <= sequence_length`, but got "
                 f"season={self.season}, sequence_length={self.sequence_length}"

@@ -4,7 +4,8 @@
     ├── InputError             the user can mend it: the command ends with exit code 2
     │   ├── ConfigError        a key or a value of the configuration
     │   ├── DataError          a file, column, row or series
-    │   └── CheckpointError    a saved model that can't be loaded
+    │   ├── CheckpointError    a saved model that can't be loaded
+    │   └── StoreError         a store that does not hand out what it keeps
     └── TrainingError          the run itself failed: exit code 1
 
 Every message is one line: where, the rule, what was found, the fix.
@@ -32,6 +33,10 @@ class DataError(InputError):
 
 class CheckpointError(InputError):
     """A saved model is missing, damaged, or of a refused format."""
+
+
+class StoreError(InputError):
+    """A store did not hand out what it keeps: nothing is known of its content."""
 
 
 class TrainingError(LstmError):

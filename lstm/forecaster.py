@@ -1,11 +1,12 @@
 """The deployable whole: from raw history to forecasts in raw units, with intervals. Needs no MLflow."""
 
+import hashlib
 import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NoReturn, Self, get_args
 
 import numpy as np
 import pandas as pd
@@ -27,8 +28,11 @@ from lstm.evaluation.intervals import Conformal
 from lstm.evaluation.metrics import Bands
 from lstm.networks.checkpoint import load_checkpoint, save_checkpoint, write_atomic
 from lstm.networks.network import ForecastNetwork
+from lstm.pipeline_config import EnsembleSpec
 
 _DESCRIPTION, _WEIGHTS = "forecaster.json", "model.safetensors"
+_BROKEN = (KeyError, TypeError, AttributeError, IndexError, ValueError, AssertionError, RuntimeError)
+_SHOWN = 200  # characters of an error
 
 
 @dataclass(frozen=True)
@@ -112,7 +116,6 @@ class Forecaster:
             for number, member in enumerate(self.members)
             for key, tensor in member.state_dict().items()
         }
-        save_checkpoint(folder / _WEIGHTS, tensors, {"members": len(self.members)})
         description = {
             "name": self.name,
             "data": self.spec.model_dump(mode="json"),
@@ -127,7 +130,10 @@ class Forecaster:
             "intervals": self.intervals.to_dict(),
             "lineage": self.lineage,
         }
-        write_atomic(folder / _DESCRIPTION, json.dumps(description, indent=1, allow_nan=False).encode())
+        content = json.dumps(description, indent=1, allow_nan=False).encode()
+        write_atomic(folder / _DESCRIPTION, content)
+        meta = {"members": len(self.members), "description_sha256": hashlib.sha256(content).hexdigest()}
+        save_checkpoint(folder / _WEIGHTS, tensors, meta)
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
@@ -137,26 +143,32 @@ class Forecaster:
             CheckpointError: a file is missing or damaged.
         """
         folder = Path(folder)
+        path = folder / _DESCRIPTION
         try:
-            state = json.loads((folder / _DESCRIPTION).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+            content = path.read_bytes()
+        except OSError as error:
             raise CheckpointError(f"{folder}: holds no forecaster ({_DESCRIPTION}: {error}).") from None
-        tensors, _ = load_checkpoint(folder / _WEIGHTS)
+        tensors, meta = load_checkpoint(folder / _WEIGHTS)
+        if meta.get("description_sha256") != hashlib.sha256(content).hexdigest():
+            raise CheckpointError(f"{path}: is damaged: its content is not what was saved. Restore it from a copy.")
         try:
-            return cls._restored(state, tensors, folder)
-        except (KeyError, TypeError, AttributeError, IndexError) as error:
-            raise CheckpointError(f"{folder / _DESCRIPTION}: is damaged ({type(error).__name__}: {error}).") from None
+            return cls._restored(json.loads(content, parse_constant=_refuse), tensors, folder)
+        except (ConfigError, DataError) as error:
+            raise CheckpointError(f"{folder}: {error}") from None
+        except _BROKEN as error:
+            said = str(error).partition("\n")[0][:_SHOWN]
+            raise CheckpointError(f"{path}: is damaged ({type(error).__name__}: {said}).") from None
 
     @classmethod
     def _restored(cls, state: dict[str, Any], tensors: dict[str, torch.Tensor], folder: Path) -> Self:
-        spec = DataSpec.parse(state["data"], where=str(folder / _DESCRIPTION))
-        configs = [ModelConfig.parse(config, where=str(folder / _DESCRIPTION)) for config in state["members"]]
+        spec = DataSpec.parse(state["data"], where=_DESCRIPTION)
+        configs = [ModelConfig.parse(config, where=_DESCRIPTION) for config in state["members"]]
         columns = range(len(spec.target))
         sizes = (state["n_known"], len(state["series"]))
         members = tuple(ForecastNetwork(config, columns, *sizes).eval() for config in configs)
         for number, member in enumerate(members):
             _load_weights(member, tensors, f"{number}.", folder / _WEIGHTS)
-        return cls(
+        made = cls(
             name=state["name"],
             spec=spec,
             levels=state["levels"],
@@ -169,6 +181,8 @@ class Forecaster:
             intervals=Conformal.from_dict(state["intervals"]),
             lineage=state["lineage"],
         )
+        _check(made)
+        return made
 
     def _checked_horizon(self, horizon: int | None) -> int:
         steps = self.horizon if horizon is None else horizon
@@ -258,3 +272,27 @@ def _load_weights(member: ForecastNetwork, tensors: dict[str, torch.Tensor], pre
         raise CheckpointError(
             f"{path}: its weights don't fit its configuration ({str(error).splitlines()[-1].strip()})."
         ) from None
+
+
+def _check(made: Forecaster) -> None:
+    """What a forecast would stumble over, or silently use."""
+    count, center, scale = len(made.members), made.normalizer.center, made.normalizer.scale
+    if not len(made.weights) == count > 0:
+        raise ValueError(
+            f"there must be as many weights as members, and one, but there are {len(made.weights)} and {count}"
+        )
+    methods = get_args(EnsembleSpec.model_fields["method"].annotation)
+    if made.method not in methods:
+        raise ValueError(f"method {made.method!r} is none of {', '.join(methods)}")
+    shape = (99, made.horizon, len(made.spec.target))
+    if made.intervals.radius.shape != shape:
+        raise ValueError(f"intervals must be of shape {shape}, but are of {made.intervals.radius.shape}")
+    rows = {len(made.normalizer.names), len(center), len(scale)}
+    if len(rows) > 1 or center.ndim != 2 or center.shape != scale.shape:
+        raise ValueError("normalizer: each name must have a row of center and of scale")
+    if not all(np.isfinite(numbers).all() for numbers in (made.weights, made.intervals.radius, center, scale)):
+        raise ValueError("weights, intervals and normalizer must be finite")
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is no JSON")

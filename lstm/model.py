@@ -140,7 +140,10 @@ class LSTMModel:
             "target_columns": network.target_columns,
             "flat": self._flat,
             "naive_error": [None if np.isnan(error) else error for error in self._naive_error],
-            "train_history": self.train_history,
+            "train_history": [
+                {key: value if np.isfinite(value) else None for key, value in epoch.items()}
+                for epoch in self.train_history
+            ],
         }
         save_checkpoint(path, network.state_dict(), meta)
 
@@ -199,13 +202,17 @@ class LSTMModel:
         columns: list[int] = []
         needing = _needing_the_past(self.config)
         for output in range(targets.shape[1]):
-            same = [n for n in range(x.shape[1]) if np.array_equal(x[:, n], targets[:, output])]
+            there = ~np.isnan(targets[:, output])
+            own = targets[there, output]
+            same = [n for n in range(x.shape[1]) if there.any() and np.array_equal(x[there, n], own)]
             if not same and needing:
                 raise ConfigError(
                     f"{needing} needs the target's own past: pass y (output {output}) as a column of X, scaled alike, "
                     "or leave that key out."
                 )
             columns += [n for n in same if n not in columns][:1] or same[:1]
+        if self.config.channel_independent and len(set(columns)) < len(columns):
+            raise ConfigError("channel_independent needs a column of X for each output, but two outputs share one.")
         return columns
 
     def _in_sample_error(self, targets: np.ndarray) -> list[float]:
@@ -230,7 +237,7 @@ class LSTMModel:
         windows = replace(ends, horizon=config.horizon)  # the last one's lies past the rows
         if steps <= config.horizon:
             return forecast(network, windows)[:, :steps].numpy()
-        if sorted(network.target_columns) != list(range(x.shape[1])):
+        if sorted(network.target_columns) != list(range(x.shape[1])) or x.shape[1] != network.outputs:
             raise ConfigError(
                 f"`steps <= horizon` must hold where X has columns besides the targets (their future is unknown), but "
                 f"got steps={steps}, horizon={config.horizon}. Fit with LSTMModel({{'horizon': {steps}}})."

@@ -171,9 +171,10 @@ class PipelineConfig(Strict):
         for number, member in enumerate(self.ensemble.members or ()):
             _check_member(number, member, self.model)
         try:
-            first, *_ = [self.trial_of(member) for member in self.members]
+            first, *others = [self.trial_of(member) for member in self.members]
         except ConfigError as error:
             raise ValueError(f"model and search.space: the first trial's values don't go together: {error}") from None
+        _check_different([self.network(values) for values in (first, *others)])
         for key, options in self.search.space.items():
             for choice in (options.low, options.high) if isinstance(options, Range) else options:
                 try:
@@ -247,6 +248,16 @@ def _check_member(number: int, member: dict[str, Any], model: ModelConfig) -> No
         model.replace(**member)
     except ConfigError as error:
         raise ValueError(f"ensemble.members.{number}: {error}") from None
+
+
+def _check_different(networks: list[ModelConfig]) -> None:
+    for number, network in enumerate(networks):
+        if network in networks[:number]:
+            same = networks.index(network)
+            raise ValueError(
+                f"ensemble.members: {same} and {number} are the same network (where search.space has a key, only its "
+                "values count): leave one out, or give it another seed"
+            )
 
 
 def _said(values: dict[str, Any], section: str, key: str, spec: type[Strict]) -> dict[str, int]:

@@ -3,16 +3,18 @@
 Keys that the configuration says hold for every member; members that then are equal count once.
 """
 
+import math
 from typing import Any
 
 from lstm.data.runs import Runs
 from lstm.errors import ConfigError
-from lstm.pipeline_config import PipelineConfig
+from lstm.pipeline_config import PipelineConfig, Range
 from lstm.recipes import Network, largest_divisor, networks, sound
 
 _MEMBERS = {"fast": 2, "accurate": 8}  # at most
 _SEARCHED = {"fast": 0, "accurate": 4}  # trials beside the members
-_JOIN = {"fast": 0, "accurate": 2}  # the best of them, into the ensemble
+_ASKED = 4  # the same where the configuration has a space
+_JOIN = 2  # the best of them, into the ensemble
 _TIMEOUT = {"fast": "10min", "accurate": "30min"}
 _WINDOWS = {"fast": 100_000, "accurate": 300_000}  # an epoch, about; of longer data the training windows are thinned
 _LENGTHS = {"sequence_length", "patch_length"}
@@ -29,7 +31,7 @@ def completed(config: PipelineConfig, runs: Runs | None = None) -> PipelineConfi
     Raises:
         ConfigError: what the file says and what follows from it don't go together.
     """
-    said, preset = config.said, config.preset
+    said = config.said
     model, members = _model_and_members(config, runs)
     ensemble, search = said.get("ensemble", {}), {"space": _space(config), **said.get("search", {})}
     values = {
@@ -42,10 +44,17 @@ def completed(config: PipelineConfig, runs: Runs | None = None) -> PipelineConfi
     if ensemble.get("members") is None:
         values["ensemble"]["members"] = _fitting(PipelineConfig.parse(values), members)
     count = max(len(values["ensemble"]["members"]), 1)  # no members: the model as it is
-    more = _SEARCHED[preset] if search["space"] else 0  # without a space they would all be the first network
-    values["search"] = {"trials": count + more, "timeout": _TIMEOUT[preset], **search}
-    values["ensemble"] = {"size": count + min(_JOIN[preset], more), **values["ensemble"]}
+    more = _beside(config, search["space"])
+    values["search"] = {"trials": count + more, "timeout": _TIMEOUT[config.preset], **search}
+    values["ensemble"] = {"size": count + min(_JOIN, more), **values["ensemble"]}
     return PipelineConfig.parse(values)
+
+
+def _beside(config: PipelineConfig, space: dict[str, Any]) -> int:
+    """How many trials there are beside the members."""
+    if not space:
+        return 0  # they would all be the first network
+    return _ASKED if "space" in config.said.get("search", {}) else _SEARCHED[config.preset]
 
 
 def _model_and_members(config: PipelineConfig, runs: Runs | None) -> tuple[Network, list[Network]]:
@@ -53,10 +62,11 @@ def _model_and_members(config: PipelineConfig, runs: Runs | None) -> tuple[Netwo
     said = config.said.get("model", {})
     made = networks(config, runs)[: _MEMBERS[config.preset]]
     held = {*said, "loss"} if said.get("quantiles") else set(said)  # quantiles have a loss of their own
-    if held & _LENGTHS:
+    searched = {key: _bounds(options) for key, options in config.search.space.items() if key in _LENGTHS}
+    if held & _LENGTHS or searched:
         held |= _LENGTHS
-        lengths = _lengths(made[0], said)
-        made = [sound({**network, **lengths}, config.evaluate.season) for network in made]
+        lengths = _lengths(made[0], said, searched)
+        made = [_reaching({**network, **lengths}, config, searched) for network in made]
     several = {"channel_independent": len(config.data.target) > 1}
     first = {key: value for key, value in made[0].items() if key not in held or key in _LENGTHS}
     model = {**_COMMON, **several, **first, **said}
@@ -73,9 +83,29 @@ def _space(config: PipelineConfig) -> dict[str, Any]:
     return {key: options for key, options in space.items() if key not in said}
 
 
-def _lengths(network: Network, said: dict[str, Any]) -> dict[str, int]:
-    """Look-back and patch that go together with what the configuration says of either."""
+def _bounds(options: tuple[Any, ...] | Range) -> list[int]:
+    """The choices; of a range its ends and a number beside them, with which no patch but 1 goes."""
+    if isinstance(options, Range):
+        return [int(options.low), min(int(options.low) + 1, int(options.high)), int(options.high)]
+    return [int(option) for option in options]
+
+
+def _reaching(network: Network, config: PipelineConfig, searched: dict[str, list[int]]) -> Network:
+    """Without lags and anchors that the shortest look-back of the search does not reach."""
+    shortest = min(searched.get("sequence_length", [network["sequence_length"]]))
+    reached = sound({**network, "sequence_length": shortest}, config.evaluate.season)
+    return {**reached, "sequence_length": network["sequence_length"]}
+
+
+def _lengths(network: Network, said: dict[str, Any], searched: dict[str, list[int]]) -> dict[str, int]:
+    """Look-back and patch that go together with what the configuration says of either, or searches."""
     length, patch = network["sequence_length"], network["patch_length"]
+    if "sequence_length" in searched and "patch_length" not in said:
+        patch = largest_divisor(math.gcd(*searched["sequence_length"]), patch)
+        length = max(searched["sequence_length"])
+    if "patch_length" in searched and "sequence_length" not in said:
+        step = math.lcm(*searched["patch_length"])
+        length, patch = max(length // step, 1) * step, searched["patch_length"][0]
     if "patch_length" in said:
         patch = said["patch_length"]
         length = max(length // patch, 1) * patch

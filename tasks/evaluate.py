@@ -66,12 +66,13 @@ def evaluate(
     planned = [trial.member is not None for trial in trials]
     best = [trials[number] for number in chosen([one.val_rmse for one in trials], planned, config.ensemble.size)]
     runs = {
-        "best-single": RunHandle(trials[0].run_id, run.experiment_id, f"trial-{trials[0].number:03d}"),
+        "best-single": RunHandle(trials[0].run_id, run.experiment_id, trials[0].name),
         "best-ensemble": _start(run, f"ensemble-{config.ensemble.method}-{len(best)}", "ensemble"),
     }
+    tracking.tag(runs["best-ensemble"], members=", ".join(one.name for one in best))
     forecasters = {
-        "best-single": _forecaster(config, table, panel, splits["validation"], trials[:1], run),
-        "best-ensemble": _forecaster(config, table, panel, splits["validation"], best, run),
+        "best-single": _forecaster(config, table, panel, windows, splits["validation"], trials[:1], run),
+        "best-ensemble": _forecaster(config, table, panel, windows, splits["validation"], best, run),
     }
     contenders = [_contender(kind, forecasters[kind], runs[kind], splits) for kind in forecasters]
     baselines = _baselines(config, windows, splits, run)
@@ -87,7 +88,9 @@ def evaluate(
         name = runs[kind].name
         candidates.append(Candidate(kind, folder, runs[kind].run_id, name, scores[name]))
     rows = ({"name": one.name, "kind": one.kind, "run_id": one.run.run_id, **scores[one.name]} for one in contenders)
-    return Evaluation(tuple(candidates), tuple(sorted(rows, key=lambda row: row["val_rmse"])))
+    return Evaluation(
+        tuple(candidates), tuple(one.name for one in best), tuple(sorted(rows, key=lambda row: row["val_rmse"]))
+    )
 
 
 def scored_splits(config: PipelineConfig, panel: PanelHandle, windows: WindowsHandle) -> dict[str, ScoredWindows]:
@@ -111,6 +114,7 @@ def _forecaster(
     config: PipelineConfig,
     table: Table,
     panel: PanelHandle,
+    windows: WindowsHandle,
     validation: ScoredWindows,
     trials: Sequence[Trial],
     run: RunHandle,
@@ -126,7 +130,7 @@ def _forecaster(
         spec=config.data,
         levels=store.levels,
         normalizer=store.normalizer,
-        left_out=tuple(store.left_out),
+        left_out=tuple(dict.fromkeys((*store.left_out, *windows.too_short))),
         series=store.names if any(member.config.series_embedding for member in members) else (),
         members=members,
         weights=weights,

@@ -54,6 +54,11 @@ class Trial:
     seconds: float
     findings: str  # what went wrong on the way, and what was done about it
 
+    @property
+    def name(self) -> str:
+        """Of its MLflow run."""
+        return f"trial-{self.number:03d}"
+
 
 @dataclass(frozen=True)
 class Search:
@@ -94,6 +99,7 @@ class Evaluation:
     """The candidates, and every row of the leaderboard."""
 
     candidates: tuple[Candidate, ...]
+    members: tuple[str, ...]  # names of the trials in the ensemble
     leaderboard: tuple[dict[str, Any], ...]
 
 

@@ -79,7 +79,7 @@ def _notices(
         lookback = max(config.longest_lookback, config.evaluate.season)
         notices.append(
             f"{len(windows.too_short)} series have no window of look-back {lookback} + horizon {config.window.horizon} "
-            f"unbroken steps: {_listed(windows.too_short)}"
+            f"unbroken steps, and are left out: {_listed(windows.too_short)}"
         )
     return tuple(notices)
 

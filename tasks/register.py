@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
+from math import isfinite
 from pathlib import Path
 
 import mlflow
@@ -18,8 +19,9 @@ from lstm.data.frequency import Frequency
 from lstm.data.ingest import Table
 from lstm.data.rows import SERIES, TIME
 from lstm.data.store import PanelStore
-from lstm.errors import InputError
+from lstm.errors import InputError, StoreError
 from lstm.evaluation.incumbent import compare
+from lstm.evaluation.scoring import ScoredWindows
 from lstm.forecaster import Forecaster
 from lstm.pipeline_config import PipelineConfig
 from tasks import tracking
@@ -62,6 +64,9 @@ def register(
     must beat the baseline that `register.gate.beats` names on validation, and, where there is a
     champion already, have a lower RMSE than it on the same validation windows. Else the champion
     stays and the candidate becomes `challenger`.
+
+    Raises:
+        StoreError: the champion can't be fetched, so that nobody knows whether it is worse.
     """
     mlflow.set_tracking_uri(tracking_uri())
     store = PanelStore.load(panel.folder)
@@ -70,7 +75,12 @@ def register(
     for kind, number in versions.items():
         set_alias(config.name, kind, number)
     best = _proposed(evaluation.candidates)
-    promotion = _judge(config, table, panel, windows, evaluation, best, versions[best.kind])
+    try:
+        promotion = _judge(config, table, panel, windows, evaluation, best, versions[best.kind])
+    except StoreError as error:
+        set_alias(config.name, "challenger", versions[best.kind])
+        kept = f"Nothing is promoted over it: {config.name}/{versions[best.kind]} is the challenger."
+        raise StoreError(f"{error} {kept}") from None
     if promotion.champion:
         if promotion.incumbent_version is not None:
             set_alias(config.name, "previous", promotion.incumbent_version)
@@ -175,25 +185,36 @@ def _judge(
     baseline = config.register_.gate.beats
     bar = next(row["val_rmse"] for row in evaluation.leaderboard if row["name"] == baseline)
     incumbent = alias_version(config.name, "champion")
-    if not rmse < bar:
+    if not (isfinite(rmse) and rmse < bar):
         reason = f"validation RMSE {rmse:.4g} does not beat {baseline} with {bar:.4g}"
         return Promotion(number, best.kind, False, reason, rmse, incumbent)
     beats = f"validation RMSE {rmse:.4g} beats {baseline} with {bar:.4g}"
     if incumbent is None:
         return Promotion(number, best.kind, True, f"{beats}; there was no champion", rmse)
-    validation = scored_splits(config, panel, windows)["validation"]
+    useless = f"{beats}; the champion, version {incumbent}, can't forecast these windows"
+    candidate, validation = Forecaster.load(best.folder), scored_splits(config, panel, windows)["validation"]
     try:
-        champion, _ = load_forecaster(f"{config.name}/{incumbent}")
-        store = PanelStore.load(panel.folder)
-        seen = table.part(since=_reach(store.cuts.validation, champion), until=store.cuts.test)
-        ours, theirs = compare(Forecaster.load(best.folder), champion, seen, validation, store.names)
+        ours, theirs = _compared(config.name, incumbent, candidate, table, panel, validation)
+    except StoreError:  # it may be better than the candidate
+        raise
     except InputError as error:
-        reason = f"{beats}; the champion, version {incumbent}, can't forecast these windows ({error})"
-        return Promotion(number, best.kind, True, reason, rmse, incumbent)
+        return Promotion(number, best.kind, True, f"{useless} ({error})", rmse, incumbent)
+    if isfinite(ours) and not isfinite(theirs):
+        return Promotion(number, best.kind, True, f"{useless} (its RMSE is {theirs})", rmse, incumbent)
     figures = f"version {incumbent}, on the same validation windows: {ours:.4g} against {theirs:.4g}"
     won = ours < theirs
     reason = f"{beats}, and the champion, {figures}" if won else f"does not beat the champion, {figures}"
     return Promotion(number, best.kind, won, reason, ours, incumbent, theirs)
+
+
+def _compared(
+    name: str, incumbent: int, candidate: Forecaster, table: Table, panel: PanelHandle, validation: ScoredWindows
+) -> tuple[float, float]:
+    """RMSE of candidate and champion on the same validation windows."""
+    champion, _ = load_forecaster(f"{name}/{incumbent}")
+    store = PanelStore.load(panel.folder)
+    seen = table.part(since=_reach(store.cuts.validation, champion), until=store.cuts.test)
+    return compare(candidate, champion, seen, validation, store.names)
 
 
 def _reach(moment: np.datetime64, forecaster: Forecaster) -> np.datetime64 | None:

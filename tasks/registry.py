@@ -7,10 +7,13 @@ from typing import Any
 from mlflow.artifacts import download_artifacts
 from mlflow.exceptions import MlflowException
 
-from lstm.errors import CheckpointError, nearest
+from lstm.errors import CheckpointError, StoreError, nearest
 from lstm.forecaster import Forecaster
 from tasks import tracking
-from tasks.settings import home, store_is_empty
+from tasks.settings import home, store_is_empty, without_password
+
+_HEADINGS = ("The following failures", "#####")
+_SHOWN = 200  # characters of an error
 
 
 def alias_version(name: str, alias: str) -> int | None:
@@ -46,24 +49,45 @@ def load_forecaster(model: str) -> tuple[Forecaster, str]:
     """The forecaster that `model` names, and `NAME/version` (or the folder) for the record. `NAME`: its champion.
 
     Raises:
-        CheckpointError: there is no such model, version, alias or folder, or its artifacts are gone or damaged.
+        CheckpointError: there is no such model, version, alias or folder, or its artifacts are damaged.
+        StoreError: its artifacts can't be fetched, and may be good.
     """
     if _is_folder(model):
         return Forecaster.load(model), model
-    name, number = _resolve(model)
-    source = tracking.client().get_model_version_download_uri(name, str(number))
+    version = "{}/{}".format(*_resolve(model))
     with TemporaryDirectory() as scratch:
-        try:
-            local = download_artifacts(
-                artifact_uri=source, dst_path=scratch, tracking_uri=tracking.client().tracking_uri
-            )
-        except (MlflowException, OSError) as error:
-            first = str(error).splitlines()[0]
-            raise CheckpointError(f"{name}/{number}: its artifacts at {source} can't be read ({first}).") from None
-        found = next(Path(local).rglob("forecaster.json"), None)
+        fetched = _fetched(version, scratch)
+        found = next(fetched.rglob("forecaster.json"), None)
         if found is None:
-            raise CheckpointError(f"{name}/{number}: holds no forecaster of this package.")
-        return Forecaster.load(found.parent), f"{name}/{number}"
+            raise CheckpointError(f"{version}: holds no forecaster of this package.")
+        try:
+            return Forecaster.load(found.parent), version
+        except CheckpointError as error:  # says where in the scratch folder, which is gone when that is read
+            raise CheckpointError(str(error).replace(str(found.parent), version)) from None
+
+
+def _fetched(version: str, scratch: str) -> Path:
+    """A copy of a version's artifacts.
+
+    Raises:
+        StoreError: the store does not hand them out, or has none.
+    """
+    source = tracking.client().get_model_version_download_uri(*version.rsplit("/", 1))
+    try:
+        uri = tracking.client().tracking_uri
+        local = Path(download_artifacts(artifact_uri=source, dst_path=scratch, tracking_uri=uri))
+        if not any(path.is_file() for path in local.rglob("*")):
+            raise FileNotFoundError("nothing is there")
+    except Exception as error:  # every kind of store has errors of its own
+        where = f"{version}: its artifacts at {without_password(source)}"
+        raise StoreError(f"{where} can't be fetched ({_said(error)}). Check that the store answers.") from None
+    return local
+
+
+def _said(error: Exception) -> str:
+    """The line of an error that says what happened: MLflow lists the files first."""
+    lines = [line for line in str(error).splitlines() if line.strip() and not line.startswith(_HEADINGS)]
+    return lines[0][:_SHOWN] if lines else type(error).__name__
 
 
 def _resolve(model: str) -> tuple[str, int]:

@@ -29,6 +29,7 @@ from tasks.settings import artifact_location, home, tracking_uri, without_passwo
 _ROOT = Path(__file__).resolve().parent.parent
 _KIND = {"mlflow.experimentKind": "custom_model_development"}  # the UI opens on runs and charts, not on chat traces
 _PARAM_LIMIT = 100  # entities of a kind in one log_batch
+_CURVES = {"val_rmse": "epoch_val_rmse_normalized", "seconds": "epoch_seconds"}
 _METRIC_LIMIT = 1000
 
 
@@ -131,10 +132,10 @@ def log(run: RunHandle, metrics: Mapping[str, float] | None = None, params: Mapp
 
 
 def log_curves(run: RunHandle, history: list[dict[str, float]]) -> None:
-    """Log each epoch's values as curves over `epoch`."""
+    """Log each epoch's values as curves over `epoch`. What the run's final figures are called has another name here."""
     now = int(time.time() * 1000)
     points = [
-        Metric(key, value, now, int(epoch["epoch"]))
+        Metric(_CURVES.get(key, key), value, now, int(epoch["epoch"]))
         for epoch in history
         for key, value in epoch.items()
         if key != "epoch" and math.isfinite(value)

@@ -28,7 +28,7 @@ from lstm.durations import duration
 from lstm.errors import ConfigError, TrainingError
 from lstm.networks.epochs import mixed_precision
 from lstm.networks.training import pick_device
-from lstm.pipeline_config import PipelineConfig
+from lstm.pipeline_config import PipelineConfig, Range
 from tasks import tracking, worker
 from tasks.handles import RunHandle, Search, Trial, WindowsHandle
 from tasks.settings import folder
@@ -92,7 +92,8 @@ def search_devices(config: PipelineConfig) -> list[str]:
     """The device of each worker: one a GPU, else the CPU once a core, and never more workers than trials.
 
     Raises:
-        ConfigError: the device is not there, or more workers are asked for than there are cores.
+        ConfigError: the device is not there or can't compute in a precision that some trial may have, or more workers
+            are asked for than there are cores.
     """
     if config.model.device != "auto":
         available = [str(pick_device(config.model.device))]
@@ -100,7 +101,8 @@ def search_devices(config: PipelineConfig) -> list[str]:
         available = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
     else:
         available = [str(pick_device("auto"))]
-    mixed_precision(config.model.precision, torch.device(available[0]))
+    for precision in _precisions(config):
+        mixed_precision(precision, torch.device(available[0]))
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     most = cores if available == ["cpu"] else len(available)
     asked = config.search.workers
@@ -108,6 +110,14 @@ def search_devices(config: PipelineConfig) -> list[str]:
     if available == ["cpu"] and count > cores:
         raise ConfigError(f"`search.workers <= cores` must hold on the CPU, but got {count} > {cores}. Use auto.")
     return [available[number % len(available)] for number in range(count)]
+
+
+def _precisions(config: PipelineConfig) -> list[str]:
+    """Of the model, the members and every choice of the search."""
+    choices = config.search.space.get("precision", ())
+    searched = () if isinstance(choices, Range) else choices
+    own = (config.network(config.trial_of(member)).precision for member in ({}, *config.members))
+    return sorted({*searched, *own})
 
 
 @contextmanager

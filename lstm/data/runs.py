@@ -1,4 +1,4 @@
-"""How long the unbroken runs of a panel are, and how many windows they hold."""
+"""How long the unbroken runs of a panel are, how many windows they hold, and whether their season shows."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -6,6 +6,10 @@ from typing import Self
 import numpy as np
 
 from lstm.data.store import PanelStore
+from lstm.evaluation.metrics import naive_errors
+
+_ROWS = 2_000_000  # that are looked at for the season
+_STEPS = 6  # of the horizon
 
 
 @dataclass(frozen=True)
@@ -16,15 +20,16 @@ class Runs:
     validation: np.ndarray
     test: np.ndarray
     end: np.ndarray
+    change: float = float("inf")  # mean absolute error of persistence over the seasonal naive's, in training
 
     @classmethod
-    def of(cls, panel: PanelStore) -> Self:
-        """Count the rows of a panel."""
+    def of(cls, panel: PanelStore, season: int, horizon: int) -> Self:
+        """Count the rows of a panel, and hold persistence against the seasonal naive over the horizon."""
         segment, times, cuts = panel.array("segment"), panel.array("times"), panel.cuts
         first = np.flatnonzero(np.r_[True, segment[1:] != segment[:-1]][: len(segment)])
         moments = (cuts.start, cuts.validation, cuts.test, cuts.end)
-        before = (np.add.reduceat(times < moment, first, dtype=np.int64) for moment in moments)
-        return cls(*before)
+        start, validation, test, end = (np.add.reduceat(times < moment, first, dtype=np.int64) for moment in moments)
+        return cls(start, validation, test, end, _change(panel, season, horizon))
 
     @property
     def longest(self) -> int:
@@ -38,6 +43,23 @@ class Runs:
             _fitting(np.maximum(self.validation, sequence_length), self.test - horizon),
             _fitting(np.maximum(self.test, sequence_length), self.end - horizon),
         )
+
+
+def _change(panel: PanelStore, season: int, horizon: int) -> float:
+    """Mean absolute error over the horizon of persistence over the seasonal naive's, on the training rows."""
+    rows = slice(0, _ROWS)
+    times, series, segment = (panel.array(name)[rows] for name in ("times", "series", "segment"))
+    training = (times >= panel.cuts.start) & (times < panel.cuts.validation)
+    targets = np.where(training[:, None], panel.array("targets")[rows], np.nan)
+
+    def error(lag: int) -> float:
+        found = naive_errors(series, segment, targets, lag, len(panel.names))
+        return float(np.nanmean(found)) if np.isfinite(found).any() else float("nan")
+
+    steps = np.unique(np.linspace(1, horizon, _STEPS).round().astype(int)).tolist()
+    naive = np.mean([error(season * -(-step // season)) for step in steps])
+    own = np.mean([error(step) for step in steps])
+    return float(own / naive) if naive > 0 else float("inf")
 
 
 def _fitting(first: np.ndarray, last: np.ndarray) -> int:

@@ -14,6 +14,7 @@ from lstm.data.spec import NormalizeSpec
 from lstm.errors import DataError, nearest
 
 ALL = "\0all"  # a name that no file can give to a series
+_LARGEST = 700.0  # of a logarithm: exp of more is no number any more
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class TargetScale:
         exp of the mean. So a forecast is the median in raw units, and lies below the mean.
         """
         values = normalized * self.scale + self.center
-        return np.exp(values) if self.log else values
+        return np.exp(np.minimum(values, _LARGEST)) if self.log else values
 
 
 @dataclass(frozen=True)
@@ -137,9 +138,7 @@ class PanelNormalizer:
     @classmethod
     def from_dict(cls, state: dict[str, Any]) -> Self:
         """What `to_dict` described; `log` is younger than the rest of it."""
-        center, scale = (
-            np.array(state[key], np.float64).reshape(len(state["names"]), -1) for key in ("center", "scale")
-        )
+        center, scale = (np.array(state[key], np.float64) for key in ("center", "scale"))
         return cls(tuple(state["names"]), center, scale, state["n_targets"], state.get("log", False))
 
 

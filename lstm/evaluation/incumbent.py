@@ -60,4 +60,6 @@ def _check_comparable(candidate: Forecaster, incumbent: Forecaster, table: pd.Da
 
 
 def _rmse(actual: np.ndarray, forecast: np.ndarray) -> float:
-    return float(np.sqrt(np.nanmean(np.square(forecast - actual))))
+    """Of all that was measured: a forecast that is NaN there makes it NaN, as does nothing measured."""
+    measured = ~np.isnan(actual)
+    return float(np.sqrt(np.mean(np.square(forecast - actual)[measured]))) if measured.any() else float("nan")

@@ -77,7 +77,7 @@ class _Training:
         while len(self.history) < config.epochs:
             number = len(self.history) + 1
             record = epochs.run(number)
-            if not math.isfinite(record["train_loss"] + record["val_loss"]):
+            if not math.isfinite(record["train_loss"] + record["val_loss"] + record["val_rmse"]):
                 if len(self.findings) == _MOST_ROLLBACKS:
                     self.findings.append(f"the loss of epoch {number} was not finite once more: training ended")
                     break

@@ -101,9 +101,9 @@ WINDOWS = (
     ),
     Case(
         "a season longer than the data",
-        "split train (2024-01-01T00:00:00 to 2024-01-07T00:00:00) holds no window of look-back 500 + "
-        "window.horizon 6 rows without a gap.",
-        WINDOWLESS,
+        "split train (2024-01-01T00:00:00 to 2024-01-07T00:00:00) holds no window of look-back 500 "
+        "(evaluate.season, which the seasonal naive repeats) + window.horizon 6 rows without a gap.",
+        "Lower evaluate.season (1: none), shorten the horizon, lengthen the split, or bring more data.",
         sections={"evaluate": {"season": 500}},
     ),
     Case(

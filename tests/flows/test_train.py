@@ -2,9 +2,11 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import urlparse
 
 import mlflow
 import pandas as pd
@@ -173,6 +175,24 @@ def test_a_second_run_on_the_same_data_keeps_the_champion_unless_it_is_better(tr
     assert second["champion"] is better
     champion = int(client.get_registered_model("shops").aliases["champion"])
     assert champion == (second["version"] if better else first["version"])
+
+
+def test_over_a_champion_that_can_not_be_fetched_nothing_is_promoted(trained, client):
+    place, _ = trained
+    before = client.get_registered_model("shops").aliases
+    source = client.get_model_version_download_uri("shops", before["champion"])
+    artifacts = Path(urlparse(source).path)
+    artifacts.rename(artifacts.with_name("away"))
+    try:
+        done = place.run("train", "shops.yaml", "--set", "search.seed=2", check=False)
+    finally:
+        artifacts.with_name("away").rename(artifacts)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert done.stderr.startswith(f"lstm: shops/{before['champion']}: its artifacts at file://")
+    told = re.search(r"Nothing is promoted over it: shops/(\d+) is the challenger\.$", done.stderr)
+    after = client.get_registered_model("shops").aliases
+    assert after["champion"] == before["champion"]
+    assert told is not None and str(after["challenger"]) == told[1] != str(before["champion"])
 
 
 def test_a_candidate_that_beats_no_baseline_is_not_promoted(trained, client):

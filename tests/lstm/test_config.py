@@ -108,8 +108,6 @@ def test_overrides_reach_nested_keys():
         ("search.space.hidden=[3]", "'hidden' is no key of the model. Did you mean 'hidden_size'"),
         ("search.space.horizon=[3]", "can't be searched"),
         ("search.space.hidden_size=[]", "at least one choice"),
-        ("search.space.patch_length=[5]", "first trial's values don't go together: .*patch_length=5"),
-        ("search.space.patch_length=[6, 5]", "search.space.patch_length: .*multiple of `patch_length`"),
         ("search.space.dropout={low: 0.5, high: 0.1}", "`low <= high` must hold"),
         ("search.space.dropout={low: 0.5, high: 1.5}", "search.space.dropout"),
         ("search.space.cell={low: 1, high: 2}", "'cell' holds no number: list its choices"),

@@ -82,3 +82,13 @@ def test_strangers_are_told(judged):
     incumbent = make_forecaster(candidate.spec, make_hourly(shops=("a", "b")))
     with pytest.raises(DataError, match="none of the series"):
         compare(candidate, incumbent, table, scored, names)
+
+
+def test_a_forecast_that_is_not_finite_where_the_target_was_measured_is_no_good_forecast(judged):
+    candidate, table, scored, names = judged
+    with torch.no_grad():
+        incumbent = make_forecaster(candidate.spec, make_hourly(shops=("east", "north", "south")))
+        for member in incumbent.members:
+            member.head.out.bias[0] = np.nan  # of the first step only
+    ours, theirs = compare(candidate, incumbent, table, scored, names)
+    assert np.isfinite(ours) and np.isnan(theirs)

@@ -36,12 +36,12 @@ def lengths(done: PipelineConfig) -> set[tuple[int, int]]:
 @example(config(24, 24), runs((0, 25), (40, 65), (80, 105), cuts=(30, 70)))
 def test_every_member_has_windows_wherever_one_step_and_the_seasonal_naive_have(asked, panel):
     done, horizon = completed(asked, panel), asked.window.horizon
-    for least in (1, asked.evaluate.season):
-        most = panel.windows(least, horizon)
-        for one in [done.model, *trained(done)]:
-            assert one.sequence_length % one.patch_length == 0
-            found = panel.windows(max(one.sequence_length, least), horizon)
-            assert [count > 0 for count in found] == [count > 0 for count in most]
+    train, scored = panel.windows(1, horizon)[0], panel.windows(asked.evaluate.season, horizon)[1:]
+    for one in [done.model, *trained(done)]:
+        assert one.sequence_length % one.patch_length == 0
+        assert (panel.windows(one.sequence_length, horizon)[0] > 0) == (train > 0)
+        kept = panel.windows(max(one.sequence_length, asked.evaluate.season), horizon)[1:]
+        assert [count > 0 for count in kept] == [count > 0 for count in scored]
 
 
 @settings(max_examples=100, deadline=None)
@@ -124,12 +124,23 @@ def test_members_that_a_search_space_makes_equal_count_once():
 
 
 def test_members_that_do_not_go_with_a_search_space_are_left_out():
-    space = {"sequence_length": [24]}  # some would be shown a lag of a week
+    space = {"cell": ["transformer"], "anchor": ["none"], "loss": ["mse"], "hidden_size": [8], "dropout": [0.1]}
     plain, done = (completed(config(preset="accurate", **said)) for said in ({}, {"search": {"space": space}}))
-    kept = [one for one in plain.ensemble.members if 168 not in one.get("lags", [])]
-    assert 1 <= len(done.ensemble.members) <= len(kept) < len(plain.ensemble.members)
-    assert all(member in kept for member in done.ensemble.members)
-    assert {one.sequence_length for one in trained(done)} == {24}
+    assert 1 <= len(done.ensemble.members) < len(plain.ensemble.members)
+    assert {(one.cell, one.anchor, one.hidden_size) for one in trained(done)} == {("transformer", "none", 8)}
+
+
+def test_patch_and_lags_go_with_every_look_back_that_is_searched():
+    for lengths, patch in (([24, 48, 168], 24), ([36, 60], 12), ({"low": 24, "high": 96}, 1)):
+        for horizon in (4, 24, 96):
+            done = completed(config(horizon=horizon, search={"space": {"sequence_length": lengths}}), LONG)
+            assert done.model.patch_length <= patch
+            assert all(lag <= 36 for lag in done.model.lags)
+
+
+def test_a_look_back_goes_with_every_patch_that_is_searched():
+    done = completed(config(search={"space": {"patch_length": [5, 6]}}), LONG)
+    assert done.model.sequence_length % 30 == 0
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -281,8 +292,14 @@ def test_what_goes_with_the_chosen_look_back_need_not_go_with_the_models_default
         ({"model": {"lags": [1000]}}, "lags=\\[1000\\], sequence_length=168"),
         ({"ensemble": {"members": [{"sequence_length": 50}]}}, "ensemble.members.0: `sequence_length` must be"),
         ({"ensemble": {"members": [{"seed": 1}, {"patch_length": 5}]}}, "members.1: .* patch_length=5"),
-        ({"search": {"space": {"sequence_length": [10]}}}, "search.space.* `sequence_length` must be a multiple of"),
-        ({"search": {"space": {"patch_length": [5]}}}, "search.space.* must be a multiple of `patch_length`"),
+        (
+            {"model": {"patch_length": 6}, "search": {"space": {"sequence_length": [10]}}},
+            "search.space.* `sequence_length` must be a multiple of",
+        ),
+        (
+            {"model": {"sequence_length": 48}, "search": {"space": {"patch_length": [5]}}},
+            "search.space.* must be a multiple of `patch_length`",
+        ),
     ],
 )
 def test_what_does_not_go_with_the_chosen_lengths_is_told_by_its_key(sections, said):

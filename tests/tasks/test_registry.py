@@ -1,0 +1,163 @@
+"""What stands behind a registered name, and which champion may be replaced by a candidate."""
+
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from mlflow.exceptions import MlflowException
+
+from lstm.config import ModelConfig
+from lstm.data.store import PanelStore
+from lstm.errors import CheckpointError, StoreError
+from lstm.evaluation.intervals import Conformal
+from lstm.forecaster import Forecaster
+from lstm.networks.network import ForecastNetwork
+from tasks import registry, tracking
+from tasks.handles import Candidate, Evaluation
+from tasks.register import _judge
+from tasks.registry import load_forecaster, set_alias
+
+from .test_prepare import prepared
+
+BASELINE = 1e6  # a validation RMSE that every finite one beats
+
+
+def untrained(config, panel, seed=0):
+    """A forecaster of the panel, whose network has learned nothing."""
+    store = PanelStore.load(panel.folder)
+    sizes = {"input_size": len(store.columns), "output_size": 1, "horizon": 6, "hidden_size": 4, "seed": seed}
+    network = ForecastNetwork(ModelConfig(sequence_length=24, **sizes), range(1), store.n_known).eval()
+    errors = np.random.default_rng(0).normal(size=(50, 6, 1))
+    return Forecaster(
+        name="shops",
+        spec=config.data,
+        levels=store.levels,
+        normalizer=store.normalizer,
+        members=(network,),
+        weights=(1.0,),
+        method="mean",
+        intervals=Conformal.fit(errors, np.zeros_like(errors)),
+        lineage={},
+    )
+
+
+def shifted(forecaster, by):
+    """The same, with forecasts that are wrong by as much (normalised)."""
+    with torch.no_grad():
+        forecaster.members[0].head.out.bias += by
+    return forecaster
+
+
+@pytest.fixture
+def shops(hourly, home, tmp_path):
+    """Prepared data, and a way to register a saved forecaster as the next version and champion."""
+    config, table, panel, windows = prepared(hourly, tmp_path)
+
+    def champion(forecaster):
+        folder = tmp_path / f"champion-{len(list(tmp_path.glob('champion-*')))}"
+        forecaster.save(folder / "artifacts")
+        client = tracking.client()
+        if not client.search_registered_models():
+            client.create_registered_model("shops")
+        made = client.create_model_version("shops", (folder / "artifacts").as_uri(), await_creation_for=0)
+        set_alias("shops", "champion", int(made.version))
+        return folder / "artifacts"
+
+    def judge(candidate, rmse=1.0):
+        candidate.save(tmp_path / "candidate")
+        best = Candidate("best-single", tmp_path / "candidate", "", "trial-000", {"val_rmse": rmse})
+        evaluation = Evaluation((best,), (), ({"name": "seasonal_naive", "val_rmse": BASELINE},))
+        return _judge(config, table, panel, windows, evaluation, best, 7)
+
+    return (config, panel), champion, judge
+
+
+def test_a_forecaster_is_loaded_by_version_and_as_champion(shops):
+    made, champion, _ = shops
+    champion(untrained(*made))
+    assert [load_forecaster(name)[1] for name in ("shops", "shops@champion", "shops/1")] == ["shops/1"] * 3
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError("connection refused"), "connection refused"),
+        (TimeoutError(), "TimeoutError"),
+        (
+            MlflowException("The following failures occurred while downloading …:\n##### File a\nno route to host\n…"),
+            "no route to host",
+        ),
+        (RuntimeError("x" * 5000), "x" * 50),
+    ],
+)
+def test_a_champion_that_can_not_be_fetched_is_never_replaced(shops, monkeypatch, error, said):
+    made, champion, judge = shops
+    champion(shifted(untrained(*made), 9))
+
+    def silent(**_):
+        raise error
+
+    monkeypatch.setattr(registry, "download_artifacts", silent)
+    with pytest.raises(StoreError, match=rf"^shops/1: its artifacts at file://.* can't be fetched \({said}") as caught:
+        judge(untrained(*made))
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 600
+
+
+def test_a_folder_of_artifacts_that_is_gone_or_empty_was_not_fetched(shops):
+    made, champion, judge = shops
+    folder = champion(untrained(*made))
+    for gone in (lambda: [path.unlink() for path in folder.iterdir()], lambda: shutil.rmtree(folder)):
+        gone()
+        with pytest.raises(StoreError, match="shops/1: its artifacts at .* can't be fetched"):
+            judge(untrained(*made))
+
+
+def test_a_damaged_champion_is_told_by_its_version_and_loses(shops):
+    made, champion, judge = shops
+    folder = champion(untrained(*made))
+    (folder / "model.safetensors").write_bytes(b"half")
+    with pytest.raises(CheckpointError, match=r"^shops/1/model\.safetensors: is damaged"):
+        load_forecaster("shops")
+    promotion = judge(untrained(*made))
+    assert promotion.champion and promotion.incumbent_version == 1
+    assert "the champion, version 1, can't forecast these windows (shops/1/model.safetensors" in promotion.reason
+    (folder / "forecaster.json").unlink()
+    with pytest.raises(CheckpointError, match=r"^shops/1: holds no forecaster of this package"):
+        load_forecaster("shops")
+
+
+def test_the_better_of_candidate_and_champion_wins(shops):
+    made, champion, judge = shops
+    champion(untrained(*made))
+    assert not judge(shifted(untrained(*made), 9)).champion
+    assert not judge(untrained(*made)).champion  # a tie
+    champion(shifted(untrained(*made), 9))
+    won = judge(untrained(*made))
+    assert won.champion and won.val_rmse < won.incumbent_val_rmse
+
+
+def test_a_champion_without_a_finite_rmse_loses_to_a_candidate_with_one(shops):
+    made, champion, judge = shops
+    champion(shifted(untrained(*made), float("nan")))
+    promotion = judge(untrained(*made))
+    assert promotion.champion and promotion.incumbent_val_rmse is None
+    assert "the champion, version 1, can't forecast these windows (its RMSE is nan)" in promotion.reason
+    assert not judge(shifted(untrained(*made), float("nan"))).champion
+
+
+@pytest.mark.parametrize("rmse", [float("nan"), float("inf")])
+def test_a_candidate_without_a_finite_rmse_never_wins(shops, rmse):
+    made, champion, judge = shops
+    assert not judge(untrained(*made), rmse).champion
+    champion(shifted(untrained(*made), float("nan")))
+    assert not judge(untrained(*made), rmse).champion
+
+
+def test_a_damaged_candidate_is_no_reason_to_replace_the_champion(shops, tmp_path):
+    made, champion, judge = shops
+    champion(untrained(*made))
+    candidate = replace(untrained(*made), weights=())
+    with pytest.raises(CheckpointError, match="candidate"):
+        judge(candidate)
