@@ -52,14 +52,13 @@ def _change(panel: PanelStore, season: int, horizon: int) -> float:
     training = (times >= panel.cuts.start) & (times < panel.cuts.validation)
     targets = np.where(training[:, None], panel.array("targets")[rows], np.nan)
 
-    def error(lag: int) -> float:
-        found = naive_errors(series, segment, targets, lag, len(panel.names))
-        return float(np.nanmean(found)) if np.isfinite(found).any() else float("nan")
+    def errors(lags: list[int]) -> np.ndarray:
+        return np.mean([naive_errors(series, segment, targets, lag, len(panel.names)) for lag in lags], axis=0)
 
     steps = np.unique(np.linspace(1, horizon, _STEPS).round().astype(int)).tolist()
-    naive = np.mean([error(season * -(-step // season)) for step in steps])
-    own = np.mean([error(step) for step in steps])
-    return float(own / naive) if naive > 0 else float("inf")
+    own, naive = errors(steps), errors([season * -(-step // season) for step in steps])
+    both = np.isfinite(own) & np.isfinite(naive)  # of series long enough for either
+    return float(own[both].sum() / naive[both].sum()) if naive[both].sum() > 0 else float("inf")
 
 
 def _fitting(first: np.ndarray, last: np.ndarray) -> int:

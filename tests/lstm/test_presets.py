@@ -1,5 +1,7 @@
 """What a preset fills in: merging with what is said, members, budgets, and how much is read."""
 
+from dataclasses import replace
+
 import pytest
 import yaml
 from hypothesis import example, given, settings
@@ -12,7 +14,7 @@ from lstm.errors import ConfigError
 from lstm.pipeline_config import PipelineConfig
 from lstm.presets import completed
 
-from .test_recipes import CONFIGS, KNOWN, LONG, broken, config, one_run, runs
+from .test_recipes import CONFIGS, KNOWN, LEVEL, LONG, SHOWN, SURE, broken, config, one_run, runs
 
 PRESETS = ("fast", "accurate")
 TASKS = [(1, 12, {}), (24, 24, {}), (24, 96, {}), (7, 7, {}), (24, 3, {}), (24, 24, KNOWN)]  # season, horizon, data
@@ -47,7 +49,8 @@ def test_every_member_has_windows_wherever_one_step_and_the_seasonal_naive_have(
 @settings(max_examples=100, deadline=None)
 @given(CONFIGS, st.none() | broken())
 def test_what_is_completed_stays_as_it_is_even_as_a_file(asked, panel):
-    done = completed(asked, panel)
+    before, done = asked.to_dict(), completed(asked, panel)
+    assert asked.to_dict() == before
     assert completed(done) == completed(done, panel) == PipelineConfig.parse(done.to_dict()) == done
 
 
@@ -67,21 +70,15 @@ def config_with(asked: PipelineConfig, **sections: object) -> PipelineConfig:
     return PipelineConfig.parse({**asked.said, **sections}, unfinished=True)
 
 
-@pytest.mark.parametrize("preset", PRESETS)
-def test_the_configuration_that_came_in_stays_as_it_was(preset):
-    asked = config(preset=preset, ensemble={"method": "median"})
-    before = asked.to_dict()
-    completed(asked, LONG)
-    assert asked.to_dict() == before
-
-
 # Members.
 
 
 @pytest.mark.parametrize(("season", "horizon", "data"), TASKS)
 @pytest.mark.parametrize("rows", [5000, 500_000])
-def test_members_are_the_networks_of_the_rules_as_differences_to_the_first(season, horizon, data, rows):
-    asked, panel = config(season, horizon, data=data, preset="accurate"), one_run(rows, 20_000, 20_000)
+@pytest.mark.parametrize("change", [SURE, LEVEL, SHOWN])
+def test_members_are_the_networks_of_the_rules_as_differences_to_the_first(season, horizon, data, rows, change):
+    asked = config(season, horizon, data=data, preset="accurate")
+    panel = replace(one_run(rows, 20_000, 20_000), change=change)
     done, made = completed(asked, panel), recipes.networks(asked, panel)
     first, *others = done.ensemble.members
     assert first == {}
@@ -92,8 +89,9 @@ def test_members_are_the_networks_of_the_rules_as_differences_to_the_first(seaso
 
 
 @pytest.mark.parametrize(("season", "horizon", "data"), TASKS)
-def test_fast_takes_the_first_two_networks_of_accurate(season, horizon, data):
-    fast, accurate = (completed(config(season, horizon, data=data, preset=preset), LONG) for preset in PRESETS)
+@pytest.mark.parametrize("panel", [None, *(replace(LONG, change=change) for change in (SURE, LEVEL, SHOWN))])
+def test_fast_takes_the_first_two_networks_of_accurate(season, horizon, data, panel):
+    fast, accurate = (completed(config(season, horizon, data=data, preset=preset), panel) for preset in PRESETS)
     assert fast.model == accurate.model
     assert fast.ensemble.members == accurate.ensemble.members[:2]
     assert len(accurate.ensemble.members) > 2
@@ -104,23 +102,18 @@ def test_fast_takes_the_first_two_networks_of_accurate(season, horizon, data):
     "said",
     [
         {},
-        {"sequence_length": 48, "patch_length": 6, "anchor": "last"},
-        {"lags": [], "hidden_size": 64, "dropout": 0.3},
-        {"loss": "mse", "anchor": "gate", "lags": [24], "hidden_size": 32, "dropout": 0.2, "sequence_length": 48},
+        {"model": {"sequence_length": 48, "patch_length": 6, "anchor": "last"}},
+        {"model": {"lags": [], "hidden_size": 64, "dropout": 0.3}},
+        {"model": {"loss": "mse", "anchor": "gate", "lags": [24], "hidden_size": 32, "sequence_length": 48}},
+        {"search": {"space": {"hidden_size": [64], "dropout": [0.3], "loss": ["mse"], "anchor": ["last"]}}},
     ],
     ids=str,
 )
-def test_members_that_what_is_said_makes_equal_count_once(preset, said):
-    done, plain = (completed(config(preset=preset, model=model)) for model in (said, {}))
+def test_members_that_what_is_said_or_searched_makes_equal_count_once(preset, said):
+    done, plain = (completed(config(preset=preset, **sections)) for sections in (said, {}))
     found = trained(done)
     assert all(one not in found[:number] for number, one in enumerate(found))
     assert 1 <= len(found) <= len(trained(plain))
-
-
-def test_members_that_a_search_space_makes_equal_count_once():
-    space = {"hidden_size": [64], "dropout": [0.3], "loss": ["mse"], "anchor": ["last"], "patch_length": [24]}
-    found = trained(completed(config(preset="accurate", search={"space": space})))
-    assert all(one not in found[:number] for number, one in enumerate(found))
 
 
 def test_members_that_do_not_go_with_a_search_space_are_left_out():
@@ -166,23 +159,18 @@ def test_size_and_trials_follow_members_of_ones_own(preset):
     assert (done.ensemble.size == 9) is (preset == "fast")
 
 
-def test_no_member_is_one_network_as_the_model_says():
+def test_no_member_is_one_network_as_the_model_says_and_null_the_members_of_the_preset():
     done = completed(config(ensemble={"members": []}))
     assert (done.members, done.ensemble.size, done.search.trials) == (({},), 1, 1)
-
-
-def test_null_members_are_those_of_the_preset():
     assert completed(config(ensemble={"members": None})) == completed(config())
 
 
 def test_nothing_is_searched_where_all_that_could_be_is_said():
-    for said in ({"search": {"space": {}}}, {"model": {**dict.fromkeys(("dropout", "learning_rate"), 0.1), **SIZES}}):
+    model = {"dropout": 0.1, "learning_rate": 0.1, "hidden_size": 48, "num_layers": 4}
+    for said in ({"search": {"space": {}}}, {"model": model}):
         done = completed(config(preset="accurate", **said))
         assert done.search.space == {}
         assert done.search.trials == done.ensemble.size == len(done.ensemble.members)
-
-
-SIZES = {"hidden_size": 48, "num_layers": 4}
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -262,10 +250,6 @@ def test_a_look_back_alone_gets_a_patch_that_divides_it(task, length):
     ((found, patch),) = lengths(done)
     assert found == length and length % patch == 0
     assert patch <= plain.model.patch_length
-
-
-def test_a_look_back_that_the_configuration_says_is_not_cut():
-    assert completed(config(model={"sequence_length": 168}), one_run(100, 50, 50)).model.sequence_length == 168
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,12 @@
 """Which networks suit a task: the table of `recipes`, and laws of what a look-back may cost and reach."""
 
 from collections import Counter
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,11 +15,13 @@ from lstm.data.arrays import SplitArrays
 from lstm.data.runs import Runs
 from lstm.data.store import write_splits
 from lstm.pipeline_config import PipelineConfig
-from lstm.recipes import LITTLE, Network, largest_divisor, networks, sound
+from lstm.recipes import Network, largest_divisor, networks, sound
 
+from ..conftest import make_hourly
 from .test_store import stored
 
 KNOWN = {"known": ["promo"]}
+SURE, LEVEL, SHOWN = 0.5, 1.0, 1.5  # of `Runs.change`: the last value tells nearly all, more than a season ago, less
 
 
 def config(season: int = 24, horizon: int = 24, frequency: str = "1h", **sections: Any) -> PipelineConfig:
@@ -55,7 +60,7 @@ def broken(draw: st.DrawFn) -> Runs:
         spans.append((at, at := at + length))
     end = max([past for _, past in spans], default=0)
     cuts = sorted((draw(st.integers(0, end)), draw(st.integers(0, end))))
-    return runs(*spans, cuts=(cuts[0], cuts[1]))
+    return replace(runs(*spans, cuts=(cuts[0], cuts[1])), change=draw(st.sampled_from([SURE, LEVEL, SHOWN])))
 
 
 CONFIGS = st.builds(
@@ -99,7 +104,7 @@ def test_runs_count_the_windows_that_one_finds_by_trying_each_row(data):
 def test_runs_of_a_panel_hold_the_windows_that_training_and_evaluation_get(hourly, tmp_path):
     gaps = [*range(100, 120), *range(860, 875), *range(1800, 1900)]  # none short enough to be filled
     _, panel = stored(hourly[~hourly.index.isin(gaps)], tmp_path)
-    found = Runs.of(panel)
+    found = Runs.of(panel, 24, 24)
     for back, ahead in ((1, 1), (24, 12), (48, 24), (30, 100)):
         (folder := tmp_path / f"splits-{back}").mkdir()
         write_splits(panel, back, folder)
@@ -107,87 +112,103 @@ def test_runs_of_a_panel_hold_the_windows_that_training_and_evaluation_get(hourl
         assert found.windows(back, ahead) == tuple(real)
 
 
+# Whether the season shows.
+
+RAMP = np.arange(40.0 * 24)  # persistence is off by the step, the seasonal naive by its seasons, rounded up
+
+
+def change(folder: Path, *series: np.ndarray, season: int = 24, horizon: int = 24) -> float:
+    """Of hourly series of up to 40 days, the last ten of them validation and test."""
+    frames = [make_hourly(shops=(f"{number}",)) for number in range(len(series))]
+    parts = [frame[: len(one)].assign(sales=one) for frame, one in zip(frames, series, strict=True)]
+    return Runs.of(stored(pd.concat(parts, ignore_index=True), folder)[1], season, horizon).change
+
+
+@pytest.mark.parametrize(("season", "horizon", "expected"), [(24, 2, 1.5 / 24), (4, 6, 21 / 32), (1, 5, 1)])
+def test_change_is_the_error_of_persistence_over_that_of_the_seasonal_naive(season, horizon, expected, tmp_path):
+    # Six steps with seasons of four: persistence is off by 1 + ... + 6, the naive by 4 * 4 + 2 * 8.
+    holes = np.where(RAMP % 7 == 3, np.nan, RAMP)
+    for number, values in enumerate((RAMP, holes, -5 * RAMP)):
+        assert change(tmp_path / f"{number}", values, season=season, horizon=horizon) == pytest.approx(expected, 1e-3)
+
+
+def test_a_wave_changes_much_within_its_season_and_a_random_walk_little(tmp_path):
+    wave, noise = np.sin(np.pi * RAMP / 12), np.random.default_rng(0).normal(size=len(RAMP))
+    assert change(tmp_path / "wave", wave.round(3)) > 1000
+    assert change(tmp_path / "noisy", wave + noise / 10) > 3
+    assert change(tmp_path / "noise", noise) == pytest.approx(1, rel=0.1)
+    assert change(tmp_path / "walk", noise.cumsum()) < 0.9
+
+
+def test_change_counts_training_rows_alone(tmp_path):
+    values = np.random.default_rng(0).normal(size=len(RAMP)).cumsum()
+    other = np.where(RAMP < 30 * 24, values, 1000 * np.sin(RAMP))
+    assert change(tmp_path / "one", values) == change(tmp_path / "other", other)
+
+
+def test_series_that_are_too_short_do_not_count_and_if_all_are_or_nothing_changes_the_season_shows(tmp_path):
+    wild = 100 * (RAMP[:20] % 2)
+    assert change(tmp_path / "two", RAMP, wild) == pytest.approx(change(tmp_path / "one", RAMP))
+    assert change(tmp_path / "long", RAMP, season=2000) == np.inf
+    assert change(tmp_path / "flat", 0 * RAMP) == np.inf
+
+
 # The table.
 
 UNSEASONAL, SEASONAL = {"last"}, {"gate", "seasonal", "last"}
-TABLE = [  # season, horizon, frequency, data, rows of training; look-backs and patches, anchors, head
-    (1, 1, "B", {}, 100_000, {(24, 1)}, UNSEASONAL, "direct"),
-    (1, 10, "B", {}, 100_000, {(40, 1)}, UNSEASONAL, "direct"),
-    (1, 10, "B", KNOWN, 1000, {(40, 1)}, UNSEASONAL, "direct"),
-    (1, 500, "1h", {}, 100_000, {(96, 1)}, UNSEASONAL, "direct"),
-    (24, 7, "1h", KNOWN, 100_000, {(168, 24), (336, 24)}, {"none", "gate"}, "bidirectional"),
-    (24, 24, "1h", KNOWN, 5000, {(168, 24), (336, 24)}, {"none", "gate"}, "bidirectional"),
-    (7, 14, "1d", KNOWN, 100_000, {(28, 7), (56, 7)}, {"none", "gate"}, "bidirectional"),
-    (24, 6, "1h", KNOWN, 100_000, {(168, 6), (168, 24)}, {"last", "gate"}, "direct"),
-    (24, 6, "1h", KNOWN, 5000, {(48, 6)}, {"last", "gate"}, "direct"),
-    (24, 24, "1h", {}, 5000, {(48, 6)}, {"last", "gate"}, "direct"),
-    (24, 96, "1h", {}, 5000, {(48, 6)}, {"last", "gate"}, "direct"),
-    (7, 28, "1d", {}, 1500, {(14, 1)}, {"last", "gate"}, "direct"),
-    (24, 96, "1h", {}, 100_000, {(504, 24), (720, 48), (336, 24)}, SEASONAL, "direct"),
-    (7, 28, "1d", {}, 100_000, {(147, 7), (210, 14), (98, 7)}, SEASONAL, "direct"),
-    (12, 60, "MS", {}, 100_000, {(252, 12), (360, 24), (168, 12)}, SEASONAL, "direct"),
-    (24, 95, "1h", {}, 100_000, {(168, 24), (336, 24)}, SEASONAL, "direct"),
-    (48, 24, "30min", {}, 100_000, {(336, 48), (672, 48)}, SEASONAL, "direct"),
-    (96, 383, "15min", {}, 100_000, {(672, 48), (1344, 48)}, SEASONAL, "direct"),
-    (7, 14, "1d", {}, 100_000, {(28, 7), (56, 7)}, SEASONAL, "direct"),
-    (24, 7, "1h", {}, 100_000, {(168, 24), (336, 24)}, SEASONAL, "direct"),
-    (24, 6, "1h", {}, 100_000, {(168, 6), (168, 24)}, {"last", "gate"}, "direct"),
-    (168, 48, "1h", {}, 500_000, {(672, 48), (1344, 48)}, SEASONAL, "direct"),
-    (168, 24, "1h", {}, 500_000, {(672, 42), (672, 48)}, {"last", "gate"}, "direct"),
-    (24, 24, "30min", {}, 100_000, {(96, 24), (192, 24)}, SEASONAL, "direct"),
+TABLE = [  # season, horizon, frequency, data, change; look-backs and patches, anchors, head
+    (1, 1, "B", KNOWN, SURE, {(24, 1)}, UNSEASONAL, "direct"),
+    (1, 10, "B", {}, SHOWN, {(40, 1)}, UNSEASONAL, "direct"),
+    (1, 500, "1h", {}, LEVEL, {(96, 1)}, UNSEASONAL, "direct"),
+    (24, 7, "1h", KNOWN, SURE, {(168, 24), (336, 24)}, {"none", "gate"}, "bidirectional"),
+    (7, 14, "1d", KNOWN, SHOWN, {(28, 7), (56, 7)}, {"none", "gate"}, "bidirectional"),
+    (24, 6, "1h", KNOWN, 0.59, {(168, 6), (168, 24)}, {"last", "gate"}, "direct"),
+    (24, 6, "1h", KNOWN, 0.6, {(48, 6), (24, 6)}, {"last", "gate"}, "direct"),
+    (24, 6, "1h", KNOWN, SHOWN, {(168, 24), (336, 24)}, SEASONAL, "direct"),
+    (24, 6, "1h", {}, 0.59, {(168, 6), (168, 24)}, {"last", "gate"}, "direct"),
+    (168, 24, "1h", {}, SURE, {(672, 42), (672, 48)}, {"last", "gate"}, "direct"),
+    (24, 7, "1h", {}, SURE, {(48, 6), (24, 6)}, {"last", "gate"}, "direct"),
+    (24, 96, "1h", {}, 1.12, {(48, 6), (24, 6)}, {"last", "gate"}, "direct"),
+    (7, 28, "1d", {}, LEVEL, {(14, 1), (7, 1)}, {"last", "gate"}, "direct"),
+    (24, 96, "1h", {}, 1.13, {(504, 24), (720, 48), (336, 24)}, SEASONAL, "direct"),
+    (24, 95, "1h", {}, 1.13, {(168, 24), (336, 24), (168, 6)}, SEASONAL, "direct"),
+    (24, 6, "1h", {}, SHOWN, {(168, 24), (336, 24)}, SEASONAL, "direct"),
+    (96, 383, "15min", {}, SHOWN, {(672, 48), (1344, 48)}, SEASONAL, "direct"),
+    (7, 14, "1d", {}, SHOWN, {(28, 7), (56, 7)}, SEASONAL, "direct"),
 ]
 
 
-@pytest.mark.parametrize(("season", "horizon", "frequency", "data", "rows", "pairs", "anchors", "head"), TABLE)
-def test_networks_are_those_of_the_table(season, horizon, frequency, data, rows, pairs, anchors, head):
-    made = networks(config(season, horizon, frequency, data=data), one_run(rows, 100_000, 100_000))
+@pytest.mark.parametrize(("season", "horizon", "frequency", "data", "change", "pairs", "anchors", "head"), TABLE)
+def test_networks_are_those_of_the_table(season, horizon, frequency, data, change, pairs, anchors, head):
+    made = networks(config(season, horizon, frequency, data=data), replace(LONG, change=change))
     assert lengths(made[:1]) <= pairs <= lengths(made)
     assert max(values(made, "sequence_length")) == max(pairs)[0]
     assert values(made, "anchor") == anchors
     assert Counter(one["head"] for one in made).most_common(1)[0][0] == head
+    assert len(made) >= 3 and all(set(one) == set(made[0]) for one in made)
 
 
 def test_before_the_data_are_known_there_is_enough_of_them():
     for season, horizon, data in ((24, 24, {}), (24, 96, {}), (24, 24, KNOWN), (1, 12, {})):
         asked = config(season, horizon, data=data)
         assert networks(asked, None) == networks(asked, LONG)
-
-
-def test_an_inferred_frequency_tells_that_a_season_is_a_day():
-    asked = config(frequency="infer")
-    assert networks(asked.with_frequency("1h"), LONG) == networks(config(frequency="1h"), LONG)
+    assert networks(config(24, 6), None) == networks(config(24, 6), replace(LONG, change=SURE))
 
 
 @pytest.mark.parametrize("frequency", ["infer", "irregular"])
 def test_without_a_frequency_a_season_is_not_taken_for_a_day(frequency):
     assert networks(config(frequency=frequency), LONG) == networks(config(frequency="30min"), LONG)
+    assert networks(config(frequency="infer").with_frequency("1h"), LONG) == networks(config(frequency="1h"), LONG)
 
 
-@pytest.mark.parametrize(("season", "horizon"), [(24, 24), (7, 7), (24, 96)])
-def test_data_are_little_if_their_longest_run_has_too_few_seasons(season, horizon):
-    asked, most = config(season, horizon), LITTLE * season
-    little, enough = (networks(asked, one_run(rows, 5000, 5000)) for rows in (most - 1, most))
-    assert lengths(little).isdisjoint(lengths(enough))
-    assert max(values(little, "sequence_length")) == 2 * season
-    many = runs(*[(0, most - 1)] * 50, cuts=(most - 1, most - 1))
-    assert networks(asked, many)[0]["patch_length"] == little[0]["patch_length"]
-
-
-@pytest.mark.parametrize("season", [1, 24])
-def test_little_data_get_smaller_networks(season):
-    little, enough = (networks(config(season), one_run(rows, 5000, 5000))[0] for rows in (4000, 400_000))
-    assert little["hidden_size"] < enough["hidden_size"]
-    assert little["learning_rate"] < enough["learning_rate"]
-
-
-@pytest.mark.parametrize("rows", [5000, 500_000])
-@pytest.mark.parametrize(
-    ("season", "horizon", "data"), [(1, 12, {}), (4, 1, {}), (24, 24, {}), (24, 96, {}), (24, 24, KNOWN)]
-)
-def test_networks_all_differ_and_have_the_same_keys(season, horizon, data, rows):
-    made = networks(config(season, horizon, data=data), one_run(rows, 20_000, 20_000))
-    assert len(made) >= 3
-    assert all(one not in made[:number] and set(one) == set(made[0]) for number, one in enumerate(made))
+@pytest.mark.parametrize(("season", "horizon"), [(1, 12), (24, 6), (24, 96)])
+def test_where_the_level_counts_few_windows_get_smaller_networks(season, horizon):
+    few, enough = (
+        networks(config(season, horizon), replace(one_run(30_000 + rows, 5000, 5000), change=LEVEL))[0]
+        for rows in (horizon - 1, horizon)
+    )
+    assert few["hidden_size"] < enough["hidden_size"] and few["learning_rate"] < enough["learning_rate"]
+    assert lengths([few]) == lengths([enough])
 
 
 # What a look-back costs.
@@ -203,15 +224,10 @@ def test_a_look_back_that_costs_a_fifth_of_the_training_windows_is_cut_to_fewer_
     assert lookback(config(data=KNOWN), one_run(500, 240, 240)) == 96
 
 
-def test_a_look_back_that_costs_a_twentieth_of_the_validation_windows_is_cut():
-    # The second series begins with validation. Of 457 + 433 windows after one season 44 may go: two seasons are left.
-    late = runs((0, 20_960), (20_000, 20_960), cuts=(20_000, 20_480))
-    assert lookback(config(), late) == 48
-
-
-def test_a_look_back_that_costs_a_twentieth_of_the_test_windows_is_cut():
-    late = runs((0, 20_960), (20_480, 20_960), cuts=(20_000, 20_480))
-    assert lookback(config(), late) == 48
+@pytest.mark.parametrize("begin", [20_000, 20_480])
+def test_a_look_back_that_costs_a_twentieth_of_the_windows_of_validation_or_test_is_cut(begin):
+    # The second series begins with either. Of 457 + 433 windows after one season 44 may go: two seasons are left.
+    assert lookback(config(), runs((0, 20_960), (begin, 20_960), cuts=(20_000, 20_480))) == 48
 
 
 def test_where_no_season_fits_the_look_back_is_a_part_of_one_and_nothing_leans_on_seasons():
@@ -224,8 +240,7 @@ def test_where_no_season_fits_the_look_back_is_a_part_of_one_and_nothing_leans_o
 
 
 def test_where_no_window_fits_the_look_back_is_one_step_for_the_error_to_come():
-    assert lookback(config(), runs(cuts=(0, 0))) >= 1
-    assert lookback(config(season=1), one_run(2, 2, 2)) >= 1
+    assert lookback(config(), runs(cuts=(0, 0))) >= 1 <= lookback(config(season=1), one_run(2, 2, 2))
 
 
 @pytest.mark.parametrize("season", [50_000, 300_000, 1_000_000])
@@ -261,10 +276,11 @@ def test_covariates_known_ahead_are_read_beside_the_target_a_season_and_a_cycle_
         assert all(one["lags"] == [24, cycle * 24] for one in made)
 
 
-@pytest.mark.parametrize(("season", "horizon", "rows"), [(1, 12, 100_000), (24, 24, 5000), (24, 96, 100_000)])
-def test_without_known_covariates_only_near_horizons_of_much_data_are_shown_lags(season, horizon, rows):
-    assert not any(one["lags"] for one in networks(config(season, horizon), one_run(rows, 5000, 5000)))
-    assert any(one["lags"] for one in networks(config(24, 24), LONG))
+@pytest.mark.parametrize(("season", "horizon", "change"), [(1, 12, SHOWN), (24, 24, LEVEL), (24, 96, SHOWN)])
+def test_without_known_covariates_only_near_horizons_of_seasons_that_show_are_shown_lags(season, horizon, change):
+    assert not any(one["lags"] for one in networks(config(season, horizon), replace(LONG, change=change)))
+    for near, shows in ((24, SHOWN), (6, SURE)):
+        assert any(one["lags"] for one in networks(config(24, near), replace(LONG, change=shows)))
 
 
 @given(st.integers(1, 500), st.integers(2, 100), st.sampled_from(["none", "last", "seasonal", "gate"]))
