@@ -78,7 +78,7 @@ def evaluate(
     baselines = _baselines(config, windows, splits, run)
     contenders += [_baseline(name, made, splits, run) for name, made in baselines.items()]
     scores = _scores(contenders, splits, config)
-    _log(contenders, scores, run)
+    _log(contenders, scores)
     _log_trials(trials[1:], splits["validation"], scores[REFERENCE], config, run)
     _log_pictures(contenders, splits["test"], config, run)
     candidates = []
@@ -88,9 +88,10 @@ def evaluate(
         name = runs[kind].name
         candidates.append(Candidate(kind, folder, runs[kind].run_id, name, scores[name]))
     rows = ({"name": one.name, "kind": one.kind, "run_id": one.run.run_id, **scores[one.name]} for one in contenders)
-    return Evaluation(
-        tuple(candidates), tuple(one.name for one in best), tuple(sorted(rows, key=lambda row: row["val_rmse"]))
-    )
+    leaderboard = tuple(sorted(rows, key=lambda row: row["val_rmse"]))
+    evaluation = Evaluation(tuple(candidates), tuple(one.name for one in best), leaderboard)
+    tracking.log(run, evaluation.proposed.scores)
+    return evaluation
 
 
 def scored_splits(config: PipelineConfig, panel: PanelHandle, windows: WindowsHandle) -> dict[str, ScoredWindows]:
@@ -192,16 +193,14 @@ def _scores(
     return {name: with_skill(own, scores[REFERENCE]) for name, own in scores.items()}
 
 
-def _log(contenders: Sequence[Contender], scores: dict[str, dict[str, float]], run: RunHandle) -> None:
-    """Each contender's scores to its own run, and those of the best candidate to the parent."""
+def _log(contenders: Sequence[Contender], scores: dict[str, dict[str, float]]) -> None:
+    """Each contender's scores to its own run."""
     for contender in contenders:
         tracking.log(contender.run, scores[contender.name])
         if contender.kind == "best-single":
             tracking.tag(contender.run, best_single="true")
         else:
             tracking.end(contender.run)
-    candidates = [scores[contender.name] for contender in contenders if contender.kind != "baseline"]
-    tracking.log(run, min(candidates, key=lambda own: own["val_rmse"]))
 
 
 def _log_trials(

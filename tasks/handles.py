@@ -7,6 +7,9 @@ from pathlib import Path
 from typing import Any
 
 
+_CLEARLY_BETTER = 0.98  # of the validation RMSE
+
+
 @dataclass(frozen=True)
 class PanelHandle:
     """A normalised panel, as `PanelStore` loads it."""
@@ -101,6 +104,14 @@ class Evaluation:
     candidates: tuple[Candidate, ...]
     members: tuple[str, ...]  # names of the trials in the ensemble
     leaderboard: tuple[dict[str, Any], ...]
+
+    @property
+    def proposed(self) -> Candidate:
+        """The ensemble, unless the best single model is clearly better: validation ranks close ones by luck."""
+        by_kind = {candidate.kind: candidate for candidate in self.candidates}
+        single, ensemble = by_kind["best-single"], by_kind["best-ensemble"]
+        clearly = single.scores["val_rmse"] < _CLEARLY_BETTER * ensemble.scores["val_rmse"]
+        return single if clearly else ensemble
 
 
 def key_of(*parts: Any) -> str:

@@ -31,7 +31,6 @@ from tasks.registry import alias_version, create_version, load_forecaster, set_a
 from tasks.settings import tracking_uri
 
 _NEEDS = ("holidays", "numpy", "pandas", "pydantic", "pyyaml", "rich", "safetensors", "torch")
-_CLEARLY_BETTER = 0.98  # of the validation RMSE
 _EXAMPLE_SERIES = 3  # of the input example
 _SERVED = Path(__file__).with_name("served_model.py")
 
@@ -74,7 +73,7 @@ def register(
     versions = {candidate.kind: _register(config, candidate, example) for candidate in evaluation.candidates}
     for kind, number in versions.items():
         set_alias(config.name, kind, number)
-    best = _proposed(evaluation.candidates)
+    best = evaluation.proposed
     try:
         promotion = _judge(config, table, panel, windows, evaluation, best, versions[best.kind])
     except StoreError as error:
@@ -90,13 +89,6 @@ def register(
     tracking.client().log_dict(run.run_id, asdict(promotion), "promotion.json")
     tracking.tag(run, champion=promotion.champion, registered_version=promotion.version)
     return promotion
-
-
-def _proposed(candidates: Sequence[Candidate]) -> Candidate:
-    by_kind = {candidate.kind: candidate for candidate in candidates}
-    single, ensemble = by_kind["best-single"], by_kind["best-ensemble"]
-    clearly = single.scores["val_rmse"] < _CLEARLY_BETTER * ensemble.scores["val_rmse"]
-    return single if clearly else ensemble
 
 
 def _register(config: PipelineConfig, candidate: Candidate, example: pd.DataFrame) -> int:

@@ -110,7 +110,7 @@ def windows(config: PipelineConfig, folder: Path) -> dict[str, int]:
     panel.mkdir()
     write_panel(table, data, config.normalize, cuts, panel)
     store = PanelStore.load(panel)
-    config = completed(config, Runs.of(store))
+    config = completed(config, Runs.of(store, config.evaluate.season, config.window.horizon))
     lookback, horizon = max(config.longest_lookback, config.evaluate.season), config.window.horizon
     splits.mkdir()
     write_splits(store, lookback, splits)
