@@ -87,7 +87,9 @@ def evaluate(
         forecaster.save(folder)
         name = runs[kind].name
         candidates.append(Candidate(kind, folder, runs[kind].run_id, name, scores[name]))
-    rows = ({"name": one.name, "kind": one.kind, "run_id": one.run.run_id, **scores[one.name]} for one in contenders)
+    rows: list[dict[str, Any]] = [
+        {"name": one.name, "kind": one.kind, "run_id": one.run.run_id, **scores[one.name]} for one in contenders
+    ]
     leaderboard = tuple(sorted(rows, key=lambda row: row["val_rmse"]))
     evaluation = Evaluation(tuple(candidates), tuple(one.name for one in best), leaderboard)
     tracking.log(run, evaluation.proposed.scores)

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-
 _CLEARLY_BETTER = 0.98  # of the validation RMSE
 
 

@@ -282,3 +282,11 @@ def test_a_frame_from_python_trains_like_its_file(place: Place):
     )
     assert done.stdout.splitlines()[-1:] in (["best-single"], ["best-ensemble"]), done.stderr
     assert len(list((place.folder / "mlruns" / "work").glob("frame-*.parquet"))) == 1
+
+
+def test_a_trials_val_rmse_is_that_of_the_network_that_was_kept(trained, client, runs):
+    _, outcome = trained
+    naive = next(row["val_rmse"] for row in outcome["leaderboard"] if row["name"] == "seasonal_naive")
+    for name in (trial["name"] for trial in outcome["trials"]):
+        metrics = runs[name].data.metrics
+        assert metrics["val_rmse"] / naive == pytest.approx(1 - metrics["val_rmse_skill"], rel=1e-6)
