@@ -163,7 +163,7 @@ def run(task: str) -> dict[str, Any]:
         "train_cpu_seconds": outcome["seconds"]["train_cpu"],
         "cpu_seconds": sum(after[:2]) - sum(before[:2]),
         "seconds": spent,
-        "advisories": outcome["advisories"],
+        "said": [*outcome["advisories"], *(one for one in outcome["notices"] if one.startswith("ridge"))],
         "trials": [{key: one[key] for key in TRIAL} for one in outcome["trials"]],
         "rows": {_row_name(row): {key: row[key] for key in keep} for row in outcome["leaderboard"]},
     }

@@ -91,7 +91,7 @@ def _skills(results: Results) -> Iterator[str]:
         if task.startswith("series-"):
             rows = (ours(result), *(result["rows"].get(name) for name in ("ridge", "persistence")))
             skills = [f"{100 * row['test_rmse_skill']:.1f}" if row else "–" for row in rows]
-            said = "; ".join(advice.split(":")[0] for advice in result["advisories"])
+            said = "; ".join(line.split(":")[0] for line in result["said"])
             yield _row([task.removeprefix("series-"), *skills, "yes" if result["promoted"] else "no", said or "–"])
 
 
