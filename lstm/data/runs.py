@@ -24,7 +24,7 @@ class Runs:
 
     @classmethod
     def of(cls, panel: PanelStore, season: int, horizon: int) -> Self:
-        """Count the rows of a panel, and hold persistence against the seasonal naive over the horizon."""
+        """Count the rows of a panel, and hold persistence against the seasonal naive."""
         segment, times, cuts = panel.array("segment"), panel.array("times"), panel.cuts
         first = np.flatnonzero(np.r_[True, segment[1:] != segment[:-1]][: len(segment)])
         moments = (cuts.start, cuts.validation, cuts.test, cuts.end)
@@ -46,7 +46,10 @@ class Runs:
 
 
 def _change(panel: PanelStore, season: int, horizon: int) -> float:
-    """Mean absolute error over the horizon of persistence over the seasonal naive's, on the training rows."""
+    """Mean absolute error of persistence over the seasonal naive's, on the training rows, one season ahead at most.
+
+    Farther ahead the drift of the level would weigh more than the season.
+    """
     rows = slice(0, _ROWS)
     times, series, segment = (panel.array(name)[rows] for name in ("times", "series", "segment"))
     training = (times >= panel.cuts.start) & (times < panel.cuts.validation)
@@ -55,8 +58,8 @@ def _change(panel: PanelStore, season: int, horizon: int) -> float:
     def errors(lags: list[int]) -> np.ndarray:
         return np.mean([naive_errors(series, segment, targets, lag, len(panel.names)) for lag in lags], axis=0)
 
-    steps = np.unique(np.linspace(1, horizon, _STEPS).round().astype(int)).tolist()
-    own, naive = errors(steps), errors([season * -(-step // season) for step in steps])
+    steps = np.unique(np.linspace(1, min(horizon, season), _STEPS).round().astype(int)).tolist()
+    own, naive = errors(steps), errors([season])
     both = np.isfinite(own) & np.isfinite(naive)  # of series long enough for either
     return float(own[both].sum() / naive[both].sum()) if naive[both].sum() > 0 else float("inf")
 
