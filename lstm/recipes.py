@@ -12,9 +12,10 @@ look-back and P the patch length:
 | H >= 4 s                             | 21 s, s; 30 s, 2 s; 14 s, s | seasonal, last, gate    | direct        |
 | otherwise                            | a cycle, s; two of them, s  | gate, seasonal, last    | direct        |
 
-Here c is the mean absolute error of persistence over that of the seasonal naive, on the training rows, one season ahead at most. A cycle is a
-week where a season is a day, else four seasons. A look-back that costs windows (more than 5 % of those of
-validation or test, 20 % of training) is cut down to fewer seasons; below one it may cost half of the training windows.
+Here c is the mean absolute error of persistence over that of the seasonal naive, on the training rows, one season ahead
+at most. A cycle is a week where a season is a day, else four seasons. A look-back that costs windows (more than 5 % of
+those of validation or test, 20 % of training) is cut down to fewer seasons; below one it may cost half of the training
+windows.
 """
 
 from collections.abc import Callable
