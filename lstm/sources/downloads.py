@@ -113,15 +113,23 @@ def _kept(folder: Path, name: str) -> Files | None:
 def _keep(files: Files, downloads: Path) -> Files:
     """Move a complete download to its place, where the same content may be already."""
     place = downloads / files.sha256
-    kept = _kept(place, files.name)
-    if kept is None or kept.parts != files.parts:
-        shutil.rmtree(place, ignore_errors=True)
-        try:
-            os.replace(files.base, place)
-        except OSError as error:
-            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):  # then another process was first
-                raise
+    if not _moved(files, place):
+        kept = _kept(place, files.name)  # looked at only now: another run may have just put it there, and read it
+        if kept is None or kept.parts != files.parts:
+            shutil.rmtree(place, ignore_errors=True)
+            _moved(files, place)
     return Files(files.name, place, files.parts, files.many, files.sha256)
+
+
+def _moved(files: Files, place: Path) -> bool:
+    """Whether the files could be moved to a place where nothing was."""
+    try:
+        os.replace(files.base, place)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        return False
+    return True
 
 
 def _copy(remote: Remote, folder: Path) -> Files:
