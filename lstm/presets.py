@@ -12,8 +12,7 @@ from lstm.pipeline_config import PipelineConfig, Range
 from lstm.recipes import Network, largest_divisor, networks, sound
 
 _MEMBERS = {"fast": 2, "accurate": 8}  # at most
-_SEARCHED = {"fast": 0, "accurate": 4}  # trials beside the members
-_ASKED = 4  # the same where the configuration has a space
+_SEARCHED = 4  # trials beside the members, of `accurate` and wherever the configuration has a space
 _JOIN = 2  # the best of them, into the ensemble
 _TIMEOUT = {"fast": "10min", "accurate": "30min"}
 _WINDOWS = {"fast": 100_000, "accurate": 300_000}  # an epoch, about; of longer data the training windows are thinned
@@ -54,7 +53,7 @@ def _beside(config: PipelineConfig, space: dict[str, Any]) -> int:
     """How many trials there are beside the members."""
     if not space:
         return 0  # they would all be the first network
-    return _ASKED if "space" in config.said.get("search", {}) else _SEARCHED[config.preset]
+    return _SEARCHED if config.preset == "accurate" or "space" in config.said.get("search", {}) else 0
 
 
 def _model_and_members(config: PipelineConfig, runs: Runs | None) -> tuple[Network, list[Network]]:

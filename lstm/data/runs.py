@@ -31,11 +31,6 @@ class Runs:
         start, validation, test, end = (np.add.reduceat(times < moment, first, dtype=np.int64) for moment in moments)
         return cls(start, validation, test, end, _change(panel, season, horizon))
 
-    @property
-    def longest(self) -> int:
-        """Rows of the longest unbroken run of training."""
-        return int(np.max(self.validation - self.start, initial=0))
-
     def windows(self, sequence_length: int, horizon: int) -> tuple[int, int, int]:
         """Windows of training, validation and test. Training windows see no row before the training span."""
         return (

@@ -128,8 +128,7 @@ class Attentive(nn.Module):
     def step(self, x: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
         """(B, width) -> (B, hidden); a step looks at the look-back and at the steps before it."""
         seen = torch.cat([memory[1], self.embed(x)[:, None]], dim=1)
-        later = nn.Transformer.generate_square_subsequent_mask(seen.shape[1], device=x.device, dtype=seen.dtype)
-        return self.decoder(seen, memory[0], tgt_mask=later)[:, -1], (memory[0], seen)
+        return self.decoder(seen, memory[0])[:, -1], (memory[0], seen)  # nothing is later than the last step
 
 
 def make_cell(width: int, config: ModelConfig) -> Recurrent | Bidirectional | Attentive:
