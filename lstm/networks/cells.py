@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from lstm.config import ModelConfig
 
+_DECODING = ("parallel", "recursive")  # heads that ask the cell
 Memory = Any  # of one cell for itself: a tensor, or tuples of them, the batch first
 
 
@@ -70,9 +71,11 @@ class Bidirectional(nn.Module):
         widths = [width] + [2 * size] * (config.num_layers - 1)
         self.layers = nn.ModuleList(nn.LSTM(one, size, batch_first=True, bidirectional=True) for one in widths)
         self.norms = nn.ModuleList(_norm(config, 2 * size) for _ in widths)
-        self.bridge = nn.Linear(2 * size, size)
-        self.decoder = Recurrent("lstm", width, config.replace(num_layers=1, hidden_size=size))
-        self.out = nn.Linear(size, 2 * size)
+        self.decodes = config.head in _DECODING
+        if self.decodes:
+            self.bridge = nn.Linear(2 * size, size)
+            self.decoder = Recurrent("lstm", width, config.replace(num_layers=1, hidden_size=size))
+            self.out = nn.Linear(size, 2 * size)
         self.residual, self.dropout = config.residual, _Dropout(config)
         self.size, self.state_size = size, 2 * size
 
@@ -83,6 +86,8 @@ class Bidirectional(nn.Module):
             out = norm(layer(below)[0])
             x = out + x if self.residual and number else out
         state = torch.cat([x[:, -1, : self.size], x[:, 0, self.size :]], dim=1)
+        if not self.decodes:
+            return state, None
         hidden = torch.tanh(self.bridge(state))[None]
         return state, [(hidden, torch.zeros_like(hidden))]
 
@@ -109,7 +114,8 @@ class Attentive(nn.Module):
         layer = nn.TransformerEncoderLayer(size, heads, 4 * size, **kinds)
         self.embed = nn.Linear(width, size)
         self.encoder = nn.TransformerEncoder(layer, config.num_layers, enable_nested_tensor=False)
-        self.decoder = nn.TransformerDecoderLayer(size, heads, 4 * size, **kinds)
+        if config.head in _DECODING:
+            self.decoder = nn.TransformerDecoderLayer(size, heads, 4 * size, **kinds)
         self.norm = _norm(config, size)
         self.register_buffer("position", _sinusoids(config.sequence_length // config.patch_length, size), False)
         self.state_size = size

@@ -14,7 +14,7 @@ CELLS = ["lstm", "gru", "bilstm", "transformer"]
 
 
 def cell_of(kind, width=6, **changes):
-    config = ModelConfig(**{"hidden_size": 6, "sequence_length": 9, "cell": kind, **changes})
+    config = ModelConfig(**{"hidden_size": 6, "sequence_length": 9, "cell": kind, "head": "recursive", **changes})
     with torch.random.fork_rng():
         torch.manual_seed(3)
         return make_cell(width, config).eval()
@@ -240,3 +240,9 @@ def test_the_positions_of_a_transformer_are_those_of_vaswani(size):
             angle = step / 10000 ** (place // 2 * 2 / size)
             expected = math.cos(angle) if place % 2 else math.sin(angle)
             assert float(position[step, place]) == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["bilstm", "transformer"])
+def test_a_decoder_that_no_head_asks_is_not_built(kind):
+    sizes = {head: sum(one.numel() for one in cell_of(kind, head=head).parameters()) for head in ("direct", "parallel")}
+    assert sizes["direct"] < sizes["parallel"]
