@@ -67,6 +67,9 @@ def train(
         list[str], typer.Option("--set", help="Override a key: --set search.trials=50", metavar="KEY=VALUE")
     ] = [],  # noqa: B006
     strict: Annotated[bool, typer.Option("--strict", help="Make advisories errors.")] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Forget what the same search of the same data has found before.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Ingest, search, evaluate and register; print the leaderboard and the champion."""
@@ -87,7 +90,7 @@ def train(
         from flows.train import train
 
         wait_until_ready()
-        outcome = train(str(config), tuple(set_), strict)
+        outcome = train(str(config), tuple(set_), strict, fresh)
         from flows import show
 
         seconds = time.perf_counter() - started

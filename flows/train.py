@@ -16,13 +16,13 @@ from lstm.data.store import PanelStore
 from lstm.pipeline_config import PipelineConfig
 from lstm.presets import completed
 from tasks import tracking
-from tasks.evaluate import evaluate
+from tasks.crew import search_devices
+from tasks.evaluate import candidates_folder, evaluate
 from tasks.handles import Evaluation, PanelHandle, RunHandle, Search, Trial
 from tasks.ingest import ingest
 from tasks.normalize import normalize
 from tasks.profile import describe, log_profile
 from tasks.register import Promotion, register
-from tasks.train import search_devices, trials_folder
 from tasks.train import train as search
 from tasks.window import window
 
@@ -50,13 +50,19 @@ class Outcome:
 
 
 @flow(name="train", persist_result=False)
-def train(config: str = "examples/nyc_weather.yaml", overrides: tuple[str, ...] = (), strict: bool = False) -> Outcome:
+def train(
+    config: str = "examples/nyc_weather.yaml",
+    overrides: tuple[str, ...] = (),
+    strict: bool = False,
+    fresh: bool = False,
+) -> Outcome:
     """Train, evaluate and register what the configuration file says.
 
     Args:
         config: path of the YAML file.
         overrides: `dotted.key=value` each.
         strict: end with an error where there is an advisory against an LSTM.
+        fresh: search anew, where the same search of the same data has been made or begun before.
     """
     settings = load_config(config, tuple(overrides))
     seconds: dict[str, float] = {}
@@ -66,16 +72,19 @@ def train(config: str = "examples/nyc_weather.yaml", overrides: tuple[str, ...] 
         panel = normalize(settings, table)
         settings = completed(settings, _runs(settings, panel))
         windows = window(settings, panel)
-        described = describe(settings, table, panel, windows, strict)
+        description: Any = describe.submit(settings, table, panel, windows, strict)  # Prefect resolves it
+        if strict:
+            description.result()
     devices = search_devices(settings)
     with tracking.parent_run(settings, table, devices, str(flow_run.id or "")) as run, _scratch(run):
-        log_profile(settings, panel, described, run)
+        drawn = log_profile.submit(settings, panel, description, run)  # beside the search
         with _timed(seconds, "train"):
-            found = search(settings, windows, run, devices)
+            found = search(settings, windows, run, devices, fresh)
         with _timed(seconds, "evaluate"):
             evaluation = evaluate(settings, table, panel, windows, found.trials, run)
         with _timed(seconds, "register"):
             promotion = register(settings, table, panel, windows, evaluation, run)
+        described = drawn.result()
         tracking.log(run, {f"seconds_{stage}": spent for stage, spent in seconds.items()})
     return Outcome(
         settings.name,
@@ -131,8 +140,8 @@ def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
 
 @contextmanager
 def _scratch(run: RunHandle) -> Iterator[None]:
-    """What the trials leave on disk goes when the run ends: the registry has what is worth keeping."""
+    """The candidates on disk go when the run ends: the registry has what is worth keeping."""
     try:
         yield
     finally:
-        shutil.rmtree(trials_folder(run), ignore_errors=True)
+        shutil.rmtree(candidates_folder(run), ignore_errors=True)

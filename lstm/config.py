@@ -86,6 +86,9 @@ class ModelConfig(Strict):
     gradient_clip: float | None = Field(1.0, gt=0, description="largest gradient norm; null: no clipping")
     patience: int | None = Field(10, ge=1, description="epochs without gain before the stop; null: never")
     scheduler: Literal["cosine", "onecycle", "plateau", "step", "none"] = "cosine"
+    steps_per_epoch: int | None = Field(
+        None, ge=1, description="steps of the optimiser until the next validation; null: a pass over all windows"
+    )
     gradient_accumulation: int = Field(1, ge=1, description="batches a step of the optimiser")
     weight_averaging: bool = Field(False, description="stochastic weight averaging over the last quarter of the epochs")
     loss: Loss | None = Field(None, description="mse, or pinball where quantiles are set")

@@ -1,12 +1,14 @@
 """The pipeline's configuration: one YAML file from source to champion (docs: README, "Your own data")."""
 
-from typing import Any, Literal, Self, get_args
+from collections.abc import Mapping
+from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from lstm.config import ModelConfig, Strict, is_unfinished
 from lstm.data.spec import DataSpec, Duration, NormalizeSpec, SplitSpec
-from lstm.errors import ConfigError, nearest
+from lstm.errors import ConfigError
+from lstm.search_spec import SET_ELSEWHERE, SearchSpec, condition, ends, holds, nearest_to
 
 
 class WindowSpec(Strict):
@@ -14,79 +16,6 @@ class WindowSpec(Strict):
 
     horizon: int = Field(24, ge=1, le=1_000_000)
     stride: int = Field(1, ge=1, le=1_000_000, description="steps between training windows; evaluation uses all")
-
-
-class Range(Strict):
-    """A numeric search range, both ends included."""
-
-    low: float
-    high: float
-    log: bool = False
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        if self.low > self.high:
-            raise ValueError(f"`low <= high` must hold, but got low={self.low}, high={self.high}")
-        if self.log and self.low <= 0:
-            raise ValueError(f"`low > 0` must hold on a log scale, but got low={self.low}")
-        return self
-
-
-# The tuning guide that this project was made by; docs/models.md has it with what was measured.
-DEFAULT_SPACE: dict[str, tuple[Any, ...] | Range] = {
-    "hidden_size": (32, 64, 128),
-    "num_layers": Range(low=1, high=3),
-    "dropout": Range(low=0.0, high=0.5),
-    "learning_rate": Range(low=1e-4, high=1e-2, log=True),
-}
-
-
-class SearchSpec(Strict):
-    """The Optuna search. It sees training and validation windows, never the test span."""
-
-    trials: int = Field(20, ge=1, description="networks to train; the members of the ensemble are the first of them")
-    timeout: Duration | None = None
-    workers: int | Literal["auto"] = Field("auto", description="auto: one per GPU, or per core with one thread each")
-    seed: int = Field(0, ge=0, lt=2**32)
-    space: dict[str, tuple[Any, ...] | Range] = DEFAULT_SPACE
-
-    @field_validator("workers")
-    @classmethod
-    def _some_workers(cls, value: int | str) -> int | str:
-        if isinstance(value, int) and value < 1:
-            raise ValueError("must be 1 or more, or auto")
-        return value
-
-    @field_validator("space")
-    @classmethod
-    def _known_keys(cls, value: dict[str, Any]) -> dict[str, Any]:
-        for key, options in value.items():
-            if key not in ModelConfig.model_fields:
-                raise ValueError(f"{key!r} is no key of the model.{nearest(key, ModelConfig.model_fields)}")
-            if key in (*_SET_ELSEWHERE, "device", "quantiles", "lags", "augment"):
-                raise ValueError(f"{key!r} can't be searched: set it in `model`")
-            _check_options(key, options)
-        return value
-
-
-def number_type(key: str) -> type[int] | type[float] | None:
-    """`int` or `float` for a key of the model that holds such a number (or null), None for any other."""
-    annotation = ModelConfig.model_fields[key].annotation
-    kinds = set(get_args(annotation) or (annotation,)) - {type(None)}
-    return int if kinds == {int} else float if kinds == {float} else None
-
-
-def _check_options(key: str, options: tuple[Any, ...] | Range) -> None:
-    kind = number_type(key)
-    if isinstance(options, Range):
-        if kind is None:
-            raise ValueError(f"{key!r} holds no number: list its choices instead of a range")
-        if kind is int and not (options.low.is_integer() and options.high.is_integer()):
-            raise ValueError(f"{key!r} holds whole numbers, but got low={options.low}, high={options.high}")
-    elif not options:
-        raise ValueError(f"{key!r} needs at least one choice")
-    elif kind and not all(isinstance(one, int | float) and not isinstance(one, bool) for one in options):
-        raise ValueError(f"{key!r} holds numbers, but got {list(options)}")
 
 
 class EnsembleSpec(Strict):
@@ -126,14 +55,6 @@ class RegisterSpec(Strict):
     gate: GateSpec = GateSpec()
 
 
-_SET_ELSEWHERE = {
-    "horizon": "window.horizon",
-    "season": "evaluate.season",
-    "input_size": "the columns of data",
-    "output_size": "data.target",
-}
-
-
 class PipelineConfig(Strict):
     """The whole file."""
 
@@ -158,8 +79,8 @@ class PipelineConfig(Strict):
         model = values.get("model", {}) if isinstance(values, dict) else None
         if not isinstance(model, dict):
             return values
-        for key in set(model) & set(_SET_ELSEWHERE):
-            raise ValueError(f"model: {key!r} follows from {_SET_ELSEWHERE[key]}: leave it out here")
+        for key in set(model) & set(SET_ELSEWHERE):
+            raise ValueError(f"model: {key!r} follows from {SET_ELSEWHERE[key]}: leave it out here")
         horizon = _said(values, "window", "horizon", WindowSpec)
         season = _said(values, "evaluate", "season", EvaluateSpec)
         return {**values, "model": {**model, **horizon, **season}}
@@ -176,18 +97,26 @@ class PipelineConfig(Strict):
             raise ValueError(f"model and search.space: the first trial's values don't go together: {error}") from None
         _check_different([self.network(values) for values in (first, *others)])
         for key, options in self.search.space.items():
-            for choice in (options.low, options.high) if isinstance(options, Range) else options:
+            for choice in ends(key, options):
                 try:
-                    self.network({**first, key: choice})
+                    self.trial_of(self.members[0], {**self._where_asked(key, first), key: choice})
                 except ConfigError as error:
                     raise ValueError(f"search.space.{key}: {error}") from None
         return self
+
+    def _where_asked(self, key: str, trial: dict[str, Any]) -> dict[str, Any]:
+        """Values of other keys with which a trial that is the same otherwise is asked for this one."""
+        found: dict[str, Any] = {}
+        for other, wanted in condition(self.search.space[key]).items():
+            now = self._whole(trial)[other]
+            found |= {**self._where_asked(other, trial), other: now if now in wanted else wanted[0]}
+        return found
 
     @property
     def said(self) -> dict[str, Any]:
         """What the file says, without defaults."""
         values = self.model_dump(mode="json", by_alias=True, exclude_unset=True)
-        model = {key: value for key, value in values.get("model", {}).items() if key not in _SET_ELSEWHERE}
+        model = {key: value for key, value in values.get("model", {}).items() if key not in SET_ELSEWHERE}
         return {**values, "model": model}
 
     @property
@@ -195,23 +124,30 @@ class PipelineConfig(Strict):
         """What the first trials change in `model`: one a member, as many as there are trials."""
         return (self.ensemble.members or ({},))[: self.search.trials]
 
-    def trial_of(self, member: dict[str, Any]) -> dict[str, Any]:
+    def trial_of(self, member: dict[str, Any], forced: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """A member's values: those of the searched keys where the space allows them, and its own others.
+
+        Args:
+            member: what it changes in `model`.
+            forced: values of searched keys that are to be taken as they are, where the key is asked.
 
         Raises:
             ConfigError: they don't go together.
         """
-        fixed = {**self.model.model_dump(), **member}
-        allowed = {}
+        values = dict(member)
         for key, options in self.search.space.items():
-            value = fixed[key]
-            if isinstance(options, Range):
-                start = options.low if value is None else min(max(value, options.low), options.high)
-                allowed[key] = (number_type(key) or float)(start)
-            else:
-                allowed[key] = value if value in options else options[0]
-        self.network({**member, **allowed})
-        return {**member, **allowed}
+            if self.asks(key, values):
+                start = nearest_to(key, options, self._whole(values)[key])
+                values[key] = (forced or {}).get(key, start)
+        self.network(values)
+        return values
+
+    def asks(self, key: str, trial: dict[str, Any]) -> bool:
+        """Whether the search asks for the key where a trial has these values: where not, the model's own is used."""
+        return holds(self.search.space[key], self._whole(trial))
+
+    def _whole(self, trial: dict[str, Any]) -> dict[str, Any]:
+        return {**self.model.model_dump(), **trial}
 
     def network(self, trial: dict[str, Any]) -> ModelConfig:
         """The configuration of one network: `model` with a trial's values.
@@ -228,21 +164,20 @@ class PipelineConfig(Strict):
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready, every default written out; `PipelineConfig.parse` makes the same of it again."""
         values = self.model_dump(mode="json", by_alias=True)
-        values["model"] = {key: value for key, value in values["model"].items() if key not in _SET_ELSEWHERE}
+        values["model"] = {key: value for key, value in values["model"].items() if key not in SET_ELSEWHERE}
         return values
 
     @property
     def longest_lookback(self) -> int:
         """Steps of history that the longest window of the search needs."""
-        choices = self.search.space.get("sequence_length", ())
-        searched = (choices.low, choices.high) if isinstance(choices, Range) else choices
+        searched = self.search.choices("sequence_length")
         own = (member.get("sequence_length", self.model.sequence_length) for member in ({}, *self.members))
         return int(max(*searched, *own, 1))
 
 
 def _check_member(number: int, member: dict[str, Any], model: ModelConfig) -> None:
     for key in member:
-        if key in (*_SET_ELSEWHERE, "device", "quantiles"):
+        if key in (*SET_ELSEWHERE, "device", "quantiles"):
             raise ValueError(f"ensemble.members.{number}: members can't differ in {key!r}: set it in `model`")
     try:
         model.replace(**member)

@@ -8,8 +8,9 @@ from typing import Any
 
 from lstm.data.runs import Runs
 from lstm.errors import ConfigError
-from lstm.pipeline_config import PipelineConfig, Range
+from lstm.pipeline_config import PipelineConfig
 from lstm.recipes import Network, largest_divisor, networks, sound
+from lstm.search_spec import Options, Range, listed
 
 _MEMBERS = {"fast": 2, "accurate": 8}  # at most
 _SEARCHED = 4  # trials beside the members, of `accurate` and wherever the configuration has a space
@@ -82,11 +83,11 @@ def _space(config: PipelineConfig) -> dict[str, Any]:
     return {key: options for key, options in space.items() if key not in said}
 
 
-def _bounds(options: tuple[Any, ...] | Range) -> list[int]:
+def _bounds(options: Options) -> list[int]:
     """The choices; of a range its ends and a number beside them, with which no patch but 1 goes."""
     if isinstance(options, Range):
         return [int(options.low), min(int(options.low) + 1, int(options.high)), int(options.high)]
-    return [int(option) for option in options]
+    return [int(option) for option in listed(options)]
 
 
 def _reaching(network: Network, config: PipelineConfig, searched: dict[str, list[int]]) -> Network:

@@ -28,6 +28,7 @@ from lstm.pipeline_config import PipelineConfig
 from tasks import tracking
 from tasks.figures import error_by_horizon, forecast_vs_actual
 from tasks.handles import Candidate, Evaluation, PanelHandle, RunHandle, Trial, WindowsHandle
+from tasks.settings import folder
 
 REFERENCE = "seasonal_naive"
 
@@ -83,10 +84,10 @@ def evaluate(
     _log_pictures(contenders, splits["test"], config, run)
     candidates = []
     for kind, forecaster in forecasters.items():
-        folder = trials[0].folder.parent / kind
-        forecaster.save(folder)
+        place = candidates_folder(run) / kind
+        forecaster.save(place)
         name = runs[kind].name
-        candidates.append(Candidate(kind, folder, runs[kind].run_id, name, scores[name]))
+        candidates.append(Candidate(kind, place, runs[kind].run_id, name, scores[name]))
     rows: list[dict[str, Any]] = [
         {"name": one.name, "kind": one.kind, "run_id": one.run.run_id, **scores[one.name]} for one in contenders
     ]
@@ -94,6 +95,11 @@ def evaluate(
     evaluation = Evaluation(tuple(candidates), tuple(one.name for one in best), leaderboard)
     tracking.log(run, evaluation.proposed.scores)
     return evaluation
+
+
+def candidates_folder(run: RunHandle) -> Path:
+    """Where a run's candidates are until they are registered."""
+    return folder("work") / f"run-{run.run_id}"
 
 
 def scored_splits(config: PipelineConfig, panel: PanelHandle, windows: WindowsHandle) -> dict[str, ScoredWindows]:

@@ -1,6 +1,6 @@
 """Pictures of forecasts, drawn without pyplot: no global state, no display, two seconds less to import."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -9,6 +9,7 @@ from lstm.data.frequency import Frequency
 from lstm.evaluation.intervals import Conformal
 from lstm.evaluation.scoring import ScoredWindows
 from lstm.pipeline_config import PipelineConfig
+from tasks.handles import Trial
 
 
 def forecast_vs_actual(
@@ -46,6 +47,23 @@ def error_by_horizon(test: ScoredWindows, forecasts: Mapping[str, np.ndarray], c
     axes.set_xlabel(f"steps ahead ({config.data.frequency} each)")
     axes.set_ylabel("RMSE")
     axes.set_ylim(bottom=0)
+    axes.legend()
+    return figure
+
+
+def pareto(trials: Sequence[Trial], front: Sequence[int]) -> Figure:
+    """Error against latency of every finished trial, those named that no other beats in both."""
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    axes = figure.subplots()
+    places = {one.name: (one.latency_ms or 0.0, one.val_rmse) for one in trials}
+    best = {one.name: places[one.name] for one in trials if one.number in front}
+    axes.scatter(*zip(*places.values(), strict=True), color="C7", label="trials")
+    axes.plot(*zip(*sorted(best.values()), strict=True), "o-", color="C0", label="Pareto front")
+    for name, place in best.items():
+        axes.annotate(name, place, xytext=(4, 4), textcoords="offset points", fontsize=8)
+    axes.set_title("validation error and latency: nothing is better than the front in both")
+    axes.set_xlabel("one forecast, ms")
+    axes.set_ylabel("validation RMSE, normalised")
     axes.legend()
     return figure
 

@@ -53,13 +53,19 @@ class Trial:
     val_rmse: float  # normalised
     best_epoch: int
     parameters: int
+    latency_ms: float | None  # of one forecast, where the search weighs that
     seconds: float
     findings: str  # what went wrong on the way, and what was done about it
 
     @property
     def name(self) -> str:
         """Of its MLflow run."""
-        return f"trial-{self.number:03d}"
+        return trial_name(self.number)
+
+
+def trial_name(number: int) -> str:
+    """Of a trial's MLflow run, and of its folder."""
+    return f"trial-{number:03d}"
 
 
 @dataclass(frozen=True)
@@ -67,21 +73,26 @@ class Search:
     """What became of the trials."""
 
     trials: tuple[Trial, ...]  # the finished ones, best first
+    front: tuple[int, ...]  # numbers of those that no other beats in every objective, where there are several
     planned: int
+    ended: int
     pruned: int
     failed: int
+    answered: int  # by an earlier run of the same search
     last_failure: str
-    cpu_seconds: float  # of all trials, the pruned ones too
+    stopped: str  # why before the last planned trial
+    cpu_seconds: float  # of all trials that were trained now, the pruned ones too
 
     @property
     def summary(self) -> str:
         """One line on how far the search came."""
-        ended = len(self.trials) + self.pruned + self.failed
-        parts = [f"{ended} of {self.planned} trials", f"{self.pruned} of them pruned"]
+        parts = [f"{self.ended} of {self.planned} trials", f"{self.pruned} of them pruned"]
+        if self.answered:
+            parts.append(f"{self.answered} known from an earlier run")
         if self.failed:
             parts.append(f"{self.failed} failed (the last one: {self.last_failure})")
-        if ended < self.planned:
-            parts.append("then search.timeout was over")
+        if self.stopped:
+            parts.append(f"then {self.stopped}")
         return ", ".join(parts)
 
 

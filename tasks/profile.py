@@ -52,7 +52,8 @@ def describe(
     return Description(found, advisories, _notices(config, table, panel, windows, found, store.cuts))
 
 
-def log_profile(config: PipelineConfig, panel: PanelHandle, described: Description, run: RunHandle) -> None:
+@task(cache_policy=NO_CACHE, persist_result=False)
+def log_profile(config: PipelineConfig, panel: PanelHandle, described: Description, run: RunHandle) -> Description:
     """Tables and pictures below `profile/`, the main figures as metrics `data_*`, the advisories as a tag."""
     found, client = described.profile, tracking.client()
     advisories = [asdict(advisory) for advisory in described.advisories]
@@ -66,6 +67,7 @@ def log_profile(config: PipelineConfig, panel: PanelHandle, described: Descripti
     tracking.log(run, {name: value for name, value in figures.items() if value is not None})
     checks = sorted({advisory.check for advisory in described.advisories})
     tracking.tag(run, advisories=",".join(checks) or "none")
+    return described
 
 
 def _notices(

@@ -83,13 +83,14 @@ def _rename(folder: Path, target: Path) -> None:
 
 
 def tracking_uri() -> str:
-    """`MLFLOW_TRACKING_URI` where set, else the SQLite store in `home()`, in WAL mode."""
+    """`MLFLOW_TRACKING_URI` where set, else the SQLite store in `home()`; once it is there, it is in WAL mode."""
     if uri := os.environ.get("MLFLOW_TRACKING_URI"):
         return uri
     database = home() / "mlflow.db"
     try:
-        with closing(sqlite3.connect(database)) as connection:
-            connection.execute("PRAGMA journal_mode=WAL")
+        if database.exists():
+            with closing(sqlite3.connect(database)) as connection:
+                connection.execute("PRAGMA journal_mode=WAL")
     except sqlite3.Error as error:
         raise ConfigError(f"{database}: is no usable SQLite store ({error}). Move it away, or set LSTM_HOME.") from None
     return f"sqlite:///{database}"

@@ -1,50 +1,232 @@
-"""The Optuna study of a search: storage, sampler, pruner, and how a trial's values are drawn."""
+"""The Optuna study of a search: what it proposes next, and what is known of its trials (docs/search.md).
 
+All that a search needs to go on after its process died is in the study itself.
+"""
+
+import hashlib
+import warnings
+from collections.abc import Sequence
+from contextlib import suppress
+from math import inf, isnan
+from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.trial import FrozenTrial, TrialState
 
-from lstm.pipeline_config import PipelineConfig, Range, number_type
-from tasks.settings import folder
+from lstm.config import ModelConfig
+from lstm.errors import ConfigError
+from lstm.pipeline_config import PipelineConfig
+from lstm.search_spec import Range, listed, number_type, possible
+from tasks.samplers import next_point, pruner_of, sampler_of
+from tasks.study_store import database, journal_of, storage_of
 
-_MEMBER = "member"
+_MEMBER, _WARM_START, _NETWORK, _BEGUN = "member", "warm_start", "network", "begun"
+_ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
-def create_study(config: PipelineConfig, name: str) -> optuna.Study:
-    """A new study in the pipeline's journal; its first trials are the members of the ensemble."""
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    journal = folder("studies") / f"{config.name}.journal"
+def open_study(config: PipelineConfig, name: str, folder: Path, previous: optuna.Study | None = None) -> optuna.Study:
+    """The study of this name, made if there is none; its first trials are the members of the ensemble.
+
+    Args:
+        config: with every default written out.
+        name: of the study.
+        folder: where its journal lies, unless LSTM_STUDY_STORAGE names a database.
+        previous: the last search of the same name. A new study proposes its best trial after the members, where its
+            values fit into the space (a key that it did not search: the model's own value) and it is no member.
+
+    Raises:
+        ConfigError: the database or the journal can't be used. No password is told.
+    """
     study = optuna.create_study(
-        storage=JournalStorage(JournalFileBackend(str(journal))),
+        storage=storage_of(folder),
         study_name=name,
-        sampler=optuna.samplers.TPESampler(seed=config.search.seed, n_startup_trials=6, constant_liar=True),
-        # Never before the third epoch: the first ones rank too loosely.
-        pruner=optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=2),
+        directions=["minimize"] * len(config.search.objectives),
+        sampler=sampler_of(config),
+        pruner=pruner_of(config),
+        load_if_exists=True,
     )
-    for number, member in enumerate(config.members):
-        values = config.trial_of(member)
-        searched = {key: values[key] for key in config.search.space}
-        study.enqueue_trial(searched, user_attrs={_MEMBER: number})
+    if not study.user_attrs.get(_BEGUN):
+        _begin(study, config, previous)
+        study.set_user_attr(_BEGUN, True)
     return study
 
 
-def member_of(trial: optuna.Trial) -> int | None:
-    """Which member of the ensemble the trial is, from 0; None: one that the sampler proposed."""
+def load_study(name: str, folder: Path) -> optuna.Study | None:
+    """The study of this name, to read from; None: there is none, or its journal can't be read.
+
+    Raises:
+        ConfigError: the database can't be used. No password is told.
+    """
+    if not database() and not journal_of(folder).exists():
+        return None
+    try:
+        return optuna.load_study(study_name=name, storage=storage_of(folder))
+    except KeyError:
+        return None
+    except ConfigError:
+        if database():
+            raise
+        return None
+
+
+def forget_study(name: str, folder: Path) -> None:
+    """Delete the study of this name, if there is one.
+
+    Raises:
+        ConfigError: the database can't be used. No password is told.
+    """
+    if database():
+        with suppress(KeyError):
+            optuna.delete_study(study_name=name, storage=storage_of(folder))
+    else:
+        journal_of(folder).unlink(missing_ok=True)
+
+
+def ask(study: optuna.Study, config: PipelineConfig) -> optuna.Trial | None:
+    """The next trial: what is queued, then what the sampler proposes; None: the grid is exhausted."""
+    if config.search.sampler == "grid":
+        trials = study.get_trials(deepcopy=False)
+        if all(trial.state != TrialState.WAITING for trial in trials):
+            point = next_point(config, trials)
+            if point is None:
+                return None
+            study.enqueue_trial(point)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Heartbeat of storage is supposed", UserWarning)
+        return study.ask()
+
+
+def member_of(trial: optuna.Trial | FrozenTrial) -> int | None:
+    """Which member of the ensemble the trial is, from 0; None: one that was proposed beside them."""
     number: int | None = trial.user_attrs.get(_MEMBER)
     return number
 
 
 def suggested(trial: optuna.Trial, config: PipelineConfig) -> dict[str, Any]:
-    """What the trial changes in the model: a value of each key of the space, and what a member has of its own."""
+    """What the trial changes in the model: a value of each key that is asked, and what a member has of its own."""
     number = member_of(trial)
     values = {} if number is None else dict(config.members[number])
     for key, options in config.search.space.items():
+        if not config.asks(key, values):
+            continue
         if not isinstance(options, Range):
-            values[key] = trial.suggest_categorical(key, options)
+            values[key] = trial.suggest_categorical(key, listed(options))
         elif number_type(key) is int:
             values[key] = trial.suggest_int(key, int(options.low), int(options.high), log=options.log)
         else:
             values[key] = trial.suggest_float(key, options.low, options.high, log=options.log)
     return values
+
+
+def left_running(study: optuna.Study) -> list[optuna.Trial]:
+    """The trials that a dead process left, to go on in place. The caller holds the study, so that no other has them."""
+    running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    return [optuna.Trial(study, trial._trial_id) for trial in running]
+
+
+def requeue_failed(study: optuna.Study, config: PipelineConfig) -> None:
+    """Queue anew each member of the ensemble whose trials have all failed: what they failed by may be mended."""
+    trials = study.get_trials(deepcopy=False)
+    for number, member in enumerate(config.members):
+        states = [trial.state for trial in trials if member_of(trial) == number]
+        if states and all(state == TrialState.FAIL for state in states):
+            _enqueue(study, config, config.trial_of(member), {_MEMBER: number})
+
+
+def report(trial: optuna.Trial, value: float, step: int) -> None:
+    """Tell the error after an epoch; what was told before stays. Of several objectives none can be told by epochs."""
+    if len(trial.study.directions) > 1:
+        return
+    with warnings.catch_warnings():  # a resumed trial tells its last epoch again
+        warnings.filterwarnings("ignore", "The reported value is ignored", UserWarning)
+        trial.report(value, step)
+
+
+def should_prune(trial: optuna.Trial, config: PipelineConfig) -> bool:
+    """Whether the trial is to be ended by what it reported so far; a member never is."""
+    if len(config.search.objectives) > 1:
+        return False
+    beaten = trial.should_prune()  # asked of members, too: halving compares those that were asked
+    return beaten and member_of(trial) is None
+
+
+def twin(study: optuna.Study, trial: optuna.Trial, network: ModelConfig) -> FrozenTrial | None:
+    """Another trial that has ended with the same network, whatever its device; a finished one before a pruned one.
+
+    The trial is marked with its network.
+    """
+    mark = hashlib.sha256(network.model_dump_json(exclude={"device"}).encode()).hexdigest()
+    trial.set_user_attr(_NETWORK, mark)
+    ended = study.get_trials(deepcopy=False, states=_ENDED)
+    same = [one for one in ended if one.number != trial.number and one.user_attrs.get(_NETWORK) == mark]
+    return min(same, key=lambda one: (one.state != TrialState.COMPLETE, one.number), default=None)
+
+
+def finish(study: optuna.Study, trial: optuna.Trial, values: Sequence[float] | None, state: TrialState) -> None:
+    """Tell how a trial ended; one that is complete with a value that is no number has failed."""
+    if state == TrialState.COMPLETE and values is not None and any(map(isnan, values)):
+        values, state = None, TrialState.FAIL
+    study.tell(trial, values, state)
+
+
+def has_stalled(study: optuna.Study, config: PipelineConfig) -> bool:
+    """Whether the last `search.plateau` trials to end were no better than the best before them.
+
+    Members set what is to be beaten, but are none of those counted: they are trained in any case. A pruned or failed
+    trial is no better one.
+    """
+    if config.search.plateau is None:
+        return False
+    ended = [trial for trial in study.get_trials(deepcopy=False) if trial.datetime_complete]
+    best, in_a_row = inf, 0
+    for trial in sorted(ended, key=lambda one: (one.datetime_complete, one.number)):
+        if trial.state == TrialState.COMPLETE and trial.values[0] < best:
+            best, in_a_row = trial.values[0], 0
+        elif member_of(trial) is None:
+            in_a_row += 1
+    return in_a_row >= config.search.plateau
+
+
+def pareto(study: optuna.Study) -> list[int]:
+    """Numbers of the trials that no other beats in every objective."""
+    return sorted(trial.number for trial in study.best_trials)
+
+
+def _begin(study: optuna.Study, config: PipelineConfig, previous: optuna.Study | None) -> None:
+    """Queue the first trials; those that a process queued before it died are left as they are."""
+    queued = [trial.user_attrs for trial in study.get_trials(deepcopy=False)]
+    for number, member in enumerate(config.members):
+        if all(attributes.get(_MEMBER) != number for attributes in queued):
+            _enqueue(study, config, config.trial_of(member), {_MEMBER: number})
+    if any(_WARM_START in attributes for attributes in queued):
+        return
+    if previous is None or not config.search.warm_start or config.search.trials <= len(config.members):
+        return
+    finished = previous.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    for trial in sorted(finished, key=lambda one: (one.values[0], one.number)):
+        if (values := _fitting(trial.params, config)) is not None:
+            members = [config.network(config.trial_of(member)) for member in config.members]
+            if config.network(values) not in members:
+                _enqueue(study, config, values, {_WARM_START: f"{previous.study_name}#{trial.number}"})
+            return
+
+
+def _enqueue(study: optuna.Study, config: PipelineConfig, values: dict[str, Any], attributes: dict[str, Any]) -> None:
+    asked = {key: values[key] for key in config.search.space if config.asks(key, values)}
+    study.enqueue_trial(asked, user_attrs=attributes)
+
+
+def _fitting(params: dict[str, Any], config: PipelineConfig) -> dict[str, Any] | None:
+    """Another search's values as those of a trial of this one; None: they can't all be had here."""
+    space, model = config.search.space, config.model.model_dump()
+    kept = {key: value for key, value in params.items() if key in space}
+    if any(model.get(key) != value for key, value in params.items() if key not in space):
+        return None
+    if not all(possible(key, space[key], value) for key, value in kept.items()):
+        return None
+    try:
+        values = config.trial_of(kept)
+    except ConfigError:
+        return None
+    return values if all(config.asks(key, values) for key in kept) else None

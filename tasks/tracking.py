@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 import yaml
 from filelock import FileLock
 from mlflow import MlflowClient
@@ -24,7 +25,7 @@ from lstm.data.ingest import Table
 from lstm.errors import ConfigError
 from lstm.pipeline_config import PipelineConfig
 from tasks.handles import RunHandle, key_of
-from tasks.settings import artifact_location, home, tracking_uri, without_password
+from tasks.settings import artifact_location, home, store_is_empty, tracking_uri, without_password
 
 _ROOT = Path(__file__).resolve().parent.parent
 _KIND = {"mlflow.experimentKind": "custom_model_development"}  # the UI opens on runs and charts, not on chat traces
@@ -41,10 +42,21 @@ def client() -> MlflowClient:
         _check_answers(uri)
     try:
         with FileLock(home() / ".mlflow.lock"):  # two processes that make the tables at once fail
+            if store_is_empty():
+                _make_tables(home() / "mlflow.db")
+            uri = tracking_uri()
             return MlflowClient(tracking_uri=uri, registry_uri=os.environ.get("MLFLOW_REGISTRY_URI", uri))
     except MlflowException as error:
         first = str(error).splitlines()[0]
         raise ConfigError(f"MLFLOW_TRACKING_URI={without_password(uri)}: can't be used ({first})") from None
+
+
+def _make_tables(database: Path) -> None:
+    """Whole or not at all: a store whose making was killed half way could never be used again."""
+    beside = database.with_name(f".{database.name}.making")
+    beside.unlink(missing_ok=True)
+    MlflowClient(tracking_uri=f"sqlite:///{beside}")
+    os.replace(beside, database)
 
 
 def _check_answers(uri: str) -> None:
@@ -83,7 +95,9 @@ def parent_run(config: PipelineConfig, table: Table, devices: Sequence[str], flo
         "prefect_flow_run_id": flow_run_id,
         **owner(),
     }
-    run = start_run(experiment_id(config.name), name, tags)
+    experiment = experiment_id(config.name)
+    _end_dead(experiment)
+    run = start_run(experiment, name, tags)
     status = "KILLED"
     try:
         _log_config(run, config)
@@ -168,7 +182,28 @@ def lineage(config: PipelineConfig, table: Table) -> dict[str, str]:
 
 def owner() -> dict[str, str]:
     """Which process a run belongs to, so that a dead one's runs can be told from a living one's."""
-    return {"owner": f"{socket.gethostname()}:{os.getpid()}"}
+    return {"owner": f"{socket.gethostname()}:{os.getpid()}:{psutil.Process().create_time():.2f}"}
+
+
+def _end_dead(experiment: str) -> None:
+    """End what a killed process of this machine has left RUNNING."""
+    query = "attributes.status = 'RUNNING' AND tags.kind = 'train'"
+    for run in client().search_runs([experiment], query):
+        if _is_dead(run.data.tags.get("owner", "")):
+            end_children(RunHandle(run.info.run_id, experiment, run.info.run_name), "KILLED")
+            client().set_terminated(run.info.run_id, "KILLED")
+
+
+def _is_dead(owner: str) -> bool:
+    """Whether the owner was a process of this machine that is no more; of another machine nobody here knows."""
+    host, _, process = owner.partition(":")
+    number, _, started = process.partition(":")
+    if host != socket.gethostname() or not number.isdigit():
+        return False
+    try:
+        return f"{psutil.Process(int(number)).create_time():.2f}" != started
+    except psutil.NoSuchProcess:
+        return True
 
 
 @functools.cache

@@ -1,23 +1,20 @@
 """The search: Optuna proposes, long-lived workers train, every trial is an MLflow run of its own.
 
-The study and the tracking live in this process alone, so nothing contends for them; workers hold torch
-and their arrays, and are told after each epoch whether to go on.
+The study and the tracking live in this process alone, so nothing contends for them; workers hold torch and their
+arrays, and are told after each epoch whether to go on. What has ended is in the study and in the trial's folder
+before anything else happens: whoever starts the same search again goes on from there.
 """
 
-import multiprocessing
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
+from dataclasses import dataclass
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
 import optuna
-import torch
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from rich.console import Console
@@ -26,98 +23,48 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from lstm.config import ModelConfig
 from lstm.durations import duration
 from lstm.errors import ConfigError, TrainingError
-from lstm.networks.epochs import mixed_precision
-from lstm.networks.training import pick_device
-from lstm.pipeline_config import PipelineConfig, Range
-from tasks import tracking, worker
-from tasks.handles import RunHandle, Search, Trial, WindowsHandle
-from tasks.settings import folder
-from tasks.study import create_study, member_of, suggested
+from lstm.pipeline_config import PipelineConfig
+from tasks import study as studies
+from tasks import tracking
+from tasks.crew import Worker, WorkerDiedError, workers
+from tasks.figures import pareto
+from tasks.handles import RunHandle, Search, Trial, WindowsHandle, trial_name
+from tasks.study_folder import study_folder
+from tasks.trial_runs import TrialRuns, trial_runs
+from tasks.worker import Job, Result, result_of
+
+_MOST_DEATHS = 3  # of workers over one trial
+_FINAL = ("val_rmse", "best_epoch", "parameters", "latency_ms")
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
-def train(config: PipelineConfig, windows: WindowsHandle, run: RunHandle, devices: Sequence[str]) -> Search:
+def train(
+    config: PipelineConfig, windows: WindowsHandle, run: RunHandle, devices: Sequence[str], fresh: bool = False
+) -> Search:
     """Search; return the finished trials, best first. The search sees training and validation windows only.
+
+    Args:
+        config: complete.
+        windows: of training and validation.
+        run: the parent of the trials' runs.
+        devices: of the workers, see `search_devices`.
+        fresh: whether to forget what an earlier search of the same configuration and data has found.
 
     Raises:
         TrainingError: no trial could be finished.
     """
-    with _workers(devices) as crew, _progress_bar(config.search.trials) as move:
-        search = _Search(config, windows, run, move)
+    with (
+        study_folder(config, windows, fresh) as (study, folder),
+        workers(devices) as crew,
+        trial_runs(run) as runs,
+        _progress_bar(config.search.trials) as move,
+    ):
+        search = _Search(config, windows, study, folder, runs, move)
         search.go(crew)
-    if not search.finished:
-        raise TrainingError(f"none of {search.asked} trials could be finished. The last one: {search.last_failure}")
-    best_first = tuple(sorted(search.finished, key=lambda trial: trial.val_rmse))
-    return Search(
-        best_first, config.search.trials, search.pruned, search.failed, search.last_failure, search.cpu_seconds
-    )
-
-
-@dataclass
-class _Worker:
-    """One process, its pipe, and what it is busy with."""
-
-    process: BaseProcess
-    connection: Connection
-    device: str
-    trial: optuna.Trial | None = None
-    changes: dict[str, Any] = field(default_factory=dict)
-    run: RunHandle | None = None
-    history: list[dict[str, float]] = field(default_factory=list)
-
-
-@contextmanager
-def _workers(devices: Sequence[str]) -> Iterator[list[_Worker]]:
-    """Spawned processes that live as long as the search: one a GPU, else one a core with one thread each."""
-    context = multiprocessing.get_context("spawn")
-    threads = max((os.cpu_count() or 1) // len(devices), 1) if devices[0] != "cpu" else 1
-    crew = []
-    for device in devices:
-        ours, theirs = context.Pipe()
-        process = context.Process(target=worker.serve, args=(theirs, threads), daemon=True)
-        process.start()
-        theirs.close()
-        crew.append(_Worker(process, ours, device))
-    try:
-        yield crew
-    finally:
-        for member in crew:
-            member.connection.close()
-            member.process.join(timeout=0.5 if member.trial is None else 0)
-            member.process.kill()
-            member.process.join(timeout=5)
-
-
-def search_devices(config: PipelineConfig) -> list[str]:
-    """The device of each worker: one a GPU, else the CPU once a core, and never more workers than trials.
-
-    Raises:
-        ConfigError: the device is not there or can't compute in a precision that some trial may have, or more workers
-            are asked for than there are cores.
-    """
-    if config.model.device != "auto":
-        available = [str(pick_device(config.model.device))]
-    elif torch.cuda.is_available():
-        available = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
-    else:
-        available = [str(pick_device("auto"))]
-    for precision in _precisions(config):
-        mixed_precision(precision, torch.device(available[0]))
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    most = cores if available == ["cpu"] else len(available)
-    asked = config.search.workers
-    count = min(most, config.search.trials) if asked == "auto" else asked
-    if available == ["cpu"] and count > cores:
-        raise ConfigError(f"`search.workers <= cores` must hold on the CPU, but got {count} > {cores}. Use auto.")
-    return [available[number % len(available)] for number in range(count)]
-
-
-def _precisions(config: PipelineConfig) -> list[str]:
-    """Of the model, the members and every choice of the search."""
-    choices = config.search.space.get("precision", ())
-    searched = () if isinstance(choices, Range) else choices
-    own = (config.network(config.trial_of(member)).precision for member in ({}, *config.members))
-    return sorted({*searched, *own})
+        found = search.outcome()
+        if found.front:
+            tracking.client().log_figure(run.run_id, pareto(found.trials, found.front), "search_pareto.png")
+        return found
 
 
 @contextmanager
@@ -130,125 +77,205 @@ def _progress_bar(trials: int) -> Iterator[Callable[[int, float], None]]:
         yield lambda ended, best: bar.update(line, completed=ended, description=f"search, best val_rmse {best:.4f}")
 
 
+@dataclass
+class _Busy:
+    """What a worker is at."""
+
+    trial: optuna.Trial
+    job: Job
+    deaths: int = 0
+
+
 class _Search:
     """The parent's side of the search: ask, listen, tell."""
 
     def __init__(
-        self, config: PipelineConfig, windows: WindowsHandle, run: RunHandle, progress: Callable[[int, float], None]
+        self,
+        config: PipelineConfig,
+        windows: WindowsHandle,
+        study: optuna.Study,
+        folder: Path,
+        runs: TrialRuns,
+        progress: Callable[[int, float], None],
     ) -> None:
-        self.config, self.windows, self.run, self.progress = config, windows, run, progress
-        self.study = create_study(config, f"{run.name}-{run.run_id[:8]}")
+        self.config, self.windows, self.study, self.folder = config, windows, study, folder
+        self.runs, self.progress = runs, progress
         limit = config.search.timeout
         self.deadline = time.monotonic() + (duration(limit).total_seconds() if limit else float("inf"))
-        self.finished: list[Trial] = []
-        self.asked = self.pruned = self.failed = 0
-        self.last_failure = ""
+        self.busy: dict[Worker, _Busy] = {}
+        self.left = studies.left_running(study)  # trials that a killed process had begun
+        self.results: dict[int, Result] = {}  # of the finished trials
+        self.asked, self.ended, self.pruned, self.failed, self.answered = len(self.left), 0, 0, 0, 0
+        self.last_failure = self.stopped = ""
         self.cpu_seconds = 0.0
 
-    def go(self, crew: list[_Worker]) -> None:
-        for member in crew:
-            self._next(member)
-        while busy := [member for member in crew if member.trial is not None]:
-            ready = wait([member.connection for member in busy])
-            for member in busy:
-                if member.connection in ready:
-                    self._hear(member)
+    def go(self, crew: list[Worker]) -> None:
+        """Until every worker is idle and nothing more is to be asked."""
+        self._take_over()
+        for worker in crew:
+            self._next(worker)
+        while self.busy:
+            ready = wait([worker.connection for worker in self.busy])
+            for worker in [worker for worker in self.busy if worker.connection in ready]:
+                self._hear(worker)
 
-    def _next(self, member: _Worker) -> None:
-        """Give the worker a trial whose values go together, or leave it idle when the search is over."""
-        member.trial = None
-        while self.asked < self.config.search.trials and time.monotonic() < self.deadline:
-            trial = self.study.ask()
-            self.asked += 1
+    def outcome(self) -> Search:
+        """The finished trials, best first, and what became of the others."""
+        if not self.results:
+            raise TrainingError(f"none of {self.asked} trials could be finished. The last one: {self.last_failure}")
+        trials = [self._handle(frozen) for frozen in self.study.trials if frozen.number in self.results]
+        return Search(
+            trials=tuple(sorted(trials, key=lambda trial: trial.val_rmse)),
+            front=tuple(studies.pareto(self.study)) if len(self.config.search.objectives) > 1 else (),
+            planned=self.config.search.trials,
+            ended=self.ended,
+            pruned=self.pruned,
+            failed=self.failed,
+            answered=self.answered,
+            last_failure=self.last_failure,
+            stopped=self.stopped,
+            cpu_seconds=self.cpu_seconds,
+        )
+
+    def _handle(self, frozen: FrozenTrial) -> Trial:
+        result = self.results[frozen.number]
+        return Trial(
+            number=frozen.number,
+            member=frozen.user_attrs.get("member"),
+            run_id=self.runs.run_of(frozen.number).run_id,
+            folder=self._folder(frozen.number),
+            changes=frozen.user_attrs["changes"],
+            **{key: result[key] for key in (*_FINAL, "seconds", "findings")},
+        )
+
+    def _take_over(self) -> None:
+        """What an earlier run of this search has ended counts as if it had ended now; what failed then does not."""
+        studies.requeue_failed(self.study, self.config)
+        for frozen in self.study.get_trials(states=(TrialState.COMPLETE, TrialState.PRUNED)):
+            self.asked, self.answered = self.asked + 1, self.answered + 1
+            result = result_of(self._folder(frozen.number)) or {"history": []}
+            network = self.config.network(frozen.user_attrs["changes"])
+            trained = "" if frozen.datetime_complete is None else frozen.datetime_complete.isoformat(" ", "seconds")
+            self.runs.start(frozen.number, network, answered_from=self.study.study_name, first_trained=trained)
+            self.runs.epochs(frozen.number, result["history"])
+            self._log_end(frozen.number, frozen.state, result, frozen.user_attrs.get("same_as"))
+
+    def _next(self, worker: Worker) -> None:
+        """Give the worker a trial whose values go together and are new, or leave it idle when the search is over."""
+        while (trial := self._another()) is not None:
             try:
-                member.changes = suggested(trial, self.config)
-                network = self.config.network(member.changes).replace(device=member.device)
+                changes = studies.suggested(trial, self.config)
+                network = self.config.network(changes)
             except ConfigError as error:
-                self._tell(trial, TrialState.FAIL, str(error))
+                self.runs.start(trial.number, self.config.model)
+                self._end(trial, TrialState.FAIL, {"error": str(error), "history": []})
                 continue
-            self._start(member, trial, network)
-            return
+            trial.set_user_attr("changes", changes)
+            self.runs.start(trial.number, network, device=worker.device, seed=network.seed, trial_state="running")
+            same = studies.twin(self.study, trial, network)
+            if same is None:
+                self.busy[worker] = _Busy(trial, self._job(trial, network, worker.device))
+                worker.send(self.busy[worker].job)
+                return
+            trial.set_user_attr("same_as", same.number)
+            self._end(trial, same.state, {"history": [], "values": same.values})
 
-    def _start(self, member: _Worker, trial: optuna.Trial, network: ModelConfig) -> None:
-        tags = {"kind": "trial", "trial_state": "running", "device": member.device, "seed": network.seed}
-        member.trial, member.history = trial, []
-        member.run = tracking.start_run(self.run.experiment_id, f"trial-{trial.number:03d}", tags, self.run)
-        tracking.log(member.run, params=network.model_dump(mode="json"))
-        trial.set_user_attr("mlflow_run_id", member.run.run_id)
-        job = worker.Job(
-            config=network,
+    def _another(self) -> optuna.Trial | None:
+        """A trial that was left half done, or a new one; None: enough."""
+        if self.left:
+            return self.left.pop(0)
+        if self.asked >= self.config.search.trials:
+            return None
+        if time.monotonic() >= self.deadline:
+            self.stopped = "search.timeout was over"
+        elif studies.has_stalled(self.study, self.config):
+            self.stopped = f"{self.config.search.plateau} trials in a row had not been better (search.plateau)"
+        elif (trial := studies.ask(self.study, self.config)) is not None:
+            self.asked += 1
+            return trial
+        else:
+            self.stopped = "every point of the grid had been tried"
+        return None
+
+    def _job(self, trial: optuna.Trial, network: ModelConfig, device: str) -> Job:
+        return Job(
+            config=network.replace(device=device),
             windows=self.windows.folder,
             n_targets=len(self.config.data.target),
             n_known=self.windows.n_known,
             n_series=self.windows.n_series,
             stride=self.config.window.stride,
-            folder=self._folder(trial),
+            folder=self._folder(trial.number),
+            timed=len(self.config.search.objectives) > 1,
         )
-        member.connection.send(job)
 
-    def _folder(self, trial: optuna.Trial) -> Path:
-        return trials_folder(self.run) / f"trial-{trial.number:03d}"
+    def _folder(self, number: int) -> Path:
+        return self.folder / trial_name(number)
 
-    def _hear(self, member: _Worker) -> None:
+    def _hear(self, worker: Worker) -> None:
         try:
-            what, content, spent = member.connection.recv()
-        except (EOFError, ConnectionResetError):
-            raise TrainingError(
-                f"the search worker of trial {member.trial and member.trial.number} died (exit code "
-                f"{member.process.exitcode}). If memory ran out, set search.workers lower; in a script of your own, "
-                'start the training under `if __name__ == "__main__":`.'
-            ) from None
-        if what == "epoch":
-            self._epoch(member, content)
+            what, content, spent = worker.hear()
+        except WorkerDiedError as died:
+            self._bury(worker, died)
+            return
+        if what == "ready":
+            return
+        trial = self.busy[worker].trial
+        if what == "history":
+            self.runs.epochs(trial.number, content[:-1])  # the last one is told once more
+        elif what == "epoch":
+            worker.send(self._verdict(trial, content))
+            self.runs.epochs(trial.number, [content])
         else:
+            del self.busy[worker]
             self.cpu_seconds += spent
-            self._end(member, what, content)
-            self._next(member)
+            states = {"done": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
+            self._end(trial, states[what], content)
+            self._next(worker)
 
-    def _epoch(self, member: _Worker, record: dict[str, float]) -> None:
-        assert member.trial is not None
-        member.history.append(record)
-        member.trial.report(record["val_rmse"], int(record["epoch"]))
-        over = time.monotonic() >= self.deadline
-        prune = member_of(member.trial) is None and member.trial.should_prune()
-        member.connection.send("prune" if prune else "finish" if over else "go")
+    def _verdict(self, trial: optuna.Trial, record: dict[str, float]) -> str:
+        studies.report(trial, record["val_rmse"], int(record["epoch"]) - 1)
+        if studies.should_prune(trial, self.config):
+            return "prune"
+        return "finish" if time.monotonic() >= self.deadline else "go"
 
-    def _end(self, member: _Worker, what: str, content: Any) -> None:
-        assert member.trial is not None and member.run is not None
-        tracking.log_curves(member.run, member.history)
-        if what == "done":
-            trial = Trial(
-                number=member.trial.number,
-                member=member_of(member.trial),
-                run_id=member.run.run_id,
-                folder=self._folder(member.trial),
-                changes=member.changes,
-                **content,
-            )
-            self.finished.append(trial)
-            self._tell(member.trial, TrialState.COMPLETE, value=trial.val_rmse)
-            figures = {"best_epoch": trial.best_epoch, "train_seconds": trial.seconds, "parameters": trial.parameters}
-            tracking.log(member.run, figures)
-            tracking.tag(member.run, trial_state="complete", **({"findings": trial.findings} if trial.findings else {}))
-            tracking.end(member.run)
-        elif what == "pruned":
-            self._tell(member.trial, TrialState.PRUNED)
-            tracking.tag(member.run, trial_state="pruned")
-            tracking.end(member.run)
-        else:
-            self._tell(member.trial, TrialState.FAIL, content)
-            tracking.tag(member.run, trial_state="failed", error=content)
-            tracking.end(member.run, "FAILED")
+    def _bury(self, worker: Worker, died: WorkerDiedError) -> None:
+        """Another process goes on with the trial of a dead one, which may have been the trial's fault."""
+        busy = self.busy[worker]
+        worker.replace()
+        busy.deaths += 1
+        if busy.deaths < _MOST_DEATHS:
+            worker.send(busy.job)
+            return
+        del self.busy[worker]
+        message = f"its worker died {busy.deaths} times (exit code {died}). If memory ran out, lower search.workers"
+        self._end(busy.trial, TrialState.FAIL, {"error": message, "history": []})
+        self._next(worker)
 
-    def _tell(self, trial: optuna.Trial, state: TrialState, failure: str = "", value: float | None = None) -> None:
-        self.study.tell(trial, value, state)
-        self.last_failure = failure or self.last_failure
+    def _end(self, trial: optuna.Trial, state: TrialState, result: dict[str, Any]) -> None:
+        """Into the study first: what stands there is never done again."""
+        values = result.get("values") or [result[key] for key in ("val_rmse", "latency_ms") if key in result]
+        count = len(self.config.search.objectives)
+        studies.finish(self.study, trial, values[:count] if state == TrialState.COMPLETE else None, state)
+        self._log_end(trial.number, state, result, trial.user_attrs.get("same_as"))
+
+    def _log_end(self, number: int, state: TrialState, result: dict[str, Any], same_as: int | None) -> None:
+        """Count the trial, and write its run."""
+        tags = {"trial_state": {TrialState.FAIL: "failed"}.get(state, state.name.lower())}
+        self.ended += 1
         self.pruned += state == TrialState.PRUNED
-        self.failed += state == TrialState.FAIL
-        best = min((trial.val_rmse for trial in self.finished), default=float("nan"))
-        self.progress(len(self.finished) + self.pruned + self.failed, best)
-
-
-def trials_folder(run: RunHandle) -> Path:
-    """Where the trials of a run keep their networks and validation forecasts."""
-    return folder("work") / f"run-{run.run_id}"
+        if state == TrialState.FAIL:
+            self.failed, self.last_failure = self.failed + 1, result["error"]
+            tags["error"] = result["error"]
+        if "val_rmse" in result:
+            self.results[number] = result
+        if same_as is not None:
+            tags["same_as"] = trial_name(same_as)
+        if result.get("findings"):
+            tags["findings"] = result["findings"]
+        figures = {key: result[key] for key in _FINAL if result.get(key) is not None}
+        if "seconds" in result:
+            figures["train_seconds"] = result["seconds"]
+        self.runs.end(number, "FAILED" if state == TrialState.FAIL else "FINISHED", figures, **tags)
+        best = min((one["val_rmse"] for one in self.results.values()), default=float("nan"))
+        self.progress(self.ended, best)

@@ -1,11 +1,20 @@
 """A search worker: a process of its own that trains one network after the other. Imports torch and the library only.
 
-The parent sends a job; the worker answers `("epoch", record, 0)` after each epoch and waits for `go`, `finish` (time is
-over: keep the best epoch so far) or `prune`, then `("done", result, cpu_seconds)`, `("pruned", None, cpu_seconds)` or
-`("failed", message, cpu_seconds)`.
+The parent sends a job. The worker answers `("epoch", record, 0)` after each epoch and waits for `go`, `finish` (time
+is over: keep the best epoch so far) or `prune`; then `("done" | "pruned" | "failed", result, cpu_seconds)`. Of a trial
+that another process began, `("history", records, 0)` tells first what that one reached.
+
+What a trial leaves in its folder: `progress.safetensors` while it runs, `result.json` when it has ended, and where it
+was not cut short `network.safetensors` and `validation.npy`. A job whose folder holds a result is not done again.
 """
 
+import json
+import os
+import statistics
+import sys
+import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -16,10 +25,17 @@ import torch
 
 from lstm.config import ModelConfig
 from lstm.data.arrays import SplitArrays
+from lstm.data.windows import Windows
 from lstm.ensemble import point_forecast
-from lstm.networks.checkpoint import save_checkpoint
+from lstm.errors import CheckpointError
+from lstm.networks.checkpoint import load_checkpoint, save_checkpoint, write_atomic
 from lstm.networks.network import ForecastNetwork
-from lstm.networks.training import fit
+from lstm.networks.training import Fitted, fit
+
+Result = dict[str, Any]
+Report = Callable[[dict[str, float]], bool]
+_RESULT, _PROGRESS = "result.json", "progress.safetensors"
+_TIMED = 30  # forecasts of one window, of which the median counts
 
 
 @dataclass(frozen=True)
@@ -32,26 +48,44 @@ class Job:
     n_known: int
     n_series: int
     stride: int
-    folder: Path  # where weights and validation forecast go
+    folder: Path  # where weights, validation forecast and result go
+    timed: bool  # whether to measure how long a forecast takes
 
 
 class _PrunedError(Exception):
     """The parent has seen enough."""
 
 
+def main() -> None:
+    """What the parent starts: `main` with the file descriptor of its pipe and the number of threads as arguments."""
+    descriptor, threads = map(int, sys.argv[-2:])
+    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
+    with Connection(descriptor) as connection:
+        serve(connection, threads)
+
+
 def serve(connection: Connection, threads: int) -> None:
     """Train what the parent sends until it hangs up. `threads`: of the CPU; one, where several workers share it."""
     torch.set_num_threads(threads)
     try:
-        while (job := connection.recv()) is not None:
+        connection.send(("ready", None, 0.0))
+        while True:
+            job = connection.recv()
             before = time.process_time()
             answer = _answer(job, connection)
             connection.send((*answer, time.process_time() - before))
-    except (EOFError, BrokenPipeError, KeyboardInterrupt):
+    except (EOFError, BrokenPipeError, ConnectionResetError, KeyboardInterrupt):
         pass  # the parent is gone: so is the reason to work
 
 
-def _answer(job: Job, connection: Connection) -> tuple[str, Any]:
+def _end_with_parent(parent: int) -> None:
+    """A killed parent closes the pipe, which an epoch does not look at."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
+
+
+def _answer(job: Job, connection: Connection) -> tuple[str, Result]:
     def report(record: dict[str, float]) -> bool:
         connection.send(("epoch", record, 0.0))
         answer = connection.recv()
@@ -60,37 +94,105 @@ def _answer(job: Job, connection: Connection) -> tuple[str, Any]:
         return bool(answer == "finish")
 
     try:
-        return "done", train(job, report)
-    except _PrunedError:
-        return "pruned", None
+        if history := _history(job):
+            connection.send(("history", history, 0.0))
+        result = train(job, report)
+        return result["state"], result
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        raise
     except Exception as error:  # whatever it is, it fails this trial and no other
-        return "failed", f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        text = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        return "failed", {"state": "failed", "error": text, "history": _history(job)}
 
 
-def train(job: Job, report: Any = None) -> dict[str, Any]:
-    """Train one network and write `network.safetensors` and `validation.npy` into the job's folder."""
+def train(job: Job, report: Report | None = None) -> Result:
+    """Train one network, from where its folder says that training stood, and write what it came to.
+
+    Returns:
+        `state`: done or pruned; `history`; where it is done `val_rmse`, `best_epoch`, `findings`, `seconds`,
+        `parameters`, and `latency_ms` where that was asked for.
+    """
+    if (ended := result_of(job.folder)) is not None:
+        return ended
     started = time.perf_counter()
-    config = job.config
-    arrays = {name: SplitArrays.load(job.windows / name) for name in ("train", "validation")}
-    shape = (config.sequence_length, config.horizon, job.n_known)
-    training = arrays["train"].windows(*shape, stride=job.stride)
-    validation = arrays["validation"].windows(*shape)
-    sized = config.replace(input_size=training.features.shape[1], output_size=job.n_targets)
-    network = ForecastNetwork(sized, range(job.n_targets), job.n_known, job.n_series)
-    fitted = fit(network, training, validation, report)
     job.folder.mkdir(parents=True, exist_ok=True)
+    training, validation = _windows(job)
+    try:
+        fitted = _fitted(job, training, validation, report)
+    except _PrunedError:
+        result: Result = {"state": "pruned", "history": _history(job)}
+    else:
+        _save_network(job, fitted)
+        np.save(job.folder / "validation.npy", point_forecast(fitted.network, validation))
+        result = {
+            "state": "done",
+            "val_rmse": fitted.history[fitted.best_epoch]["val_rmse"],
+            "best_epoch": fitted.best_epoch + 1,
+            "findings": "; ".join(fitted.findings),
+            "seconds": time.perf_counter() - started,
+            "parameters": sum(weight.numel() for weight in fitted.network.parameters()),
+            "latency_ms": _latency(fitted.network, validation) if job.timed else None,
+            "history": fitted.history,
+        }
+    write_atomic(job.folder / _RESULT, json.dumps(result).encode())
+    (job.folder / _PROGRESS).unlink(missing_ok=True)
+    return result
+
+
+def result_of(folder: Path) -> Result | None:
+    """What the trial of that folder came to; None: it has not ended."""
+    try:
+        result: Result = json.loads((folder / _RESULT).read_bytes())
+    except (FileNotFoundError, ValueError):
+        return None
+    return result
+
+
+def _windows(job: Job) -> tuple[Windows, Windows]:
+    arrays = {name: SplitArrays.load(job.windows / name) for name in ("train", "validation")}
+    shape = (job.config.sequence_length, job.config.horizon, job.n_known)
+    return arrays["train"].windows(*shape, stride=job.stride), arrays["validation"].windows(*shape)
+
+
+def _fitted(job: Job, training: Windows, validation: Windows, report: Report | None) -> Fitted:
+    sized = job.config.replace(input_size=training.features.shape[1], output_size=job.n_targets)
+
+    def network() -> ForecastNetwork:
+        return ForecastNetwork(sized, range(job.n_targets), job.n_known, job.n_series)
+
+    progress = job.folder / _PROGRESS
+    try:
+        return fit(network(), training, validation, report, progress)
+    except CheckpointError:  # torn by a power cut, or of another version: a new start costs least
+        progress.unlink()
+        return fit(network(), training, validation, report, progress)
+
+
+def _save_network(job: Job, fitted: Fitted) -> None:
     meta = {
-        "config": sized.model_dump(mode="json"),
+        "config": fitted.network.config.model_dump(mode="json"),
         "n_targets": job.n_targets,
         "n_known": job.n_known,
         "n_series": job.n_series,
     }
     save_checkpoint(job.folder / "network.safetensors", fitted.network.state_dict(), meta)
-    np.save(job.folder / "validation.npy", point_forecast(fitted.network, validation))
-    return {
-        "val_rmse": fitted.history[fitted.best_epoch]["val_rmse"],
-        "best_epoch": fitted.best_epoch + 1,
-        "findings": "; ".join(fitted.findings),
-        "seconds": time.perf_counter() - started,
-        "parameters": sum(weight.numel() for weight in fitted.network.parameters()),
-    }
+
+
+def _history(job: Job) -> list[dict[str, float]]:
+    """The epochs of an unended trial."""
+    try:
+        history: list[dict[str, float]] = load_checkpoint(job.folder / _PROGRESS)[1]["history"]
+    except (CheckpointError, KeyError):
+        return []
+    return history
+
+
+def _latency(network: ForecastNetwork, windows: Windows) -> float:
+    """Milliseconds of a forecast of one window, in the middle of some; the network is on the CPU."""
+    inputs, found = windows.inputs(torch.zeros(1, dtype=torch.int64)), []
+    with torch.inference_mode():
+        for _ in range(_TIMED):
+            started = time.perf_counter()
+            network(*inputs)
+            found.append(time.perf_counter() - started)
+    return statistics.median(found) * 1000

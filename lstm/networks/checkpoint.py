@@ -16,26 +16,30 @@ from lstm.errors import CheckpointError
 _FORMAT = "lstm/1"
 
 
-def write_atomic(path: Path, content: bytes) -> None:
-    """Write beside `path`, flush to the disk, and move into place: readers see the old file or the new one."""
+def write_atomic(path: Path, content: bytes, durable: bool = True) -> None:
+    """Write beside `path` and move into place: readers see the old file or the new one. `durable`: after a power cut,
+    too, since it is flushed to the disk before."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with beside.open("wb") as file:
             file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         os.replace(beside, path)
     finally:
         beside.unlink(missing_ok=True)
 
 
-def save_checkpoint(path: str | Path, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
+def save_checkpoint(
+    path: str | Path, tensors: Mapping[str, Tensor], meta: Mapping[str, Any], durable: bool = True
+) -> None:
     """Save tensors and a JSON-ready description under any file name."""
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     text = json.dumps(meta, allow_nan=False)
     described = {"format": _FORMAT, "meta": text, "sha256": _checksum(contiguous, text)}
-    write_atomic(Path(path), save(contiguous, metadata=described))
+    write_atomic(Path(path), save(contiguous, metadata=described), durable)
 
 
 def load_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

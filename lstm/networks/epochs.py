@@ -2,20 +2,20 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 from torch.optim import AdamW
 from torch.optim.swa_utils import AveragedModel, get_swa_avg_fn
 
-from lstm.config import ModelConfig
 from lstm.data.augment import augmented
 from lstm.data.windows import Inputs, Windows
 from lstm.errors import ConfigError, TrainingError
 from lstm.networks import outputs
+from lstm.networks.batches import Batches
 from lstm.networks.heads import Recursive
 from lstm.networks.losses import make_loss
 from lstm.networks.network import ForecastNetwork
@@ -40,9 +40,10 @@ class Epochs:
         self.network, self.train, self.validation, self.device = network, train, validation, device
         self.loss = make_loss(config, device)
         self.optimizer = AdamW(network.parameters(), rate, weight_decay=config.weight_decay, fused=device.type != "mps")
-        self.steps = math.ceil(math.ceil(len(train) / config.batch_size) / config.gradient_accumulation)
-        self.schedule = make_schedule(self.optimizer, config, self.steps)
         self.generator = torch.Generator().manual_seed(config.seed)
+        self.batches = Batches(len(train), config, self.generator, device)
+        self.steps = config.steps_per_epoch or math.ceil(self.batches.in_a_pass / config.gradient_accumulation)
+        self.schedule = make_schedule(self.optimizer, config, self.steps)
         self.dtype = mixed_precision(config.precision, device)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype == torch.float16)
         # Said, since the averaging that torch takes on CUDA fails on buffers of whole numbers.
@@ -71,6 +72,42 @@ class Epochs:
             "seconds": time.perf_counter() - started,
         }
 
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Everything but the network's weights that the next epoch depends on: tensors, and what JSON can hold."""
+        tensors = {
+            f"optimizer.{number}.{key}": tensor
+            for number, state in self.optimizer.state_dict()["state"].items()
+            for key, tensor in state.items()
+        }
+        if self.average is not None:
+            tensors |= {f"average.{name}": tensor for name, tensor in self.average.state_dict().items()}
+        tensors |= {"generator": self.generator.get_state(), "batches": self.batches.drawn_from}
+        return tensors, {
+            "learning_rates": [group["lr"] for group in self.optimizer.param_groups],
+            "schedule": self.schedule.state(),
+            "scaler": self.scaler.state_dict(),
+            "taken": self.batches.taken,
+            "parts": self.parts,
+        }
+
+    def restore(self, tensors: dict[str, Tensor], rest: dict[str, Any]) -> None:
+        """Stand where `state` was taken."""
+        kept = self.optimizer.state_dict()
+        for name, tensor in tensors.items():
+            if name.startswith("optimizer."):
+                _, number, key = name.split(".")
+                kept["state"].setdefault(int(number), {})[key] = tensor
+        for group, rate in zip(kept["param_groups"], rest["learning_rates"], strict=True):
+            group["lr"] = rate
+        self.optimizer.load_state_dict(kept)
+        if self.average is not None:
+            self.average.load_state_dict(below("average", tensors))
+        self.generator.set_state(tensors["generator"])
+        self.batches.restore(tensors["batches"], rest["taken"])
+        self.schedule.restore(rest["schedule"])
+        self.scaler.load_state_dict(rest["scaler"])
+        self.parts = rest["parts"]
+
     @property
     def current(self) -> ForecastNetwork:
         """The network that was validated last: the average, once there is one."""
@@ -80,16 +117,20 @@ class Epochs:
 
     def _learn(self) -> tuple[float, float]:
         """Mean loss and gradient norm. Sums stay on the device: the loop never waits for them."""
-        config = self.network.config
         self.network.train()
         total, count, norms = (torch.zeros((), device=self.device) for _ in range(3))
-        order = torch.randperm(len(self.train), generator=self.generator).to(self.device)
-        batches = _batches(order, config)
+        self.batches.shuffle()
         with self._seeded_dropout():
-            for first in range(0, len(batches), config.gradient_accumulation):
-                loss, measured, norm = self._fitting(batches[first : first + config.gradient_accumulation])
+            for _ in range(self.steps):
+                loss, measured, norm = self._fitting(self._of_a_step())
                 total, count, norms = total + loss, count + measured, norms + norm
         return float(total / count.clamp_min(1)), float(norms / self.steps)
+
+    def _of_a_step(self) -> list[Tensor]:
+        """The batches of one step of the optimiser; fewer at the end of an epoch that is a whole pass."""
+        count, whole = self.network.config.gradient_accumulation, self.network.config.steps_per_epoch is None
+        left = self.batches.in_a_pass - self.batches.taken
+        return [self.batches.next() for _ in range(min(count, left) if whole else count)]
 
     def _fitting(self, batches: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """One step of the optimiser, in smaller parts once the memory of the GPU ran out."""
@@ -164,17 +205,14 @@ def in_chunks(windows: Windows, work: Callable[[Tensor], T]) -> Iterator[T]:
         start += len(index)
 
 
+def below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors whose names start with `prefix` and a dot, without these."""
+    return {name.removeprefix(f"{prefix}."): one for name, one in tensors.items() if name.startswith(f"{prefix}.")}
+
+
 def _answered(network: ForecastNetwork, windows: Windows, index: Tensor) -> tuple[Inputs, Tensor, Tensor]:
     inputs = windows.inputs(index)
     return inputs, windows.actual(index), network(*inputs)
-
-
-def _batches(order: Tensor, config: ModelConfig) -> list[Tensor]:
-    """Batches in order. A last window all alone joins the batch before: batch norm can't compare it with itself."""
-    batches = list(order.split(config.batch_size))
-    if config.batch_norm and len(batches) > 1 and len(batches[-1]) == 1:
-        batches[-2:] = [torch.cat(batches[-2:])]
-    return batches
 
 
 def mixed_precision(precision: str, device: torch.device) -> torch.dtype | None:

@@ -1,10 +1,10 @@
 """How the learning rate changes: by step, or by epoch."""
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from typing import Any
 
 from torch.optim import Optimizer, lr_scheduler
+from torch.optim.lr_scheduler import LRScheduler
 
 from lstm.config import ModelConfig
 
@@ -12,12 +12,34 @@ _WARMUP_STEPS = 100
 _LOWEST = 0.01  # share of the rate that a cosine ends at
 
 
-@dataclass(frozen=True)
 class Schedule:
-    """What to call after each step of the optimiser, and after each epoch with its validation loss."""
+    """A learning rate that changes with the steps of the optimiser, or with the epochs' validation losses."""
 
-    after_step: Callable[[], None] = lambda: None
-    after_epoch: Callable[[float], None] = lambda _: None
+    def __init__(self, scheduler: LRScheduler | None = None, by_step: bool = False) -> None:
+        """`scheduler`: None keeps the rate as it is."""
+        self.scheduler, self.by_step = scheduler, by_step
+
+    def after_step(self) -> None:
+        """Call it after each step of the optimiser."""
+        if self.scheduler is not None and self.by_step:
+            self.scheduler.step()
+
+    def after_epoch(self, val_loss: float) -> None:
+        """Call it after each epoch."""
+        if isinstance(self.scheduler, lr_scheduler.ReduceLROnPlateau):
+            self.scheduler.step(val_loss)
+        elif self.scheduler is not None and not self.by_step:
+            self.scheduler.step()
+
+    def state(self) -> dict[str, Any]:
+        """What changes as it goes on, as JSON can hold it."""
+        state = {} if self.scheduler is None else self.scheduler.state_dict()
+        return {key: value for key, value in state.items() if not isinstance(value, float) or math.isfinite(value)}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Stand where `state` was taken."""
+        if self.scheduler is not None:
+            self.scheduler.load_state_dict(state)
 
 
 def make_schedule(optimizer: Optimizer, config: ModelConfig, steps: int) -> Schedule:
@@ -28,14 +50,13 @@ def make_schedule(optimizer: Optimizer, config: ModelConfig, steps: int) -> Sche
     after each third of the epochs. `plateau`: half at the fourth epoch in a row without gain.
     """
     if config.scheduler == "cosine":
-        return Schedule(after_step=_warmup_cosine(optimizer, steps * config.epochs).step)
+        return Schedule(_warmup_cosine(optimizer, steps * config.epochs), by_step=True)
     if config.scheduler == "onecycle":
-        return Schedule(after_step=_one_cycle(optimizer, steps * config.epochs).step)
+        return Schedule(_one_cycle(optimizer, steps * config.epochs), by_step=True)
     if config.scheduler == "plateau":
-        return Schedule(after_epoch=lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.5, patience=3).step)
+        return Schedule(lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.5, patience=3))
     if config.scheduler == "step":
-        decay = lr_scheduler.StepLR(optimizer, step_size=max(config.epochs // 3, 1), gamma=0.1)
-        return Schedule(after_epoch=lambda _: decay.step())
+        return Schedule(lr_scheduler.StepLR(optimizer, step_size=max(config.epochs // 3, 1), gamma=0.1))
     return Schedule()
 
 

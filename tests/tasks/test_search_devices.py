@@ -3,7 +3,7 @@
 import pytest
 
 from lstm.errors import ConfigError
-from tasks.train import search_devices
+from tasks.crew import search_devices
 
 from .test_prepare import config_of
 

@@ -2,16 +2,28 @@ import sqlite3
 
 import pytest
 
-from tasks import settings
+from tasks import settings, tracking
 
 
 def test_local_store_is_sqlite_in_wal_mode(home):
     uri = settings.tracking_uri()
-    assert uri == f"sqlite:///{home / 'mlflow.db'}"
+    assert uri == f"sqlite:///{home / 'mlflow.db'}" and not (home / "mlflow.db").exists()
+    tracking.client()
     with sqlite3.connect(home / "mlflow.db") as connection:
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     connection.close()
     assert settings.artifact_location() == (home / "artifacts").as_uri()
+
+
+def test_a_store_whose_making_was_cut_off_is_made_anew(home):
+    """As a kill leaves it: some tables are there, and MLflow would stumble over them for ever."""
+    home.mkdir(parents=True)
+    beside = home / ".mlflow.db.making"
+    with sqlite3.connect(beside) as connection:
+        connection.execute("CREATE TABLE secrets (secret_id VARCHAR(36))")
+    connection.close()
+    assert tracking.client().search_experiments()[0].name == "Default"
+    assert not beside.exists()
 
 
 def test_a_configured_tracking_server_wins(home, monkeypatch):

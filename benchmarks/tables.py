@@ -1,0 +1,44 @@
+"""What the benchmarks share in writing: a Markdown table, the line on the machine, a section of the README."""
+
+import os
+import platform
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+README = Path(__file__).with_name("README.md")
+
+
+def table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """In Markdown."""
+    heads = list(heads)
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def machine(versions: Mapping[str, str]) -> str:
+    """Cores, processor, Python, packages."""
+    packages = ", ".join(f"{name} {number}" for name, number in versions.items())
+    kind = f"{os.cpu_count()} cores ({_processor()})"
+    return f"{kind}, Python {platform.python_version()}, {packages}."
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    found = re.search(r"^model name\s*:\s*(.+)$", cpuinfo.read_text(), re.MULTILINE) if cpuinfo.exists() else None
+    return found[1].strip() if found else platform.machine()
+
+
+def publish(section: str, text: str) -> None:
+    """Print the text, and put it between the marks of a section of benchmarks/README.md.
+
+    Raises:
+        SystemExit: the README has no such marks.
+    """
+    print(text)
+    pattern = re.compile(rf"(<!-- {section} -->\n).*?(<!-- end -->)", re.DOTALL)
+    before = README.read_text(encoding="utf-8")
+    after, found = pattern.subn(lambda match: f"{match[1]}{text}\n{match[2]}", before)
+    if not found:
+        raise SystemExit(f"{README}: has no line <!-- {section} -->, below which <!-- end --> follows.")
+    README.write_text(after, encoding="utf-8")

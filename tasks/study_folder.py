@@ -1,0 +1,94 @@
+"""Where a search lives: `studies/NAME/KEY/` below the stores, with the study, the trials' networks and a lock.
+
+The key is that of everything a trial's result depends on: the windows, the space, the networks, the library's code. The
+same configuration and data find the same folder again, and go on with what is there.
+"""
+
+import functools
+import hashlib
+import logging
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import optuna
+import torch
+from filelock import FileLock, Timeout
+
+from lstm.pipeline_config import PipelineConfig
+from tasks.handles import WindowsHandle, key_of
+from tasks.settings import folder
+from tasks.study import forget_study, load_study, open_study
+
+_KEPT = 3  # searches of a name, the newest ones
+_LIBRARY = Path(__file__).resolve().parent.parent / "lstm"
+_BUDGETS = {"trials", "timeout", "workers", "plateau", "warm_start"}  # of the search: no trial's result depends on them
+
+
+@contextmanager
+def study_folder(config: PipelineConfig, windows: WindowsHandle, fresh: bool) -> Iterator[tuple[optuna.Study, Path]]:
+    """The study of this search and its folder, for one process at a time. `fresh`: as if there had been none before."""
+    mine = folder(f"studies/{config.name}") / study_key(config, windows)[:16]
+    mine.mkdir(exist_ok=True)
+    with _alone(mine):
+        name = f"{config.name}/{mine.name}"
+        if fresh:
+            forget_study(name, mine)
+            for path in mine.glob("trial-*"):
+                shutil.rmtree(path, ignore_errors=True)
+        others = _newest_first(mine)
+        earlier = (load_study(f"{config.name}/{other.name}", other) for other in ([] if fresh else others))
+        study = open_study(config, name, mine, next((one for one in earlier if one is not None), None))
+        yield study, mine
+        for other in others[_KEPT - 1 :]:
+            _retire(f"{config.name}/{other.name}", other)
+
+
+def study_key(config: PipelineConfig, windows: WindowsHandle) -> str:
+    """sha256 of all that a trial's result depends on."""
+    values = config.model_dump(mode="json", by_alias=True)
+    search = {key: value for key, value in values["search"].items() if key not in _BUDGETS}
+    parts = (search, values["model"], config.members, values["window"], config.data.target, windows.folder.name)
+    return key_of(*parts, _code_sha256(), torch.__version__)
+
+
+@functools.cache
+def _code_sha256() -> str:
+    """Of the library: another version may train otherwise."""
+    digest = hashlib.sha256()
+    for path in sorted(_LIBRARY.rglob("*")):
+        if path.suffix in (".py", ".cpp"):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+@contextmanager
+def _alone(mine: Path) -> Iterator[None]:
+    lock = FileLock(mine / "lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        logging.getLogger(__name__).warning("another run is at this very search: waiting until it ends (%s)", mine)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _newest_first(mine: Path) -> list[Path]:
+    """The folders of the other searches of the name."""
+    others = [path for path in mine.parent.iterdir() if path.is_dir() and path != mine]
+    return sorted(others, key=lambda path: path.stat().st_mtime, reverse=True)
+
+
+def _retire(name: str, other: Path) -> None:
+    """Forget an old search, unless it is running."""
+    lock = FileLock(other / "lock")
+    try:
+        with lock.acquire(timeout=0):
+            forget_study(name, other)
+            shutil.rmtree(other, ignore_errors=True)
+    except Timeout:
+        pass

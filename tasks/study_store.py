@@ -1,0 +1,126 @@
+"""Where studies are kept: a journal in the search's own folder, or the database that LSTM_STUDY_STORAGE names."""
+
+import atexit
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+import optuna
+from filelock import FileLock
+from optuna.exceptions import ExperimentalWarning
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend
+
+from lstm.errors import ConfigError
+from lstm.sources.queries import scrubbed
+from tasks.settings import without_password
+
+VARIABLE = "LSTM_STUDY_STORAGE"
+_open: dict[str, RDBStorage] = {}  # one pool of connections a process
+_FORM = "Set it to such as postgresql+psycopg://user:password@host/database, or unset it."
+
+
+def storage_of(folder: Path) -> BaseStorage:
+    """The storage, made if missing.
+
+    Raises:
+        ConfigError: the database or the journal can't be used. No password is told.
+    """
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    if address := database():
+        if address not in _open:
+            _open[address] = _opened(address)
+        return _open[address]
+    folder.mkdir(parents=True, exist_ok=True)
+    return _journal(journal_of(folder))
+
+
+def database() -> str:
+    """The address of the database for studies; empty: they are journals."""
+    return os.environ.get(VARIABLE, "").strip()
+
+
+def journal_of(folder: Path) -> Path:
+    """The journal of the study in a folder."""
+    return folder / "study.journal"
+
+
+@atexit.register
+def close() -> None:
+    """Let go of the databases; what was opened before can't be used any more."""
+    for storage in _open.values():
+        storage.remove_session()
+        storage.engine.dispose()
+    _open.clear()
+
+
+class _Lock:
+    """Of a journal; it ends with its process, where Optuna's own keeps the next one waiting for half a minute."""
+
+    def __init__(self, path: Path) -> None:
+        self._lock = FileLock(path.with_suffix(".lock"))  # Optuna's, study.journal.lock, would be a link to the journal
+
+    def acquire(self) -> bool:
+        self._lock.acquire()
+        return True
+
+    def release(self) -> None:
+        self._lock.release()
+
+
+def _journal(path: Path) -> JournalStorage:
+    lock: Any = _Lock(path)
+    if path.exists():
+        _without_torn_end(path, lock)
+    try:
+        return JournalStorage(JournalFileBackend(str(path), lock))
+    except (ValueError, KeyError, TypeError, AttributeError, AssertionError):
+        raise ConfigError(
+            f"{path}: is no usable journal of a search. Move it away: the search then starts anew."
+        ) from None
+
+
+def _without_torn_end(path: Path, lock: _Lock) -> None:
+    """What a full disk or a crash left of a last line is dropped: with the next one it would be no JSON for ever."""
+    lock.acquire()
+    try:
+        content = path.read_bytes()
+        whole = content.rfind(b"\n") + 1
+        if whole < len(content):
+            os.truncate(path, whole)
+    finally:
+        lock.release()
+
+
+def _opened(address: str) -> RDBStorage:
+    from sqlalchemy.engine import make_url
+
+    try:
+        url = make_url(address)
+    except Exception:  # an ArgumentError, or a ValueError for a port that is no number
+        raise ConfigError(f"{VARIABLE}: its value (not shown) is no database URL. {_FORM}") from None
+    if url.drivername in ("postgres", "postgresql"):  # the driver that lstm[postgres] brings
+        url = url.set(drivername="postgresql+psycopg")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)  # the heartbeat
+            return RDBStorage(
+                url.render_as_string(hide_password=False),
+                engine_kwargs={"pool_pre_ping": True, "hide_parameters": True},
+                heartbeat_interval=30,
+                grace_period=120,
+            )
+    except Exception as error:  # SQLAlchemy's, Optuna's and each driver's own
+        raise ConfigError(f"{VARIABLE}: {_explained(error, address)} {_FORM}") from None
+
+
+def _explained(error: Exception, address: str) -> str:
+    from sqlalchemy.exc import NoSuchModuleError
+
+    if isinstance(error, ImportError):
+        return "the database needs a package that is not installed, for PostgreSQL: pip install 'lstm[postgres]'."
+    if isinstance(error, NoSuchModuleError):
+        return "SQLAlchemy knows no such database or driver as its value (not shown) names."
+    shown = without_password(address) if "?" not in address else "the database"
+    return f"{shown} can't be used for studies ({scrubbed(error, address)})."
