@@ -21,8 +21,6 @@ def train_frame(
 ) -> "Outcome":
     """Train as `lstm train` does, on a frame in place of the configuration's `data.source`.
 
-    The search starts processes: in a script, call this under `if __name__ == "__main__":`.
-
     Args:
         frame: long or wide, as the configuration's `data` section describes it; a named index counts as columns.
         config: path of the YAML file.
