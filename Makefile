@@ -21,6 +21,7 @@ $(READY): requirements.lock pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m compileall -qq -j 0 $(VENV)/lib flows tasks lstm || true
+	@$(BIN)/python -c 'from lstm.networks.compiled import build; build()'
 	@touch $@
 
 run: $(READY)  ## train, evaluate and register on real hourly weather (CONFIG=...: on yours)

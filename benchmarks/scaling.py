@@ -8,7 +8,6 @@ pages when training has ended, less what it held when all was imported; "panel" 
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -20,6 +19,8 @@ from statistics import median
 
 import numpy as np
 from tables import machine, publish, table
+
+from tasks.settings import worker_environment
 
 ROOT = Path(__file__).resolve().parent.parent
 HORIZON, BATCH, ROUNDS = 24, 64, 3
@@ -94,7 +95,7 @@ def run(case: dict[str, int], folder: Path, steps: int) -> dict[str, float]:
         waves(place, rows, series)
     arguments = (str(place), case.get("look_back", 48), steps)
     call = f"import json, scaling; print(json.dumps(scaling.measured(*{arguments!r})))"
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'benchmarks'}", "OMP_NUM_THREADS": "1"}
+    environment = {**worker_environment(1), "PYTHONPATH": f"{ROOT}:{ROOT / 'benchmarks'}"}
     command = [sys.executable, "-c", call]
     count = case.get("workers", 1)
     running = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(count)]

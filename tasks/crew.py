@@ -16,6 +16,7 @@ from lstm.errors import ConfigError, TrainingError
 from lstm.networks.epochs import mixed_precision
 from lstm.networks.training import pick_device
 from lstm.pipeline_config import PipelineConfig
+from tasks.settings import worker_environment
 from tasks.worker import Job
 
 # Not multiprocessing's own start, which imports the parent's main module once more: Prefect's, in a scheduled run.
@@ -41,12 +42,7 @@ class Worker:
         """Start the process; it imports torch on its own time."""
         ours, theirs = socket.socketpair()
         paths = [path or os.getcwd() for path in sys.path]
-        environment = {
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join(paths),
-            "OMP_NUM_THREADS": str(self.threads),
-            "MKL_NUM_THREADS": str(self.threads),
-        }
+        environment = {**worker_environment(self.threads), "PYTHONPATH": os.pathsep.join(paths)}
         command = [sys.executable, "-c", _START, str(theirs.fileno()), str(self.threads)]
         with theirs:
             self.process = subprocess.Popen(command, env=environment, pass_fds=[theirs.fileno()])

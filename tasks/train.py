@@ -124,9 +124,10 @@ class _Search:
         if not self.results:
             raise TrainingError(f"none of {self.asked} trials could be finished. The last one: {self.last_failure}")
         trials = [self._handle(frozen) for frozen in self.study.trials if frozen.number in self.results]
+        several = len(self.config.search.objectives) > 1
         return Search(
             trials=tuple(sorted(trials, key=lambda trial: trial.val_rmse)),
-            front=tuple(studies.pareto(self.study)) if len(self.config.search.objectives) > 1 else (),
+            front=tuple(number for number in studies.pareto(self.study) if number in self.results and several),
             planned=self.config.search.trials,
             ended=self.ended,
             pruned=self.pruned,

@@ -6,7 +6,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
+from mlflow.exceptions import MlflowException
+
 from lstm.config import ModelConfig
+from lstm.errors import StoreError
 from tasks import tracking
 from tasks.handles import RunHandle, trial_name
 
@@ -50,10 +53,16 @@ class TrialRuns:
         """Until all is written.
 
         Raises:
-            MlflowException: the tracking server did not take something.
+            StoreError: MLflow did not take something.
         """
-        if self._last is not None:
-            self._last.result()
+        try:
+            if self._last is not None:
+                self._last.result()
+        except MlflowException as error:
+            raise StoreError(
+                f"MLflow did not take what the trials logged ({str(error).splitlines()[0]}). The search is kept: the "
+                "same command goes on from it."
+            ) from None
 
     def _do(self, work: Callable[..., None], *arguments: Any) -> None:
         before = self._last

@@ -153,7 +153,10 @@ class _Training:
         return epochs
 
     def _identity(self) -> dict[str, Any]:
-        return {"config": self.network.config.model_dump(mode="json"), "windows": [len(one) for one in self.windows]}
+        return {
+            "config": self.network.config.model_dump(mode="json"),
+            "windows": [len(one) for one in self.windows],
+        }
 
     def _rolled_back(self, number: int) -> Epochs:
         self.rate *= _LOWER
