@@ -16,6 +16,7 @@ from lstm.data.windows import Inputs, Windows
 from lstm.errors import ConfigError, TrainingError
 from lstm.networks import outputs
 from lstm.networks.batches import Batches
+from lstm.networks.flat import flattened
 from lstm.networks.heads import Recursive
 from lstm.networks.losses import make_loss
 from lstm.networks.network import ForecastNetwork
@@ -39,7 +40,8 @@ class Epochs:
         config = network.config
         self.network, self.train, self.validation, self.device = network, train, validation, device
         self.loss = make_loss(config, device)
-        self.optimizer = AdamW(network.parameters(), rate, weight_decay=config.weight_decay, fused=device.type != "mps")
+        self.parameters = [flattened(network)] if device.type == "cpu" else list(network.parameters())
+        self.optimizer = AdamW(self.parameters, rate, weight_decay=config.weight_decay, fused=device.type != "mps")
         self.generator = torch.Generator().manual_seed(config.seed)
         self.batches = Batches(len(train), config, self.generator, device)
         self.steps = config.steps_per_epoch or math.ceil(self.batches.in_a_pass / config.gradient_accumulation)
@@ -141,11 +143,15 @@ class Epochs:
                 if self.parts >= max(len(batch) for batch in batches):
                     raise TrainingError(_TOO_LARGE) from None
                 self.parts *= 2
-            self.optimizer.zero_grad(set_to_none=True)
+            self._forget_gradients()
             torch.cuda.empty_cache()
 
+    def _forget_gradients(self) -> None:
+        """Where the parameters are one, their gradients are parts of one: they can't be None."""
+        self.optimizer.zero_grad(set_to_none=len(self.parameters) > 1)
+
     def _step(self, parts: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        self.optimizer.zero_grad(set_to_none=True)
+        self._forget_gradients()
         total, count = (torch.zeros((), device=self.device) for _ in range(2))
         share = 1 / sum(len(part) for part in parts)
         for part in parts:
@@ -154,7 +160,7 @@ class Epochs:
             self.scaler.scale(loss / measured.clamp_min(1) * (len(part) * share)).backward()
             total, count = total + loss.detach(), count + measured
         self.scaler.unscale_(self.optimizer)
-        norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.network.config.gradient_clip or math.inf)
+        norm = nn.utils.clip_grad_norm_(self.parameters, self.network.config.gradient_clip or math.inf)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.schedule.after_step()
@@ -166,7 +172,7 @@ class Epochs:
             past, known, actual = augmented(past, known, actual, self.network.config.augment, self.generator)
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None):
             out = self.network(past, known, series, actual)
-        return self.loss(out, actual, past[..., self.network.target_columns])
+        return self.loss(out, actual, self.network.targets_of(past))
 
     @contextmanager
     def _seeded_dropout(self) -> Iterator[None]:
@@ -182,7 +188,7 @@ class Epochs:
         place = outputs.point(network.config)
         with torch.inference_mode():
             for inputs, actual, out in in_chunks(windows, lambda index: _answered(network, windows, index)):
-                loss, measured = self.loss(out, actual, inputs.past[..., network.target_columns])
+                loss, measured = self.loss(out, actual, network.targets_of(inputs.past))
                 squares += torch.nan_to_num(actual - out[..., place]).square().sum()
                 total, count = total + loss, count + measured
         return float(total / count.clamp_min(1)), float((squares / count.clamp_min(1)).sqrt())

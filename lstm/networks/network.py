@@ -47,6 +47,7 @@ class ForecastNetwork(nn.Module):
             raise ConfigError("series_embedding needs series to tell apart: leave it out, or train by the pipeline.")
         self.config, self.n_known, self.n_series = config, n_known, n_series
         self.target_columns = list(target_columns)
+        self._targets = _as_slice(self.target_columns)
         self.outputs = config.output_size
         covariates = sorted(set(range(config.input_size)) - set(self.target_columns))
         self.register_buffer("_covariates", torch.tensor(covariates, dtype=torch.int64), persistent=False)
@@ -86,8 +87,11 @@ class ForecastNetwork(nn.Module):
         Returns:
             (B, horizon, output_size, numbers): the value, quantiles that rise, or a distribution, see `outputs`.
         """
+        plain = self.config.anchor == "none"
         center, scale, base = self._anchored(past)
-        targets = (past[..., self.target_columns] - center) / scale if self.target_columns else None
+        targets = None
+        if self.target_columns and (self.config.lags or self.config.channel_independent or not plain):
+            targets = self.targets_of(past) if plain else (self.targets_of(past) - center) / scale
         past, ahead = self._centred(past, targets), self._ahead(known, targets)
         if actual is not None and isinstance(self.head, Recursive):
             actual = (actual - base.detach()) / scale  # as its own forecasts are
@@ -100,20 +104,25 @@ class ForecastNetwork(nn.Module):
             out = out.unflatten(0, (-1, self.outputs)).transpose(1, 2)
         else:
             out = out.unflatten(2, (self.outputs, -1))
-        return outputs.placed(outputs.shaped(out, self.config), base, scale, self.config)
+        out = outputs.shaped(out, self.config)
+        return out if plain else outputs.placed(out, base, scale, self.config)
+
+    def targets_of(self, past: Tensor) -> Tensor:
+        """The targets' own past among the inputs: (B, L, input_size) -> (B, L, targets)."""
+        return past[..., self._targets]
 
     def _anchored(self, past: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         if self.config.anchor == "none":
             zero = past.new_zeros(1, 1, 1)
             return zero, zero + 1, zero
-        center, scale, base = self.anchor(past[..., self.target_columns])
+        center, scale, base = self.anchor(self.targets_of(past))
         return center, scale, base
 
     def _centred(self, past: Tensor, targets: Tensor | None) -> Tensor:
         if targets is None or self.config.anchor == "none":
             return past
         past = past.clone()
-        past[..., self.target_columns] = targets
+        past[..., self._targets] = targets
         return past
 
     def _ahead(self, known: Tensor, targets: Tensor | None) -> Tensor:
@@ -155,3 +164,9 @@ class ForecastNetwork(nn.Module):
         state, memory = self.cell(past)
         out: Tensor = self.head(state, memory, ahead, identity, actual)
         return out
+
+
+def _as_slice(columns: list[int]) -> slice | list[int]:
+    """Neighbours as a slice, which makes a view where a list makes a copy."""
+    first = columns[0] if columns else 0
+    return slice(first, first + len(columns)) if columns == list(range(first, first + len(columns))) else columns

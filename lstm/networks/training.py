@@ -174,6 +174,7 @@ class _Training:
                 "learning_rate, set gradient_clip, or normalise the inputs."
             )
         self.network.load_state_dict(self.best_weights)
+        self.network.zero_grad(set_to_none=True)
         return Fitted(self.network.cpu().eval(), self.history, self.best_epoch, tuple(self.findings))
 
 
