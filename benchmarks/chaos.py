@@ -33,7 +33,7 @@ _CONFIG = {
     "data": {"source": "waves.csv", "time": "time", "series": "name", "target": "value", "frequency": "1h"},
     "split": {"validation": "5d", "test": "5d"},
     "window": {"horizon": 12},
-    "model": {"sequence_length": 24, "epochs": 24, "patience": 24, "device": "cpu"},
+    "model": {"sequence_length": 24, "epochs": 60, "patience": 60, "device": "cpu"},
     "ensemble": {"members": []},
     "search": {
         "trials": TRIALS,

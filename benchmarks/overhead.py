@@ -34,6 +34,8 @@ from statistics import median
 import yaml
 from tables import machine, publish, table
 
+from tasks.settings import MEMORY_KEPT
+
 ROOT = Path(__file__).resolve().parent.parent
 CORES = len(os.sched_getaffinity(0))
 EPOCHS_LOGGED = 100
@@ -71,6 +73,7 @@ def bare(folder: Path) -> float:
         tasks.worker.Job(config.network(member), windows.folder, **counts, folder=folder / "unused", timed=False)
         for member in config.members
     ]
+    os.environ.update(MEMORY_KEPT)  # as the search's workers have it
     started = time.perf_counter()
     with get_context("spawn").Pool(CORES, initializer=one_thread) as pool:
         for _ in pool.imap_unordered(fitted, jobs):

@@ -58,13 +58,13 @@ class Worker:
 
         Raises:
             WorkerDiedError: it can't say anything any more.
-            TrainingError: it died before it could start.
+            TrainingError: it gave up before it could start.
         """
         try:
             what, content, seconds = self.connection.recv()
         except _GONE:
             code = self.process.wait()
-            if not self.ready:
+            if not self.ready and code >= 0:  # by itself, not by a signal
                 raise TrainingError(f"a search worker could not start (exit code {code}): see what it said.") from None
             raise WorkerDiedError(code) from None
         self.ready = True

@@ -203,11 +203,28 @@ def test_workers_that_cannot_start_are_told_at_once(searched, monkeypatch, capfd
     assert "no torch here" in capfd.readouterr().err
 
 
-def test_a_worker_has_one_thread_and_neither_prefect_nor_mlflow_nor_pandas():
+@pytest.mark.slow
+def test_a_worker_that_is_killed_while_it_starts_is_replaced(searched):
+    killed = []
+
+    def kill_the_first():
+        while not killed:
+            for child in psutil.Process().children():
+                if "tasks.worker" in " ".join(child.cmdline()):
+                    child.kill()
+                    killed.append(child.pid)
+                    return
+            time.sleep(0.01)
+
+    threading.Thread(target=kill_the_first, daemon=True).start()
+    found, _, _ = searched(trials=1)
+    assert killed and found.ended == 1 and found.failed == 0
+
+
+def test_a_worker_imports_neither_prefect_nor_mlflow_nor_pandas():
     code = (
-        "import sys, torch\n"
+        "import sys\n"
         "from tasks import worker\n"
-        "torch.set_num_threads(1)\n"
         "heavy = {'prefect', 'mlflow', 'optuna', 'pandas', 'sklearn', 'matplotlib'} & set(sys.modules)\n"
         "print(sorted(heavy))"
     )
