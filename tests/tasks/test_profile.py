@@ -104,7 +104,7 @@ def test_figures_that_cannot_be_had_are_not_logged(home, tmp_path):
     frame, changes = odd("no season")
     config, table, panel, found = described(frame, tmp_path, **changes)
     with tracking.parent_run(config, table, ["cpu"], "") as run:
-        log_profile(config, panel, found, run)
+        log_profile.fn(config, panel, found, run)
     logged = {one.path for one in tracking.client().list_artifacts(run.run_id, "profile")}
     assert len(logged) == 7
     metrics = tracking.client().get_run(run.run_id).data.metrics
