@@ -90,7 +90,11 @@ def train(
         from flows.train import train
 
         wait_until_ready()
-        outcome = train(str(config), tuple(set_), strict, fresh)
+        try:
+            outcome = train(str(config), tuple(set_), strict, fresh)
+        except KeyboardInterrupt:
+            print("lstm: interrupted. What the search has found is kept: the same command goes on.", file=sys.stderr)
+            raise
         from flows import show
 
         seconds = time.perf_counter() - started

@@ -114,6 +114,10 @@ def _as_row(trial: Trial, settings: PipelineConfig, evaluation: Evaluation) -> d
 def _remarks(settings: PipelineConfig, found: Search, evaluation: Evaluation) -> Iterator[str]:
     """What a reader of the leaderboard should know."""
     yield from (f"{trial.name}: {trial.findings}" for trial in found.trials if trial.findings)
+    if found.front:
+        front = (one for one in sorted(found.trials, key=lambda one: one.latency_ms or 0) if one.number in found.front)
+        listed = ", ".join(f"{one.name} ({one.val_rmse:.4f}, {one.latency_ms:.2f} ms)" for one in front)
+        yield f"Pareto front of error and latency: {listed}. The champion is chosen by error alone"
     planned, trained = len(settings.ensemble.members or ()), len(settings.members)
     if planned > trained:
         yield f"{planned - trained} of {planned} planned networks were not trained (search.trials: {trained})"

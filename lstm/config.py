@@ -155,7 +155,7 @@ def _rising_with_median(levels: tuple[float, ...]) -> bool:
 
 def _one_line(cls: type[BaseModel], error: ValidationError) -> str:
     problem = max(error.errors(), key=lambda found: (found["type"] == "value_error", len(found["loc"])))
-    path = [part for part in problem["loc"] if not _is_union_tag(part)]
+    path = [part for part in problem["loc"] if not _is_union_tag(part)] or list(problem["loc"])
     key = ".".join(str(part) for part in path)
     if problem["type"] == "extra_forbidden":
         owner = _model_at(cls, path[:-1])

@@ -43,7 +43,8 @@ class Worker:
         ours, theirs = socket.socketpair()
         paths = [path or os.getcwd() for path in sys.path]
         environment = {**worker_environment(self.threads), "PYTHONPATH": os.pathsep.join(paths)}
-        command = [sys.executable, "-c", _START, str(theirs.fileno()), str(self.threads)]
+        # -P: what lies in the working directory is no module of ours
+        command = [sys.executable, "-P", "-c", _START, str(theirs.fileno()), str(self.threads)]
         with theirs:
             self.process = subprocess.Popen(command, env=environment, pass_fds=[theirs.fileno()])
         self.connection, self.ready = Connection(ours.detach()), False

@@ -79,6 +79,9 @@ class Search:
     pruned: int
     failed: int
     answered: int  # by an earlier run of the same search
+    same: int  # not trained, since another trial has the same network
+    cut: int  # by the timeout: their best epoch so far counts
+    lost: int  # known to the study, but their files are damaged or gone
     last_failure: str
     stopped: str  # why before the last planned trial
     cpu_seconds: float  # of all trials that were trained now, the pruned ones too
@@ -86,9 +89,15 @@ class Search:
     @property
     def summary(self) -> str:
         """One line on how far the search came."""
-        parts = [f"{self.ended} of {self.planned} trials", f"{self.pruned} of them pruned"]
+        parts = [f"{self.ended} of {max(self.planned, self.ended)} trials", f"{self.pruned} of them pruned"]
         if self.answered:
             parts.append(f"{self.answered} known from an earlier run")
+        if self.same:
+            parts.append(f"{self.same} with the network of another")
+        if self.cut:
+            parts.append(f"{self.cut} cut short")
+        if self.lost:
+            parts.append(f"{self.lost} lost, since their files are damaged or gone (--fresh trains anew)")
         if self.failed:
             parts.append(f"{self.failed} failed (the last one: {self.last_failure})")
         if self.stopped:

@@ -133,6 +133,8 @@ def end_children(parent: RunHandle, status: str) -> None:
     """End what still runs below `parent`."""
     query = f"tags.mlflow.parentRunId = '{parent.run_id}' AND attributes.status = 'RUNNING'"
     for run in client().search_runs([parent.experiment_id], query):
+        if "trial_state" in run.data.tags:
+            client().set_tag(run.info.run_id, "trial_state", "interrupted")
         client().set_terminated(run.info.run_id, status)
 
 

@@ -22,19 +22,19 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from lstm.config import ModelConfig
 from lstm.durations import duration
-from lstm.errors import ConfigError, TrainingError
+from lstm.errors import ConfigError
 from lstm.pipeline_config import PipelineConfig
 from tasks import study as studies
 from tasks import tracking
 from tasks.crew import Worker, WorkerDiedError, workers
 from tasks.figures import pareto
-from tasks.handles import RunHandle, Search, Trial, WindowsHandle, trial_name
+from tasks.handles import RunHandle, Search, WindowsHandle, trial_name
 from tasks.study_folder import study_folder
-from tasks.trial_runs import TrialRuns, trial_runs
-from tasks.worker import Job, Result, result_of
+from tasks.tally import Tally
+from tasks.trial_runs import trial_runs
+from tasks.worker import Job, result_of
 
 _MOST_DEATHS = 3  # of workers over one trial
-_FINAL = ("val_rmse", "best_epoch", "parameters", "latency_ms")
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
@@ -59,9 +59,9 @@ def train(
         trial_runs(run) as runs,
         _progress_bar(config.search.trials) as move,
     ):
-        search = _Search(config, windows, study, folder, runs, move)
-        search.go(crew)
-        found = search.outcome()
+        tally = Tally(config, runs, move)
+        _Search(config, windows, study, folder, tally).go(crew)
+        found = tally.search(study, folder)
         if found.front:
             tracking.client().log_figure(run.run_id, pareto(found.trials, found.front), "search_pareto.png")
         return found
@@ -95,19 +95,16 @@ class _Search:
         windows: WindowsHandle,
         study: optuna.Study,
         folder: Path,
-        runs: TrialRuns,
-        progress: Callable[[int, float], None],
+        tally: Tally,
     ) -> None:
         self.config, self.windows, self.study, self.folder = config, windows, study, folder
-        self.runs, self.progress = runs, progress
+        self.tally, self.runs = tally, tally.runs
         limit = config.search.timeout
         self.deadline = time.monotonic() + (duration(limit).total_seconds() if limit else float("inf"))
         self.busy: dict[Worker, _Busy] = {}
+        self.twins: list[tuple[optuna.Trial, int]] = []  # trials with the network of one that is being trained
         self.left = studies.left_running(study)  # trials that a killed process had begun
-        self.results: dict[int, Result] = {}  # of the finished trials
-        self.asked, self.ended, self.pruned, self.failed, self.answered = len(self.left), 0, 0, 0, 0
-        self.last_failure = self.stopped = ""
-        self.cpu_seconds = 0.0
+        self.asked = len(self.left)
 
     def go(self, crew: list[Worker]) -> None:
         """Until every worker is idle and nothing more is to be asked."""
@@ -119,47 +116,18 @@ class _Search:
             for worker in [worker for worker in self.busy if worker.connection in ready]:
                 self._hear(worker)
 
-    def outcome(self) -> Search:
-        """The finished trials, best first, and what became of the others."""
-        if not self.results:
-            raise TrainingError(f"none of {self.asked} trials could be finished. The last one: {self.last_failure}")
-        trials = [self._handle(frozen) for frozen in self.study.trials if frozen.number in self.results]
-        several = len(self.config.search.objectives) > 1
-        return Search(
-            trials=tuple(sorted(trials, key=lambda trial: trial.val_rmse)),
-            front=tuple(number for number in studies.pareto(self.study) if number in self.results and several),
-            planned=self.config.search.trials,
-            ended=self.ended,
-            pruned=self.pruned,
-            failed=self.failed,
-            answered=self.answered,
-            last_failure=self.last_failure,
-            stopped=self.stopped,
-            cpu_seconds=self.cpu_seconds,
-        )
-
-    def _handle(self, frozen: FrozenTrial) -> Trial:
-        result = self.results[frozen.number]
-        return Trial(
-            number=frozen.number,
-            member=frozen.user_attrs.get("member"),
-            run_id=self.runs.run_of(frozen.number).run_id,
-            folder=self._folder(frozen.number),
-            changes=frozen.user_attrs["changes"],
-            **{key: result[key] for key in (*_FINAL, "seconds", "findings")},
-        )
-
     def _take_over(self) -> None:
         """What an earlier run of this search has ended counts as if it had ended now; what failed then does not."""
         studies.requeue_failed(self.study, self.config)
         for frozen in self.study.get_trials(states=(TrialState.COMPLETE, TrialState.PRUNED)):
-            self.asked, self.answered = self.asked + 1, self.answered + 1
-            result = result_of(self._folder(frozen.number)) or {"history": []}
+            self.asked, self.tally.answered = self.asked + 1, self.tally.answered + 1
+            found = result_of(self._folder(frozen.number))
+            result: dict[str, Any] = {"history": [], "lost": True} if found is None else found
             network = self.config.network(frozen.user_attrs["changes"])
             trained = "" if frozen.datetime_complete is None else frozen.datetime_complete.isoformat(" ", "seconds")
             self.runs.start(frozen.number, network, answered_from=self.study.study_name, first_trained=trained)
             self.runs.epochs(frozen.number, result["history"])
-            self._log_end(frozen.number, frozen.state, result, frozen.user_attrs.get("same_as"))
+            self.tally.count(frozen.number, frozen.state, result, frozen.user_attrs.get("same_as"))
 
     def _next(self, worker: Worker) -> None:
         """Give the worker a trial whose values go together and are new, or leave it idle when the search is over."""
@@ -173,13 +141,24 @@ class _Search:
                 continue
             trial.set_user_attr("changes", changes)
             self.runs.start(trial.number, network, device=worker.device, seed=network.seed, trial_state="running")
-            same = studies.twin(self.study, trial, network)
-            if same is None:
+            if (same := studies.twin(self.study, trial, network)) is not None:
+                self._answer(trial, same)
+            elif (running := self._running(network)) is not None:
+                self.twins.append((trial, running))
+            else:
                 self.busy[worker] = _Busy(trial, self._job(trial, network, worker.device))
                 worker.send(self.busy[worker].job)
                 return
-            trial.set_user_attr("same_as", same.number)
-            self._end(trial, same.state, {"history": [], "values": same.values})
+
+    def _running(self, network: ModelConfig) -> int | None:
+        """The trial that is being trained with this network."""
+        jobs = ((busy.trial.number, busy.job.config) for busy in self.busy.values())
+        return next((number for number, one in jobs if one.replace(device=network.device) == network), None)
+
+    def _answer(self, trial: optuna.Trial, same: FrozenTrial) -> None:
+        """End a trial as the one with the same network ended; it is not trained."""
+        trial.set_user_attr("same_as", same.number)
+        self._end(trial, same.state, {"history": [], "values": same.values, "error": f"as {trial_name(same.number)}"})
 
     def _another(self) -> optuna.Trial | None:
         """A trial that was left half done, or a new one; None: enough."""
@@ -188,14 +167,14 @@ class _Search:
         if self.asked >= self.config.search.trials:
             return None
         if time.monotonic() >= self.deadline:
-            self.stopped = "search.timeout was over"
+            self.tally.stopped = "search.timeout was over"
         elif studies.has_stalled(self.study, self.config):
-            self.stopped = f"{self.config.search.plateau} trials in a row had not been better (search.plateau)"
+            self.tally.stopped = f"{self.config.search.plateau} trials in a row had not been better (search.plateau)"
         elif (trial := studies.ask(self.study, self.config)) is not None:
             self.asked += 1
             return trial
         else:
-            self.stopped = "every point of the grid had been tried"
+            self.tally.stopped = "every point of the grid had been tried"
         return None
 
     def _job(self, trial: optuna.Trial, network: ModelConfig, device: str) -> Job:
@@ -223,15 +202,21 @@ class _Search:
             return
         trial = self.busy[worker].trial
         if what == "history":
+            self.tally.resumed[trial.number] = len(content)
             self.runs.epochs(trial.number, content[:-1])  # the last one is told once more
         elif what == "epoch":
             worker.send(self._verdict(trial, content))
             self.runs.epochs(trial.number, [content])
         else:
             del self.busy[worker]
-            self.cpu_seconds += spent
+            self.tally.cpu_seconds += spent
             states = {"done": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
-            self._end(trial, states[what], content)
+            if what == "cut":  # it stays as it is in the study: with more time it goes on
+                self.tally.count(trial.number, TrialState.RUNNING, content)
+                for twin in self._twins_of(trial.number):
+                    self.tally.count(twin.number, TrialState.RUNNING, {"history": []}, trial.number)
+            else:
+                self._end(trial, states[what], content)
             self._next(worker)
 
     def _verdict(self, trial: optuna.Trial, record: dict[str, float]) -> str:
@@ -258,25 +243,12 @@ class _Search:
         values = result.get("values") or [result[key] for key in ("val_rmse", "latency_ms") if key in result]
         count = len(self.config.search.objectives)
         studies.finish(self.study, trial, values[:count] if state == TrialState.COMPLETE else None, state)
-        self._log_end(trial.number, state, result, trial.user_attrs.get("same_as"))
+        self.tally.count(trial.number, state, result, trial.user_attrs.get("same_as"))
+        for twin in self._twins_of(trial.number):
+            self._answer(twin, self.study.trials[trial.number])
 
-    def _log_end(self, number: int, state: TrialState, result: dict[str, Any], same_as: int | None) -> None:
-        """Count the trial, and write its run."""
-        tags = {"trial_state": {TrialState.FAIL: "failed"}.get(state, state.name.lower())}
-        self.ended += 1
-        self.pruned += state == TrialState.PRUNED
-        if state == TrialState.FAIL:
-            self.failed, self.last_failure = self.failed + 1, result["error"]
-            tags["error"] = result["error"]
-        if "val_rmse" in result:
-            self.results[number] = result
-        if same_as is not None:
-            tags["same_as"] = trial_name(same_as)
-        if result.get("findings"):
-            tags["findings"] = result["findings"]
-        figures = {key: result[key] for key in _FINAL if result.get(key) is not None}
-        if "seconds" in result:
-            figures["train_seconds"] = result["seconds"]
-        self.runs.end(number, "FAILED" if state == TrialState.FAIL else "FINISHED", figures, **tags)
-        best = min((one["val_rmse"] for one in self.results.values()), default=float("nan"))
-        self.progress(self.ended, best)
+    def _twins_of(self, number: int) -> list[optuna.Trial]:
+        """The trials that wait for this one's end; they wait no more."""
+        found = [twin for twin, other in self.twins if other == number]
+        self.twins = [(twin, other) for twin, other in self.twins if other != number]
+        return found

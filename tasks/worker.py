@@ -1,11 +1,12 @@
 """A search worker: a process of its own that trains one network after the other. Imports torch and the library only.
 
 The parent sends a job. The worker answers `("epoch", record, 0)` after each epoch and waits for `go`, `finish` (time
-is over: keep the best epoch so far) or `prune`; then `("done" | "pruned" | "failed", result, cpu_seconds)`. Of a trial
-that another process began, `("history", records, 0)` tells first what that one reached.
+is over: keep the best epoch so far) or `prune`; then `(state, result, cpu_seconds)` with state done, cut (by `finish`),
+pruned or failed. Of a trial that another process began, `("history", records, 0)` tells first what that one reached.
 
-What a trial leaves in its folder: `progress.safetensors` while it runs, `result.json` when it has ended, and where it
-was not cut short `network.safetensors` and `validation.npy`. A job whose folder holds a result is not done again.
+What a trial leaves in its folder: `network.safetensors` and `validation.npy` unless it was pruned; `result.json` when
+it has ended, or `progress.safetensors` until then: also where time was over, since with more time it may go on. A job
+whose folder holds a result is not done again.
 """
 
 import json
@@ -30,11 +31,12 @@ from lstm.ensemble import point_forecast
 from lstm.errors import CheckpointError
 from lstm.networks.checkpoint import load_checkpoint, save_checkpoint, write_atomic
 from lstm.networks.network import ForecastNetwork
-from lstm.networks.training import Fitted, fit
+from lstm.networks.training import Fitted, OnEpoch, fit
 
 Result = dict[str, Any]
-Report = Callable[[dict[str, float]], bool]
+Report = Callable[[dict[str, float]], str]  # an epoch's record -> go, finish or prune
 _RESULT, _PROGRESS = "result.json", "progress.safetensors"
+_OUTPUTS = ("network.safetensors", "validation.npy")
 _TIMED = 30  # forecasts of one window, of which the median counts
 
 
@@ -86,12 +88,10 @@ def _end_with_parent(parent: int) -> None:
 
 
 def _answer(job: Job, connection: Connection) -> tuple[str, Result]:
-    def report(record: dict[str, float]) -> bool:
+    def report(record: dict[str, float]) -> str:
         connection.send(("epoch", record, 0.0))
-        answer = connection.recv()
-        if answer == "prune":
-            raise _PrunedError
-        return bool(answer == "finish")
+        answer: str = connection.recv()
+        return answer
 
     try:
         if history := _history(job):
@@ -109,23 +109,33 @@ def train(job: Job, report: Report | None = None) -> Result:
     """Train one network, from where its folder says that training stood, and write what it came to.
 
     Returns:
-        `state`: done or pruned; `history`; where it is done `val_rmse`, `best_epoch`, `findings`, `seconds`,
+        `state`: done, cut or pruned; `history`; unless it was pruned `val_rmse`, `best_epoch`, `findings`, `seconds`,
         `parameters`, and `latency_ms` where that was asked for.
     """
     if (ended := result_of(job.folder)) is not None:
         return ended
     started = time.perf_counter()
+    if job.folder.is_file():
+        job.folder.unlink()
     job.folder.mkdir(parents=True, exist_ok=True)
     training, validation = _windows(job)
+    answers: list[str] = []
+
+    def told(record: dict[str, float]) -> bool:
+        answers.append("go" if report is None else report(record))
+        if answers[-1] == "prune":
+            raise _PrunedError
+        return answers[-1] == "finish"
+
     try:
-        fitted = _fitted(job, training, validation, report)
+        fitted = _fitted(job, training, validation, told)
     except _PrunedError:
         result: Result = {"state": "pruned", "history": _history(job)}
     else:
         _save_network(job, fitted)
         np.save(job.folder / "validation.npy", point_forecast(fitted.network, validation))
         result = {
-            "state": "done",
+            "state": "cut" if answers[-1:] == ["finish"] and len(fitted.history) < job.config.epochs else "done",
             "val_rmse": fitted.history[fitted.best_epoch]["val_rmse"],
             "best_epoch": fitted.best_epoch + 1,
             "findings": "; ".join(fitted.findings),
@@ -134,18 +144,22 @@ def train(job: Job, report: Report | None = None) -> Result:
             "latency_ms": _latency(fitted.network, validation) if job.timed else None,
             "history": fitted.history,
         }
-    write_atomic(job.folder / _RESULT, json.dumps(result).encode())
-    (job.folder / _PROGRESS).unlink(missing_ok=True)
+    if result["state"] != "cut":
+        outputs = [] if result["state"] == "pruned" else [job.folder / name for name in _OUTPUTS]
+        result["sizes"] = {path.name: path.stat().st_size for path in outputs}
+        write_atomic(job.folder / _RESULT, json.dumps(result).encode())
+        (job.folder / _PROGRESS).unlink(missing_ok=True)
     return result
 
 
 def result_of(folder: Path) -> Result | None:
-    """What the trial of that folder came to; None: it has not ended."""
+    """What the trial of that folder came to; None: it has not ended, or its files are not what was written."""
     try:
         result: Result = json.loads((folder / _RESULT).read_bytes())
-    except (FileNotFoundError, ValueError):
+        sizes = {name: (folder / name).stat().st_size for name in result["sizes"]}
+        return result if sizes == result["sizes"] and result["state"] in ("done", "pruned") else None
+    except (OSError, ValueError, TypeError, KeyError):
         return None
-    return result
 
 
 def _windows(job: Job) -> tuple[Windows, Windows]:
@@ -154,7 +168,7 @@ def _windows(job: Job) -> tuple[Windows, Windows]:
     return arrays["train"].windows(*shape, stride=job.stride), arrays["validation"].windows(*shape)
 
 
-def _fitted(job: Job, training: Windows, validation: Windows, report: Report | None) -> Fitted:
+def _fitted(job: Job, training: Windows, validation: Windows, report: OnEpoch) -> Fitted:
     sized = job.config.replace(input_size=training.features.shape[1], output_size=job.n_targets)
 
     def network() -> ForecastNetwork:

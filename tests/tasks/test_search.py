@@ -32,9 +32,9 @@ RATES = {"learning_rate": {"low": 1e-3, "high": 1e-1, "log": True}}
 def searched(hourly, home, tmp_path):
     """A function that searches, and gives what was found and the MLflow runs by name."""
 
-    def search(fresh=False, model=NETWORK, workers=1, **section):
+    def search(fresh=False, model=NETWORK, workers=1, ensemble=None, **section):
         found = {"trials": 3, "space": RATES, "pruner": "none", **section}
-        config, table, _, windows = prepared(hourly, tmp_path, model=model, search=found)
+        config, table, _, windows = prepared(hourly, tmp_path, model=model, search=found, ensemble=ensemble or {})
         with tracking.parent_run(config, table, ["cpu"] * workers, "") as run:
             result = train.fn(config, windows, run, ["cpu"] * workers, fresh)
         query = f"tags.mlflow.parentRunId = '{run.run_id}'"
@@ -61,7 +61,7 @@ def test_trials_are_ranked_and_each_has_a_run_with_its_curves(searched):
         run = runs[trial.name]
         assert (run.info.run_id, run.info.status) == (trial.run_id, "FINISHED")
         assert run.data.tags["trial_state"] == "complete"
-        assert run.data.metrics["val_rmse"] == trial.val_rmse
+        assert run.data.metrics["val_rmse_normalized"] == trial.val_rmse
         steps = [point.step for point in tracking.client().get_metric_history(trial.run_id, "train_loss")]
         assert steps == [1, 2, 3]
         assert len(np.load(trial.folder / "validation.npy")) == windows.validation
@@ -114,6 +114,37 @@ def test_a_network_that_was_trained_already_is_answered(searched):
         assert run.data.params["hidden_size"] == runs[run.data.tags["same_as"]].data.params["hidden_size"]
     again, _, _ = searched(trials=5, space={"hidden_size": [4, 8]}, sampler="random")
     assert (again.ended, again.answered, len(again.trials), again.cpu_seconds) == (5, 5, 2, 0)
+
+
+def test_a_network_that_is_being_trained_is_not_trained_beside_it(searched):
+    found, runs, _ = searched(trials=4, workers=2, space={"hidden_size": [4]}, ensemble={"members": []})
+    assert len(found.trials) == 1 and found.ended == 4
+    assert found.summary == "4 of 4 trials, 0 of them pruned, 3 with the network of another"
+    twins = [run for run in runs.values() if "same_as" in run.data.tags]
+    assert {run.data.metrics["val_rmse_normalized"] for run in twins} == {found.trials[0].val_rmse}
+
+
+@pytest.mark.parametrize("file", ["validation.npy", "network.safetensors", "result.json"])
+def test_a_trial_whose_files_are_damaged_is_lost_and_the_others_count(searched, file):
+    first, _, _ = searched()
+    damaged = first.trials[0].folder / file
+    damaged.write_bytes(damaged.read_bytes()[:20])
+    again, runs, _ = searched()
+    assert [trial.number for trial in again.trials] == [trial.number for trial in first.trials[1:]]
+    assert "1 lost, since their files are damaged or gone (--fresh trains anew)" in again.summary
+    assert runs[first.trials[0].name].data.tags["error"].startswith("its files are damaged or gone")
+
+
+@pytest.mark.slow
+def test_a_trial_that_the_timeout_cut_short_goes_on_with_more_time(searched):
+    slow = {**NETWORK, "epochs": 60, "patience": None}
+    cut, runs, _ = searched(trials=1, model=slow, timeout="2s")
+    assert cut.summary.endswith("1 cut short") and runs["trial-000"].data.tags["trial_state"] == "cut"
+    assert len(cut.trials) == 1 and len(tracking.client().get_metric_history(cut.trials[0].run_id, "val_loss")) < 60
+    more, runs, _ = searched(trials=1, model=slow)
+    assert more.summary == "1 of 1 trials, 0 of them pruned" and "resumed_at_epoch" in runs["trial-000"].data.tags
+    whole, _, _ = searched(trials=1, model=slow, fresh=True)
+    assert same(networks(more)[0], networks(whole)[0])
 
 
 @pytest.mark.slow
