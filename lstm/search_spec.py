@@ -1,6 +1,6 @@
 """The section `search` of a configuration: budget, sampler, pruner, and the space (docs/search.md)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import Discriminator, Field, Tag, ValidationInfo, field_validator, model_validator
@@ -16,6 +16,8 @@ SET_ELSEWHERE = {
     "input_size": "the columns of data",
     "output_size": "data.target",
 }
+
+_WIDEST_GRID = 1_000_000  # values of one key
 
 
 class _Conditional(Strict):
@@ -163,9 +165,9 @@ def ends(key: str, options: Options) -> tuple[Any, ...]:
     return listed(options)
 
 
-def every(key: str, options: Options) -> tuple[Any, ...]:
+def every(key: str, options: Options) -> Sequence[Any]:
     """The choices; every whole number of a range."""
-    return tuple(range(int(options.low), int(options.high) + 1)) if isinstance(options, Range) else listed(options)
+    return range(int(options.low), int(options.high) + 1) if isinstance(options, Range) else listed(options)
 
 
 def possible(key: str, options: Options, value: Any) -> bool:
@@ -242,3 +244,5 @@ def _check_grid(key: str, options: Options) -> None:
         )
     if isinstance(options, Range) and options.log:
         raise ValueError(f"sampler grid needs ranges without log, but got log=true at {key!r}: {remedy}")
+    if isinstance(options, Range) and options.high - options.low > _WIDEST_GRID:
+        raise ValueError(f"sampler grid needs at most {_WIDEST_GRID:,} values of a key, but {key!r} has more: {remedy}")

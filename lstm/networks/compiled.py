@@ -112,7 +112,10 @@ def run_layer(layer: nn.Module, x: Tensor, memory: State | None) -> tuple[Tensor
 
 def available() -> bool:
     """Whether the kernel is there and will be used; builds nothing."""
-    return _wanted() and (_loaded(_path()) is not None)
+    try:
+        return _wanted() and (_loaded(_path()) is not None)
+    except (ValueError, RuntimeError):  # what the environment says of compiler and cache can't be read
+        return False
 
 
 def build() -> bool:
@@ -201,10 +204,10 @@ def _solid(tensor: Any) -> Any:
 @cache
 def _library() -> _Library | None:
     with _lock:
-        path = _path()
         try:
+            path = _path()
             return _loaded(path) or _built(path)
-        except (OSError, subprocess.SubprocessError) as error:
+        except (OSError, ValueError, RuntimeError, subprocess.SubprocessError) as error:
             _log.info("No compiled LSTM kernel, nn.LSTM runs in its place: %s", error)
             return None
 
@@ -216,10 +219,16 @@ def _ready() -> _Library:
 
 
 def _loaded(path: Path) -> _Library | None:
+    """None where it is not there or damaged, which is seen before it is opened: that could end the process."""
     try:
-        return _Library(path) if path.exists() else None
-    except (OSError, AttributeError):  # damaged: the next build replaces it
+        whole = _sum_file(path).read_text() == hashlib.sha256(path.read_bytes()).hexdigest()
+        return _Library(path) if whole else None
+    except (OSError, AttributeError, ValueError):  # the next build replaces it
         return None
+
+
+def _sum_file(path: Path) -> Path:
+    return path.with_suffix(".sha256")
 
 
 def _built(path: Path) -> _Library:
@@ -240,6 +249,8 @@ def _compile(path: Path) -> None:
             command = [*_compiler(), *_FLAGS, *tuned, str(_SOURCE), *_openmp(tuned), "-o", str(made)]
             done = subprocess.run(command, capture_output=True, text=True, timeout=_LONGEST)
             if done.returncode == 0:
+                _sum_file(made).write_text(hashlib.sha256(made.read_bytes()).hexdigest())
+                os.replace(_sum_file(made), _sum_file(path))
                 os.replace(made, path)
                 return
     raise OSError(f"{_compiler()[0]} fails: {done.stderr.strip()[-500:]}")

@@ -235,6 +235,21 @@ def test_a_damaged_library_is_built_anew_and_a_look_builds_nothing(nothing_built
     compiled._path().write_bytes(b"half a library")
     assert not compiled.available()
     assert compiled.build() and compiled.available()
+    compiled._library.cache_clear()
+    whole = compiled._path().read_bytes()
+    beside = compiled._path().with_name("cut")  # another file: this process has the first one open
+    beside.write_bytes(whole[: len(whole) // 2])
+    beside.replace(compiled._path())
+    assert not compiled.available()  # and the process is still there
+    assert compiled.build() and compiled.available()
+
+
+@pytest.mark.parametrize("name, value", [("CXX", 'g++ "'), ("TORCH_EXTENSIONS_DIR", "~nobody-at-all/x")])
+def test_an_environment_that_cannot_be_read_leaves_nn_lstm(nothing_built, monkeypatch, name, value):
+    monkeypatch.setenv(name, value)
+    assert not (compiled.available() or compiled.build())
+    layer, x = layer_of(5, 9), numbers(4, 6, 5)
+    assert torch.equal(compiled.run_layer(layer, x, None)[0], layer(x)[0])
 
 
 def test_of_two_processes_at_once_one_builds_and_both_have_it(nothing_built):

@@ -146,6 +146,10 @@ BAD = [
     # The grid.
     ("sampler: grid", "sampler grid needs lists or whole numbers, but got a range of fractions at 'dropout': list"),
     ("sampler: grid\nspace: {dropout: {low: 0, high: 0.5}}", "but got a range of fractions at 'dropout'"),
+    (
+        "sampler: grid\nspace: {hidden_size: {low: 1, high: 1.0e+19}}",
+        "at most 1,000,000 values of a key, but 'hidden_size'",
+    ),
     ("sampler: grid\nspace: {batch_size: {low: 8, high: 64, log: true}}", "without log, but got log=true at 'batch_s"),
     (
         "sampler: grid\nspace: {cell: [gru, lstm], dropout: {choices: [0.1], when: {cell: [gru]}}}",
@@ -234,7 +238,7 @@ def test_a_start_is_the_possible_value_nearest_to_the_models(key, options, value
 
 
 def test_a_range_of_whole_numbers_holds_both_of_its_ends():
-    assert every("num_layers", Range(low=2, high=4)) == (2, 3, 4)
+    assert tuple(every("num_layers", Range(low=2, high=4))) == (2, 3, 4)
     assert SearchSpec.parse({"space": CONDITIONAL}).choices("num_layers") == (1, 3)
     assert SearchSpec.parse({"space": CONDITIONAL}).choices("head") == ("direct", "parallel")
     assert SearchSpec().choices("head") == ()
