@@ -27,13 +27,13 @@ import torch
 from tables import machine, publish, table
 
 ROOT = Path(__file__).resolve().parent.parent
-TRIALS = 16
+TRIALS = 24
 _CONFIG = {
     "name": "chaos",
     "data": {"source": "waves.csv", "time": "time", "series": "name", "target": "value", "frequency": "1h"},
     "split": {"validation": "5d", "test": "5d"},
     "window": {"horizon": 12},
-    "model": {"sequence_length": 24, "epochs": 60, "patience": 60, "device": "cpu"},
+    "model": {"sequence_length": 24, "epochs": 150, "patience": 150, "device": "cpu"},
     "ensemble": {"members": []},
     "search": {
         "trials": TRIALS,

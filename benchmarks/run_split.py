@@ -17,7 +17,8 @@ from pathlib import Path
 from statistics import median
 
 ROOT = Path(__file__).resolve().parent.parent
-COMMAND = [str(Path(sys.executable).with_name("lstm")), "train", str(ROOT / "examples" / "nyc_weather.yaml"), "--json", "--fresh"]
+CONFIG = ROOT / "examples" / "nyc_weather.yaml"
+COMMAND = [str(Path(sys.executable).with_name("lstm")), "train", str(CONFIG), "--json", "--fresh"]
 
 
 def one_run(home: Path) -> dict[str, float]:
