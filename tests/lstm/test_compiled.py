@@ -53,7 +53,7 @@ def kernel_of(layer):
     return lambda x, memory: compiled.run_layer(layer, x, memory)
 
 
-def agree(ours, theirs, tolerance=1e-5):
+def assert_agree(ours, theirs, tolerance=1e-5):
     for one, other in zip(ours, theirs, strict=True):
         assert one.shape == other.shape
         torch.testing.assert_close(one, other, rtol=tolerance, atol=tolerance * (1 + float(other.detach().abs().max())))
@@ -65,13 +65,13 @@ def test_outputs_and_gradients_are_those_of_nn_lstm(inputs, size):
     layer = layer_of(inputs, size)
     for batch, steps, started in itertools.product((1, 3, 32, 257), (1, 2, 24), (False, True)):
         x, memory = numbers(batch, steps, inputs), memory_of(batch, size) if started else None
-        agree(both_ways(kernel_of(layer), layer, x, memory), both_ways(layer, layer, x, memory))
+        assert_agree(both_ways(kernel_of(layer), layer, x, memory), both_ways(layer, layer, x, memory))
 
 
 def test_in_float64_it_agrees_to_rounding():
     layer, x = layer_of(3, 21, torch.float64), numbers(19, 40, 3, dtype=torch.float64)
     memory = memory_of(19, 21, torch.float64)
-    agree(both_ways(kernel_of(layer), layer, x, memory), both_ways(layer, layer, x, memory), 1e-13)
+    assert_agree(both_ways(kernel_of(layer), layer, x, memory), both_ways(layer, layer, x, memory), 1e-13)
 
 
 def test_the_gradients_are_those_of_finite_differences():
@@ -108,14 +108,14 @@ def test_saturated_gates_stay_finite_and_nan_stays_nan():
 
 def test_a_gradient_for_the_last_step_alone_is_right():
     layer, x = layer_of(5, 40), numbers(33, 20, 5)
-    agree(both_ways(kernel_of(layer), layer, x, None, True), both_ways(layer, layer, x, None, True))
+    assert_agree(both_ways(kernel_of(layer), layer, x, None, True), both_ways(layer, layer, x, None, True))
 
 
 @pytest.mark.parametrize("turned", [lambda x: x.transpose(0, 1), lambda x: x.mT.contiguous().mT, lambda x: x[..., ::2]])
 def test_an_input_may_lie_in_memory_as_it_likes(turned):
     x = turned(numbers(6, 6, 12))
     layer = layer_of(x.shape[2], 9)
-    agree(both_ways(kernel_of(layer), layer, x, None), both_ways(layer, layer, x.contiguous(), None))
+    assert_agree(both_ways(kernel_of(layer), layer, x, None), both_ways(layer, layer, x.contiguous(), None))
 
 
 def test_only_what_needs_a_gradient_gets_one():
@@ -183,7 +183,7 @@ def test_a_stack_with_dropout_draws_the_same_masks(monkeypatch):
                 torch.manual_seed(4)
                 state, _ = one(numbers(16, 10, 5))
             found[switch] = [state, *torch.autograd.grad(state.square().sum(), list(one.parameters()))]
-        agree(found["1"], found["0"])
+        assert_agree(found["1"], found["0"])
 
 
 @pytest.mark.parametrize("kind", ["gru", "float16", "two layers", "hooked", "autocast"])
