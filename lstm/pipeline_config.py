@@ -11,6 +11,9 @@ from lstm.errors import ConfigError
 from lstm.search_spec import SET_ELSEWHERE, SearchSpec, condition, ends, holds, nearest_to
 
 
+Baseline = Literal["persistence", "seasonal_naive", "drift", "ridge", "auto_ets", "auto_theta"]
+
+
 class WindowSpec(Strict):
     """What a window forecasts; its look-back is `sequence_length`."""
 
@@ -25,7 +28,13 @@ class EnsembleSpec(Strict):
         None, description="keys of the model in which the first trials differ; by default the preset's"
     )
     size: int = Field(5, ge=1, description="members first, then the best of the other trials")
-    method: Literal["mean", "median", "inverse_error"] = "mean"
+    method: Literal["mean", "median", "inverse_error", "greedy"] = "mean"
+
+
+class BacktestSpec(Strict):
+    """How the rolling origins of the test span are cut."""
+
+    folds: int = Field(4, ge=2, le=100, description="equal parts of the test span, each scored on its own")
 
 
 class EvaluateSpec(Strict):
@@ -33,6 +42,13 @@ class EvaluateSpec(Strict):
 
     season: int = Field(24, ge=1, le=1_000_000, description="steps of a season, which the seasonal naive repeats")
     levels: tuple[int, ...] = Field((80, 95), description="nominal coverage of the intervals, in percent")
+    intervals: Literal["split", "adaptive"] = Field(
+        "adaptive", description="from the validation errors alone, or following the errors that came since"
+    )
+    backtest: BacktestSpec = BacktestSpec()
+    baselines: tuple[Baseline, ...] = Field(
+        ("persistence", "seasonal_naive", "drift", "ridge"), description="beside the candidates, on the same windows"
+    )
     latency: Duration | None = Field(None, description="longest time that one forecast of one series may take")
 
     @field_validator("levels")
@@ -43,10 +59,27 @@ class EvaluateSpec(Strict):
         return value
 
 
+    @field_validator("baselines")
+    @classmethod
+    def _with_reference(cls, value: tuple[Baseline, ...]) -> tuple[Baseline, ...]:
+        if "seasonal_naive" not in value or len(set(value)) < len(value):
+            raise ValueError("must hold seasonal_naive, which every skill is measured against, and each once")
+        return value
+
+
+class ChampionSpec(Strict):
+    """How a candidate must beat the champion on the same most recent windows."""
+
+    test: Literal["diebold_mariano"] = "diebold_mariano"
+    alpha: float = Field(0.05, gt=0, le=0.5, description="chance of promoting an equal one, at most")
+    min_effect: float = Field(0.01, ge=0, lt=1, description="share of the champion's RMSE that must be gone")
+
+
 class GateSpec(Strict):
-    """What a candidate must beat on validation before it may become champion."""
+    """What a candidate must beat on the backtest before it may become champion."""
 
     beats: Literal["seasonal_naive", "persistence"] = "seasonal_naive"
+    against_champion: ChampionSpec = ChampionSpec()
 
 
 class RegisterSpec(Strict):
@@ -84,6 +117,12 @@ class PipelineConfig(Strict):
         horizon = _said(values, "window", "horizon", WindowSpec)
         season = _said(values, "evaluate", "season", EvaluateSpec)
         return {**values, "model": {**model, **horizon, **season}}
+
+    @model_validator(mode="after")
+    def _the_bar_is_scored(self) -> Self:
+        if self.register_.gate.beats not in self.evaluate.baselines:
+            raise ValueError(f"register.gate.beats: {self.register_.gate.beats} must be one of evaluate.baselines")
+        return self
 
     @model_validator(mode="after")
     def _every_choice_is_valid(self, info: ValidationInfo) -> Self:
