@@ -11,12 +11,14 @@ from torch import Tensor, nn
 from torch.optim import AdamW
 from torch.optim.swa_utils import AveragedModel, get_swa_avg_fn
 
+from lstm.config import ModelConfig
 from lstm.data.augment import augmented
 from lstm.data.windows import Inputs, Windows
 from lstm.errors import ConfigError, TrainingError
 from lstm.networks import outputs
 from lstm.networks.batches import Batches
 from lstm.networks.flat import flattened
+from lstm.networks.graphed import GraphedPass, graphs
 from lstm.networks.heads import Recursive
 from lstm.networks.losses import make_loss
 from lstm.networks.network import ForecastNetwork
@@ -28,6 +30,7 @@ _TOO_LARGE = (
     "one window alone does not fit into the GPU's memory. Lower sequence_length or hidden_size, or raise patch_length."
 )
 _CHUNK = 1024  # windows a forward pass without gradients
+_HALF_PAYS = 32_768  # hidden_size x batch_size, between the sizes on either side (benchmarks/gpu.py)
 
 
 class Epochs:
@@ -46,12 +49,14 @@ class Epochs:
         self.batches = Batches(len(train), config, self.generator, device)
         self.steps = config.steps_per_epoch or math.ceil(self.batches.in_a_pass / config.gradient_accumulation)
         self.schedule = make_schedule(self.optimizer, config, self.steps)
-        self.dtype = mixed_precision(config.precision, device)
+        self.dtype = mixed_precision(config, device)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype == torch.float16)
         # Said, since the averaging that torch takes on CUDA fails on buffers of whole numbers.
         averaging = {"avg_fn": get_swa_avg_fn(), "use_buffers": True}
         self.average = AveragedModel(network, **averaging) if config.weight_averaging else None
         self.parts = 1  # that a batch is cut into, where the memory does not hold it whole
+        graphed = graphs(config, device, self.dtype)
+        self.graphed = GraphedPass(self._gradients, network, config.batch_size, device) if graphed else None
 
     def run(self, number: int) -> Epoch:
         """Train for one epoch, the `number`-th from 1, and validate."""
@@ -143,28 +148,38 @@ class Epochs:
                 if self.parts >= max(len(batch) for batch in batches):
                     raise TrainingError(_TOO_LARGE) from None
                 self.parts *= 2
+            self.graphed = None
             self._forget_gradients()
             torch.cuda.empty_cache()
 
     def _forget_gradients(self) -> None:
-        """Where the parameters are one, their gradients are parts of one: they can't be None."""
-        self.optimizer.zero_grad(set_to_none=len(self.parameters) > 1)
+        """Where the parameters are one, or a graph writes them, the gradients have a place and can't be None."""
+        placed = len(self.parameters) == 1 or (self.graphed is not None and self.graphed.recorded)
+        self.optimizer.zero_grad(set_to_none=not placed)
 
     def _step(self, parts: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        self._forget_gradients()
-        total, count = (torch.zeros((), device=self.device) for _ in range(2))
-        share = 1 / sum(len(part) for part in parts)
-        for part in parts:
-            loss, measured = self._loss(part)
-            # Each part counts by its windows, so that parts of a batch make the batch's gradient.
-            self.scaler.scale(loss / measured.clamp_min(1) * (len(part) * share)).backward()
-            total, count = total + loss.detach(), count + measured
+        if self.graphed is not None and [len(part) for part in parts] == [self.network.config.batch_size]:
+            total, count = self.graphed(parts[0])
+        else:
+            self._forget_gradients()
+            total, count = (torch.zeros((), device=self.device) for _ in range(2))
+            share = 1 / sum(len(part) for part in parts)
+            for part in parts:
+                loss, measured = self._gradients(part, len(part) * share)
+                total, count = total + loss, count + measured
         self.scaler.unscale_(self.optimizer)
         norm = nn.utils.clip_grad_norm_(self.parameters, self.network.config.gradient_clip or math.inf)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.schedule.after_step()
         return total, count, norm.detach()
+
+    def _gradients(self, index: Tensor, share: float = 1.0) -> tuple[Tensor, Tensor]:
+        """Loss and number of values of some windows, which are this share of the step: their gradients are added."""
+        loss, measured = self._loss(index)
+        # Each part counts by its windows, so that parts of a batch make the batch's gradient.
+        self.scaler.scale(loss / measured.clamp_min(1) * share).backward()
+        return loss.detach(), measured
 
     def _loss(self, index: Tensor) -> tuple[Tensor, Tensor]:
         (past, known, series), actual = self.train.inputs(index), self.train.actual(index)
@@ -221,16 +236,21 @@ def _answered(network: ForecastNetwork, windows: Windows, index: Tensor) -> tupl
     return inputs, windows.actual(index), network(*inputs)
 
 
-def mixed_precision(precision: str, device: torch.device) -> torch.dtype | None:
+def mixed_precision(config: ModelConfig, device: torch.device) -> torch.dtype | None:
     """What autocast computes in; None: plain float32, the only one that CPU LSTMs bear (oneDNN's bf16 crashes).
+
+    `auto` takes half precision on CUDA where the products are large enough to pay for its conversions.
 
     Raises:
         ConfigError: the device can't compute in the precision asked for.
     """
+    precision, half = config.precision, torch.bfloat16
     if precision == "fp32" or (precision == "auto" and device.type != "cuda"):
         return None
     if device.type != "cuda":
         raise ConfigError(f"precision={precision!r} needs a CUDA device, but this is {device.type}. Use auto or fp32.")
     if precision == "auto":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
-    return torch.bfloat16 if precision == "bf16" else torch.float16
+        if config.hidden_size * config.batch_size < _HALF_PAYS:
+            return None
+        return half if torch.cuda.is_bf16_supported() else torch.float16
+    return half if precision == "bf16" else torch.float16

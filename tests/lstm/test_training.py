@@ -10,6 +10,8 @@ import torch
 
 from lstm.data.windows import Windows
 from lstm.errors import ConfigError, TrainingError
+from lstm.networks.epochs import Epochs
+from lstm.networks.graphed import graphs
 from lstm.networks.training import fit, forecast, pick_device
 
 from ..conftest import ROOT
@@ -217,3 +219,36 @@ def test_deterministic_training_on_cuda_gives_the_same_bits(name):
     windows = mixed_windows()
     first, second = (weights(fit(network_of(**config), windows, windows).network) for _ in range(2))
     assert torch.equal(first, second)
+
+
+@pytest.mark.gpu
+@needs_cuda
+@pytest.mark.parametrize("changes", VARIANTS.values(), ids=VARIANTS)
+def test_a_step_that_is_played_back_gives_the_same_bits_as_one_that_is_launched(changes, monkeypatch):
+    config = {**changes, "deterministic": True, "device": "cuda", "epochs": 3, "batch_size": 8, "dropout": 0.2}
+    windows = mixed_windows()
+    played = fit(network_of(**config), windows, windows)
+    monkeypatch.setenv("LSTM_CUDA_GRAPHS", "0")
+    launched = fit(network_of(**config), windows, windows)
+    assert torch.equal(weights(played.network), weights(launched.network))
+    assert [one["val_loss"] for one in played.history] == [one["val_loss"] for one in launched.history]
+
+
+@pytest.mark.gpu
+@needs_cuda
+def test_steps_are_recorded_on_cuda():
+    network, windows = network_of(device="cuda", batch_size=8).to("cuda"), mixed_windows().to(torch.device("cuda"))
+    epochs = Epochs(network, windows, windows, torch.device("cuda"), 1e-3)
+    assert epochs.graphed is not None and not epochs.graphed.recorded
+    epochs.run(1)
+    assert epochs.graphed.recorded
+
+
+@pytest.mark.parametrize(
+    "changes", [{"augment": ("jitter",)}, {"scheduled_sampling": 0.5}, {"gradient_accumulation": 2}]
+)
+def test_what_draws_its_numbers_on_the_cpu_is_not_recorded(changes):
+    cuda = torch.device("cuda")
+    assert graphs(network_of().config, cuda, None)
+    assert not graphs(network_of().config, torch.device("cpu"), None)
+    assert not graphs(network_of(head="recursive", **changes).config, cuda, None)
