@@ -108,14 +108,18 @@ def forecast(
         str | None, typer.Option(help="History: a file or a catalogue name. Default: what it was trained from.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="File to write, .parquet or .csv. Default: print.")] = None,
-    horizon: Annotated[int | None, typer.Option(help="Steps ahead. Default: what it was trained for.")] = None,
+    horizon: Annotated[
+        int | None, typer.Option(help="Steps ahead. Default: what it was trained for; beyond that it rolls forward.")
+    ] = None,
     levels: Annotated[str, typer.Option(help="Nominal coverage of the intervals in percent, by comma.")] = "80,95",
     as_json: Json = False,
 ) -> None:
     """Forecast every series of a file from its end on, with intervals."""
+    from flows import show
     from tasks.forecast import forecast
 
-    made = forecast.fn(model, data, out, horizon, _levels(levels))
+    with show.notes():
+        made = forecast.fn(model, data, out, horizon, _levels(levels))
     if as_json:
         print(made.to_json(orient="records", date_format="iso"))
     elif out is not None:
@@ -125,16 +129,119 @@ def forecast(
 
 
 @app.command()
+def serve(
+    model: Annotated[str, typer.Argument(help="NAME (its champion), NAME@alias, or NAME/3.", metavar="MODEL")],
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0: every one.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on; 0: any that is free.")] = 5001,
+    workers: Annotated[int, typer.Option(help="Processes that answer.")] = 1,
+) -> None:
+    """Answer forecasts over HTTP by MLflow's scoring server, until Ctrl-C."""
+    from tasks.serve import serve
+
+    serve(model, host, port, workers, lambda line: print(line, flush=True))
+
+
+@app.command()
+def export(
+    model: Annotated[str, typer.Argument(help="NAME, NAME@alias, NAME/3, or a folder.", metavar="MODEL")],
+    out: Annotated[Path, typer.Option(help="Folder to make.")],
+) -> None:
+    """Write a model's networks as ONNX files, each checked against torch, and what their user needs beside."""
+    from tasks.export import export
+
+    version, files = export(model, out)
+    furthest = max(one.difference for one in files)
+    print(f"networks of {version}: {len(files)}, at most {furthest:.1g} from torch: {out}")
+
+
+@app.command()
 def compare(
     name: Annotated[str, typer.Argument(help="The pipeline's name.", metavar="NAME")],
     as_json: Json = False,
+    html: Annotated[Path | None, typer.Option(help="File to write: the same as a page of its own.")] = None,
 ) -> None:
-    """The registered versions of a model, best validation RMSE first, with their aliases."""
+    """The registered versions of a model, best validation RMSE first, with their aliases and what the gate said."""
     from flows import show
     from tasks.registry import versions
 
     rows = versions(name)
-    print(show.as_json(rows)) if as_json else show.show_versions(name, rows)
+    if html is not None:
+        try:
+            html.write_text(show.versions_page(name, rows), encoding="utf-8")
+        except OSError as error:
+            raise InputError(f"--html {html}: can't be written ({error.strerror}).") from None
+    if as_json:
+        print(show.as_json(rows))
+    elif html is None:
+        show.show_versions(name, rows)
+    else:
+        print(f"{html}: {len(rows)} versions of {name}")
+
+
+@app.command()
+def promote(
+    name: Annotated[str, typer.Argument(help="The pipeline's name.", metavar="NAME")],
+    version: Annotated[str, typer.Argument(help="Its number, as lstm compare shows it.", metavar="VERSION")],
+    force: Annotated[bool, typer.Option("--force", help="Whatever the gate has said. It is recorded.")] = False,
+    reason: Annotated[str, typer.Option(help="Why it is forced, for the record.")] = "",
+) -> None:
+    """Make a version champion, if the gate found it better than the present one."""
+    from flows import show
+    from tasks.promotion import promote
+
+    show.show_move(promote(name, version, force, reason))
+
+
+@app.command()
+def rollback(name: Annotated[str, typer.Argument(help="The pipeline's name.", metavar="NAME")]) -> None:
+    """Make the previous champion champion again. Doing it twice changes nothing."""
+    from flows import show
+    from tasks.promotion import rollback
+
+    show.show_move(rollback(name))
+
+
+@app.command()
+def backtest(
+    config: Annotated[Path, typer.Argument(help="The pipeline's YAML file.", metavar="CONFIG")],
+    set_: Annotated[
+        list[str], typer.Option("--set", help="Override a key: --set evaluate.backtest.folds=6", metavar="KEY=VALUE")
+    ] = [],  # noqa: B006
+    refit: Annotated[
+        bool, typer.Option("--refit/--no-refit", help="Fit everything anew before each fold, or once before the first.")
+    ] = True,
+    as_json: Json = False,
+) -> None:
+    """Walk the origin forward over the test span: what the networks would have been worth, fold by fold."""
+    from dataclasses import asdict
+
+    from lstm.config_file import load_config
+
+    settings = load_config(config, tuple(set_))
+    from flows import show, show_runs
+    from tasks.backtest import backtest
+
+    found = backtest.fn(settings, refit)
+    print(show.as_json(asdict(found))) if as_json else show_runs.show_backtest(found)
+
+
+@app.command()
+def reproduce(
+    model: Annotated[
+        str, typer.Argument(help="NAME, NAME@alias, NAME/3, or the id of an MLflow run.", metavar="RUN_OR_VERSION")
+    ],
+    as_json: Json = False,
+) -> None:
+    """Train a registered version again and compare: exit 0 where it is the same, 1 where it is not."""
+    from dataclasses import asdict
+
+    from flows import show, show_runs
+    from tasks.reproduce import reproduce
+
+    found = reproduce.fn(model)
+    print(show.as_json(asdict(found))) if as_json else show_runs.show_reproduction(found)
+    if not found.reproduced:
+        raise typer.Exit(1)
 
 
 @app.command()

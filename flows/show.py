@@ -2,7 +2,12 @@
 
 import json
 import math
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 from rich import box
@@ -13,6 +18,7 @@ from tasks.settings import tracking_uri, without_password
 
 if TYPE_CHECKING:
     from flows.train import Outcome
+    from tasks.promotion import Move
 
 _MOST_NETWORKS = 10  # listed below the leaderboard
 _COLUMNS = {
@@ -24,6 +30,15 @@ _COLUMNS = {
     "test_coverage_80": "in 80 %",
     "test_coverage_95": "in 95 %",
 }
+
+_STYLE = """
+:root { color-scheme: light dark; }
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem; }
+table { border-collapse: collapse; }
+th, td { padding: .4rem .8rem; text-align: left; vertical-align: top; border-bottom: 1px solid #8886; }
+.figure { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+.champion { font-weight: 600; }
+"""
 
 
 def as_json(value: Any) -> str:
@@ -44,12 +59,31 @@ def outcome_json(outcome: "Outcome", seconds: float) -> dict[str, Any]:
     return {**asdict(outcome), "seconds": {**outcome.seconds, "total": seconds}}
 
 
+@contextmanager
+def notes() -> Iterator[None]:
+    """A forecast that goes beyond the trained horizon says so in one line on stderr."""
+    from lstm.rolling import RollingForward
+
+    with warnings.catch_warnings():
+        shown = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *place: Any, **options: Any) -> None:
+            if issubclass(category, RollingForward):
+                print(f"lstm: note: {message}", file=sys.stderr)
+            else:
+                shown(message, category, *place, **options)
+
+        warnings.simplefilter("always", RollingForward)
+        warnings.showwarning = show
+        yield
+
+
 def show_outcome(outcome: "Outcome", seconds: float) -> None:
     """Print the leaderboard, what to know of the data, the champion, where the time went, and where to look."""
     console = _console()
     console.print(_leaderboard(outcome))
     console.print(_networks(outcome))
-    for mark, lines in (("note", outcome.notices), ("advice", outcome.advisories)):
+    for mark, lines in (("note", outcome.notices), ("finding", outcome.findings), ("advice", outcome.advisories)):
         for line in lines:
             console.print(f"{mark}: {line}", markup=False, soft_wrap=True)
     promotion = outcome.promotion
@@ -100,13 +134,55 @@ def _short(value: Any) -> str:
 
 
 def show_versions(name: str, rows: list[dict[str, Any]]) -> None:
-    """Print the registered versions."""
+    """Print the registered versions, and what the gate said of each."""
     columns = [key for key in _COLUMNS if any(key in row for row in rows)]
-    table = _table(name, ["version", "aliases", "run"], columns)
+    table = _table(name, ["version", "aliases", "kind", "run"], columns)
     for row in rows:
-        figures = [_figure(key, row.get(key)) for key in columns]
-        table.add_row(str(row["version"]), ", ".join(row["aliases"]), row["run"], *figures)
-    _console().print(table)
+        figures = [_with_interval(key, row) for key in columns]
+        table.add_row(str(row["version"]), ", ".join(row["aliases"]), row["kind"], row["run"], *figures)
+    console = _console()
+    console.print(table)
+    for row in rows:
+        for line in _judged(row):
+            console.print(f"version {row['version']}: {line}", markup=False, soft_wrap=True)
+
+
+def versions_page(name: str, rows: list[dict[str, Any]]) -> str:
+    """The same as one HTML page, which needs nothing else."""
+    columns = [key for key in _COLUMNS if any(key in row for row in rows)]
+    heads = ["version", "aliases", "kind", "run", *(_COLUMNS[key] for key in columns), "gate"]
+    lines = []
+    for row in rows:
+        words = [str(row["version"]), ", ".join(row["aliases"]), row["kind"], row["run"]]
+        figures = [_with_interval(key, row) for key in columns]
+        cells = "".join(f"<td>{escape(text)}</td>" for text in words)
+        cells += "".join(f'<td class="figure">{escape(text)}</td>' for text in figures)
+        champion = ' class="champion"' if "champion" in row["aliases"] else ""
+        lines.append(f"<tr{champion}>{cells}<td>{escape('; '.join(_judged(row)))}</td></tr>")
+    head = "".join(f"<th>{escape(text)}</th>" for text in heads)
+    body = "\n".join(lines)
+    return (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(name)}: versions</title>\n'
+        f"<style>{_STYLE}</style></head><body>\n<h1>{escape(name)}</h1>\n"
+        f"<table><thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table>\n</body></html>\n"
+    )
+
+
+def show_move(move: "Move") -> None:
+    """Print who is champion now."""
+    before = f"; version {move.before} is previous" if move.before is not None else ""
+    remark = f" ({move.remark})" if move.remark else ""
+    print(f"{move.name}: version {move.version} is champion{remark}{before}")
+
+
+def _judged(row: dict[str, Any]) -> list[str]:
+    """What the registry holds of judgements of a version."""
+    lines = [f"{row['gate']}: {row['gate_reason']}"] if "gate" in row else []
+    if "forced_by" in row:
+        lines.append(f"forced by {row['forced_by']} at {row['forced_at']} ({row['forced_reason']})")
+    if "rolled_back_by" in row:
+        lines.append(f"rolled back by {row['rolled_back_by']} at {row['rolled_back_at']}")
+    return lines
 
 
 def show_report(found: dict[str, Any]) -> None:
@@ -142,6 +218,13 @@ def _console() -> Console:
     """As wide as the terminal; in a pipe or a file wide enough for every table."""
     console = Console()
     return console if console.is_terminal else Console(width=140)
+
+
+def _with_interval(key: str, row: dict[str, Any]) -> str:
+    """A figure, with its 95 % interval where the run has one."""
+    low, high = (row.get(f"{key}_{end}") for end in ("low", "high"))
+    figure = _figure(key, row.get(key))
+    return figure if low is None or high is None else f"{figure} [{_figure(key, low)}, {_figure(key, high)}]"
 
 
 def _figure(key: str, value: float | None) -> str:

@@ -17,12 +17,14 @@ from lstm.pipeline_config import PipelineConfig
 from lstm.presets import completed
 from tasks import tracking
 from tasks.crew import search_devices
-from tasks.evaluate import candidates_folder, evaluate
+from tasks.evaluate import evaluate
 from tasks.handles import Evaluation, PanelHandle, RunHandle, Search, Trial
 from tasks.ingest import ingest
+from tasks.model_card import model_card
 from tasks.normalize import normalize
 from tasks.profile import describe, log_profile
 from tasks.register import Promotion, register
+from tasks.settings import run_folder
 from tasks.train import train as search
 from tasks.window import window
 
@@ -45,6 +47,7 @@ class Outcome:
     search: str  # how far the search came
     seconds: dict[str, float]  # by stage
     notices: tuple[str, ...]  # what was changed in the data, or left out
+    findings: tuple[str, ...]  # what went wrong in training, or between validation and test
     advisories: tuple[str, ...]  # why an LSTM may not be the tool for them
     known: tuple[str, ...]  # columns that a forecast needs for the steps ahead
 
@@ -85,17 +88,22 @@ def train(
         with _timed(seconds, "register"):
             promotion = register(settings, table, panel, windows, evaluation, run)
         described = drawn.result()
+        rows = tuple(_as_row(trial, settings, evaluation) for trial in found.trials)
+        notices = (*described.notices, *_remarks(settings, found, evaluation, promotion))
+        with _timed(seconds, "report"):
+            model_card(settings, table, described, evaluation, promotion, rows, notices, devices, run)
         tracking.log(run, {f"seconds_{stage}": spent for stage, spent in seconds.items()})
     return Outcome(
         settings.name,
         run.name,
         run.run_id,
         evaluation.leaderboard,
-        tuple(_as_row(trial, settings, evaluation) for trial in found.trials),
+        rows,
         promotion,
         found.summary,
         {**seconds, "train_cpu": found.cpu_seconds},
-        (*described.notices, *_remarks(settings, found, evaluation)),
+        notices,
+        evaluation.findings,
         tuple(map(str, described.advisories)),
         settings.data.known,
     )
@@ -111,8 +119,10 @@ def _as_row(trial: Trial, settings: PipelineConfig, evaluation: Evaluation) -> d
     }
 
 
-def _remarks(settings: PipelineConfig, found: Search, evaluation: Evaluation) -> Iterator[str]:
+def _remarks(settings: PipelineConfig, found: Search, evaluation: Evaluation, promotion: Promotion) -> Iterator[str]:
     """What a reader of the leaderboard should know."""
+    if promotion.notice:
+        yield promotion.notice
     yield from (f"{trial.name}: {trial.findings}" for trial in found.trials if trial.findings)
     if found.front:
         front = (one for one in sorted(found.trials, key=lambda one: one.latency_ms or 0) if one.number in found.front)
@@ -148,4 +158,4 @@ def _scratch(run: RunHandle) -> Iterator[None]:
     try:
         yield
     finally:
-        shutil.rmtree(candidates_folder(run), ignore_errors=True)
+        shutil.rmtree(run_folder(run.run_id), ignore_errors=True)

@@ -43,8 +43,12 @@ class TrainingError(LstmError):
     """Training could not produce a usable model."""
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """`" Did you mean 'x'?"` for the known name closest to `name`, or the list of known names."""
+def nearest(name: str, known: Iterable[str], longest: int | None = None) -> str:
+    """`" Did you mean 'x'?"` for the known name closest to `name`, or the list of known names.
+
+    Where there may be thousands of names, `longest` characters of the list are enough.
+    """
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=1)
-    return f" Did you mean {close[0]!r}?" if close else f" Known: {', '.join(names)}."
+    hint = f" Did you mean {close[0]!r}?" if close else f" Known: {', '.join(names)}."
+    return hint if longest is None or len(hint) <= longest else f"{hint[:longest].rpartition(', ')[0]}, …"

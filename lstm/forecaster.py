@@ -1,38 +1,33 @@
 """The deployable whole: from raw history to forecasts in raw units, with intervals. Needs no MLflow."""
 
-import hashlib
-import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NoReturn, Self, get_args
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
 import torch
 
-from lstm.config import ModelConfig
+from lstm import saved
 from lstm.data.frequency import Frequency
 from lstm.data.grid import SEASONS_BACK
+from lstm.data.origins import window_origins
 from lstm.data.panel import Panel, build_panel
-from lstm.data.rows import SERIES
+from lstm.data.rows import SERIES, TIME
 from lstm.data.scaling import PanelNormalizer
 from lstm.data.spec import DataSpec
 from lstm.data.table import canonical
 from lstm.data.windows import Windows
 from lstm.durations import duration
-from lstm.ensemble import combine, point_forecast
-from lstm.errors import CheckpointError, ConfigError, DataError
-from lstm.evaluation.intervals import Conformal
+from lstm.ensemble import combined, prediction_of, shared_levels
+from lstm.errors import ConfigError, DataError
+from lstm.evaluation.intervals import Conformal, Origins
 from lstm.evaluation.metrics import Bands
-from lstm.networks.checkpoint import load_checkpoint, save_checkpoint, write_atomic
 from lstm.networks.network import ForecastNetwork
-from lstm.pipeline_config import EnsembleSpec
-
-_DESCRIPTION, _WEIGHTS = "forecaster.json", "model.safetensors"
-_BROKEN = (KeyError, TypeError, AttributeError, IndexError, ValueError, AssertionError, RuntimeError)
-_SHOWN = 200  # characters of an error
+from lstm.prediction import Prediction
+from lstm.rolling import MOST_BLOCKS, rolled_forward
 
 
 @dataclass(frozen=True)
@@ -61,6 +56,11 @@ class Forecaster:
         """Unbroken rows of history that it needs of each series."""
         return max(member.config.sequence_length for member in self.members)
 
+    @property
+    def quantiles(self) -> tuple[float, ...]:
+        """Levels of the quantiles that its intervals are made of; none where a member has learned no or other ones."""
+        return shared_levels([member.config for member in self.members])
+
     def forecast(
         self, frame: pd.DataFrame, horizon: int | None = None, levels: Sequence[int] = (80, 95)
     ) -> pd.DataFrame:
@@ -73,11 +73,14 @@ class Forecaster:
         Args:
             frame: raw history, long: the columns that training had, in raw units, at least `lookback`
                 rows a series. Columns known ahead go on for the horizon, with the targets left empty.
-            horizon: steps ahead, at most what it was trained for (the default).
+            horizon: steps ahead, by default what it was trained for. A longer forecast goes on from its own
+                forecasts, by the rules and assumptions of `lstm.rolling`, and says so by a warning `RollingForward`
+                and the column `rolled`.
             levels: nominal coverage of the intervals, in percent.
 
         Returns:
-            `series`, `time` (UTC), `target` (only with several), `forecast`, and `lo-80`, `hi-80`, … a level.
+            `series`, `time` (UTC), `target` (only with several), `forecast`, and `lo-80`, `hi-80`, … a level;
+            `rolled` (bool, only where some step is) beyond the trained horizon.
 
         Raises:
             DataError: a column, time or series breaks a rule, or the history is too short.
@@ -90,108 +93,88 @@ class Forecaster:
     ) -> pd.DataFrame:
         """`forecast`, from history in the canonical form."""
         steps = self._checked_horizon(horizon)
+        if steps > self.horizon:
+            return rolled_forward(self, table, steps, levels)
         recent = self.recent(table)
         if recent.empty:
             raise DataError("history: holds only series that were left out of the training. Train again with them.")
         panel = build_panel(recent, self.spec, self.levels, ahead=self.horizon)
         windows = self._newest_windows(panel)
         scale = self.normalizer.target_scale(panel.names)[:, None]
-        normalized = self.forecast_windows(windows)  # (series, horizon, targets)
-        bands = self.intervals.bands(normalized, levels, scale)
+        made = self.predict_windows(windows)  # (series, horizon, targets)
+        bands = self.intervals.bands(made, levels, scale)
         times = panel.times[windows.origins.numpy()[:, None] + np.arange(self.horizon)]
-        return self._as_frame(panel.names, times, scale.raw(normalized), bands, steps)
+        return self._as_frame(panel.names, times, scale.raw(made.point), bands, steps)
 
     def forecast_windows(self, windows: Windows) -> np.ndarray:
-        """Combined normalised forecast, (windows, horizon, targets). Each member looks back as far as it needs."""
-        forecasts = [
-            point_forecast(member, windows.looking_back(member.config.sequence_length)) for member in self.members
+        """Combined normalised forecast, (windows, horizon, targets)."""
+        return self.predict_windows(windows).point
+
+    def predict_windows(self, windows: Windows) -> Prediction:
+        """Combined forecast, with the quantiles of `quantiles`. Each member looks back as far as it needs."""
+        predictions = [
+            prediction_of(member, windows.looking_back(member.config.sequence_length)) for member in self.members
         ]
-        return combine(forecasts, self.method, self.weights)
+        return combined(predictions, self.method, self.weights)
+
+    def recalibrated(self, table: pd.DataFrame) -> Self:
+        """The same with intervals that have followed its errors on the windows of a table since `intervals.until`.
+
+        Args:
+            table: canonical, as `forecast_table` takes it, up to any moment. Of rows before `intervals.until` only
+                `reach` are looked at.
+
+        Raises:
+            ConfigError: its intervals don't say which errors they know.
+            DataError: the table breaks a rule.
+        """
+        if self.intervals.until is None:
+            raise ConfigError("intervals can't follow newer errors: they were fitted without `until`.")
+        rows = self.unseen(table)
+        if rows.empty:
+            return self
+        panel = build_panel(rows, self.spec, self.levels)
+        allowed = (panel.times > self.intervals.until) & np.r_[True, panel.causal[:-1]]
+        origins = window_origins(panel.segment, self.lookback, self.horizon, allowed=allowed)
+        windows = self.windows(panel, origins)
+        actual = windows.actual(torch.arange(len(windows))).numpy().astype(np.float64)
+        followed = self.intervals.followed(
+            Origins(origins, panel.series[origins], panel.times[origins]), actual, self.predict_windows(windows)
+        )
+        return replace(self, intervals=followed)
+
+    def unseen(self, table: pd.DataFrame) -> pd.DataFrame:
+        """The rows of a canonical table that errors depend on of which the intervals don't know yet."""
+        known = [name for name in table[SERIES].unique() if self.normalizer.knows(name) and name not in self.left_out]
+        table, until = table[table[SERIES].isin(known)], self.intervals.until
+        if self.spec.frequency == "irregular" or table.empty or until is None:
+            return table
+        groups = (table[TIME] > pd.Timestamp(until, tz="UTC")).groupby(table[SERIES])
+        rows, new = groups.transform("size"), groups.transform("sum")
+        return table[(groups.cumcount() >= rows - new - self.reach) & (new > 0)]
 
     def save(self, folder: str | Path) -> None:
         """Write `model.safetensors` and `forecaster.json` into `folder`: tensors and JSON, no pickle."""
-        folder = Path(folder)
-        tensors = {
-            f"{number}.{key}": tensor
-            for number, member in enumerate(self.members)
-            for key, tensor in member.state_dict().items()
-        }
-        description = {
-            "name": self.name,
-            "data": self.spec.model_dump(mode="json"),
-            "levels": self.levels,
-            "left_out": list(self.left_out),
-            "normalizer": self.normalizer.to_dict(),
-            "members": [member.config.model_dump(mode="json") for member in self.members],
-            "n_known": self.members[0].n_known,
-            "series": list(self.series),
-            "weights": list(self.weights),
-            "method": self.method,
-            "intervals": self.intervals.to_dict(),
-            "lineage": self.lineage,
-        }
-        content = json.dumps(description, indent=1, allow_nan=False).encode()
-        write_atomic(folder / _DESCRIPTION, content)
-        meta = {"members": len(self.members), "description_sha256": hashlib.sha256(content).hexdigest()}
-        save_checkpoint(folder / _WEIGHTS, tensors, meta)
+        saved.save(self, Path(folder))
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
         """Read what `save` wrote, on the CPU, bit for bit.
 
         Raises:
-            CheckpointError: a file is missing or damaged.
+            CheckpointError: a file is missing or damaged, or of an earlier version.
         """
-        folder = Path(folder)
-        path = folder / _DESCRIPTION
-        try:
-            content = path.read_bytes()
-        except OSError as error:
-            raise CheckpointError(f"{folder}: holds no forecaster ({_DESCRIPTION}: {error}).") from None
-        tensors, meta = load_checkpoint(folder / _WEIGHTS)
-        if meta.get("description_sha256") != hashlib.sha256(content).hexdigest():
-            raise CheckpointError(f"{path}: is damaged: its content is not what was saved. Restore it from a copy.")
-        try:
-            return cls._restored(json.loads(content, parse_constant=_refuse), tensors, folder)
-        except (ConfigError, DataError) as error:
-            raise CheckpointError(f"{folder}: {error}") from None
-        except _BROKEN as error:
-            said = str(error).partition("\n")[0][:_SHOWN]
-            raise CheckpointError(f"{path}: is damaged ({type(error).__name__}: {said}).") from None
-
-    @classmethod
-    def _restored(cls, state: dict[str, Any], tensors: dict[str, torch.Tensor], folder: Path) -> Self:
-        spec = DataSpec.parse(state["data"], where=_DESCRIPTION)
-        configs = [ModelConfig.parse(config, where=_DESCRIPTION) for config in state["members"]]
-        columns = range(len(spec.target))
-        sizes = (state["n_known"], len(state["series"]))
-        members = tuple(ForecastNetwork(config, columns, *sizes).eval() for config in configs)
-        for number, member in enumerate(members):
-            _load_weights(member, tensors, f"{number}.", folder / _WEIGHTS)
-        made = cls(
-            name=state["name"],
-            spec=spec,
-            levels=state["levels"],
-            left_out=tuple(state["left_out"]),
-            series=tuple(state["series"]),
-            normalizer=PanelNormalizer.from_dict(state["normalizer"]),
-            members=members,
-            weights=tuple(state["weights"]),
-            method=state["method"],
-            intervals=Conformal.from_dict(state["intervals"]),
-            lineage=state["lineage"],
-        )
-        _check(made)
-        return made
+        return saved.load(cls, Path(folder))
 
     def _checked_horizon(self, horizon: int | None) -> int:
         steps = self.horizon if horizon is None else horizon
-        if not isinstance(steps, int | np.integer) or not 1 <= steps <= self.horizon:
+        most = MOST_BLOCKS * self.horizon
+        if not isinstance(steps, int | np.integer) or not 1 <= steps <= most:
             raise ConfigError(
-                f"`1 <= horizon <= {self.horizon}` must hold, but got {horizon!r}. "
-                "For a longer horizon train with a larger window.horizon."
+                f"`1 <= horizon <= {most}` ({MOST_BLOCKS} times the trained {self.horizon}) must hold, but got "
+                f"{horizon!r}. For a longer horizon train with a larger window.horizon."
             )
-        return steps
+        return int(steps)
 
     @property
     def reach(self) -> int:
@@ -204,19 +187,20 @@ class Forecaster:
 
     def recent(self, table: pd.DataFrame) -> pd.DataFrame:
         """The rows of a canonical table that a forecast can depend on, of the series that can be forecast."""
-        table = table[~table[SERIES].isin(self.left_out)]
-        if self.spec.frequency == "irregular":
+        table = table[~table[SERIES].isin(self.left_out)] if self.left_out else table
+        if self.spec.frequency == "irregular" or table.empty:
             return table
-        place = table.groupby(SERIES).cumcount()
-        measured = table[list(self.spec.target)].notna().all(axis=1)
-        newest = place.where(measured).groupby(table[SERIES]).transform("max")
-        return table[~(place < newest - self.reach)]
+        names, row = table[SERIES], np.arange(len(table))
+        starts = np.flatnonzero((names != names.shift()).to_numpy(bool))
+        measured = table[list(self.spec.target)].notna().all(axis=1).to_numpy()
+        newest = np.maximum.reduceat(np.where(measured, row, -1), starts)  # -1: none; all is kept
+        kept = row >= np.repeat(newest, np.diff(np.r_[starts, len(row)])) - self.reach
+        return table if kept.all() else table[kept]
 
     def _newest_windows(self, panel: Panel) -> Windows:
         ends = np.flatnonzero(np.r_[panel.series[1:] != panel.series[:-1], True]) + 1
         origins = ends - self.horizon
-        for name, origin in zip(panel.names, origins.tolist(), strict=True):
-            self._check_history(panel, name, origin)
+        self._check_history(panel, origins)
         return self.windows(panel, origins)
 
     def windows(self, panel: Panel, origins: np.ndarray) -> Windows:
@@ -233,13 +217,15 @@ class Forecaster:
             torch.from_numpy(codes[panel.series]),
         )
 
-    def _check_history(self, panel: Panel, name: str, origin: int) -> None:
-        unbroken = origin - int(np.searchsorted(panel.segment, panel.segment[origin - 1]))
-        if unbroken < self.lookback:
+    def _check_history(self, panel: Panel, origins: np.ndarray) -> None:
+        unbroken = origins - np.searchsorted(panel.segment, panel.segment[origins - 1])
+        short = unbroken < self.lookback
+        if short.any():
+            series = int(short.argmax())
             raise DataError(
-                f"series {name!r}: a forecast needs {self.lookback} rows of history without a gap over "
-                f"{self.spec.missing.max_gap}, but there are {unbroken} before "
-                f"{pd.Timestamp(panel.times[origin]).isoformat()}Z. Give a longer history."
+                f"series {panel.names[series]!r}: a forecast needs {self.lookback} rows of history without a gap over "
+                f"{self.spec.missing.max_gap}, but there are {unbroken[series]} before "
+                f"{pd.Timestamp(panel.times[origins[series]]).isoformat()}Z. Give a longer history."
             )
 
     def _as_frame(
@@ -252,7 +238,7 @@ class Forecaster:
     ) -> pd.DataFrame:
         shape = point[:, :steps].shape  # (series, steps, targets)
         columns: dict[str, Any] = {
-            "series": np.repeat(names, steps * shape[2]),
+            "series": pd.array(list(names), dtype="str").repeat(steps * shape[2]),
             "time": pd.DatetimeIndex(np.repeat(times[:, :steps].ravel(), shape[2])).tz_localize("UTC"),
         }
         if shape[2] > 1:
@@ -262,37 +248,3 @@ class Forecaster:
             columns[f"lo-{level}"] = lower[:, :steps].ravel()
             columns[f"hi-{level}"] = upper[:, :steps].ravel()
         return pd.DataFrame(columns)
-
-
-def _load_weights(member: ForecastNetwork, tensors: dict[str, torch.Tensor], prefix: str, path: Path) -> None:
-    own = {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
-    try:
-        member.load_state_dict(own)
-    except RuntimeError as error:
-        raise CheckpointError(
-            f"{path}: its weights don't fit its configuration ({str(error).splitlines()[-1].strip()})."
-        ) from None
-
-
-def _check(made: Forecaster) -> None:
-    """What a forecast would stumble over, or silently use."""
-    count, center, scale = len(made.members), made.normalizer.center, made.normalizer.scale
-    if not len(made.weights) == count > 0:
-        raise ValueError(
-            f"there must be as many weights as members, and one, but there are {len(made.weights)} and {count}"
-        )
-    methods = get_args(EnsembleSpec.model_fields["method"].annotation)
-    if made.method not in methods:
-        raise ValueError(f"method {made.method!r} is none of {', '.join(methods)}")
-    shape = (99, made.horizon, len(made.spec.target))
-    if made.intervals.radius.shape != shape:
-        raise ValueError(f"intervals must be of shape {shape}, but are of {made.intervals.radius.shape}")
-    rows = {len(made.normalizer.names), len(center), len(scale)}
-    if len(rows) > 1 or center.ndim != 2 or center.shape != scale.shape:
-        raise ValueError("normalizer: each name must have a row of center and of scale")
-    if not all(np.isfinite(numbers).all() for numbers in (made.weights, made.intervals.radius, center, scale)):
-        raise ValueError("weights, intervals and normalizer must be finite")
-
-
-def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is no JSON")

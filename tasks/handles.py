@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-_CLEARLY_BETTER = 0.98  # of the validation RMSE
+_CLEARLY_BETTER = 0.95  # of the validation RMSE
 
 
 @dataclass(frozen=True)
@@ -123,6 +123,9 @@ class Evaluation:
     candidates: tuple[Candidate, ...]
     members: tuple[str, ...]  # names of the trials in the ensemble
     leaderboard: tuple[dict[str, Any], ...]
+    folds: dict[str, tuple[float, ...]]  # test RMSE in each fold, by name of the row
+    folder: Path  # scores.json, tables by group, findings, pictures; gone when the run ends
+    findings: tuple[str, ...]  # what went wrong, with its remedy, a line each
 
     @property
     def proposed(self) -> Candidate:

@@ -1,6 +1,7 @@
 """Table → panel on a regular grid, scaled with the statistics of the training span."""
 
 import shutil
+from pathlib import Path
 
 import pandas as pd
 from prefect import task
@@ -8,7 +9,7 @@ from prefect.cache_policies import NO_CACHE
 
 from lstm.data.frequency import Frequency
 from lstm.data.ingest import Table
-from lstm.data.splits import cut
+from lstm.data.splits import Cuts, cut
 from lstm.data.store import PanelStore, write_panel
 from lstm.pipeline_config import PipelineConfig
 from tasks.handles import PanelHandle, key_of
@@ -25,15 +26,29 @@ def normalize(config: PipelineConfig, table: Table) -> PanelHandle:
         DataError: nothing is left to train on, no series has what a normaliser needs in the training span, or a
             target has no logarithm where one is asked for.
     """
+    return panel_of(config, table)
+
+
+def panel_of(config: PipelineConfig, table: Table, cuts: Cuts | None = None, work: Path | None = None) -> PanelHandle:
+    """`normalize`, by cuts of its own (what lies after their end is not looked at), or in a folder of its own."""
     parts = [part.model_dump(mode="json", exclude={"source"}) for part in (config.data, config.split, config.normalize)]
-    key = key_of(_CODE, table.sha256, *parts)
-    target = folder("work") / f"panel-{key[:16]}"
+    own = [] if cuts is None else [list(map(str, vars(cuts).values()))]
+    key = key_of(_CODE, table.sha256, *parts, *own)
+    target = (work or folder("work")) / f"panel-{key[:16]}"
     if not PanelStore.is_whole(target):
         shutil.rmtree(target, ignore_errors=True)
-        data = config.data
-        frequency = None if data.frequency == "irregular" else Frequency.parse(data.frequency, data.timezone)
-        cuts = cut(pd.Timestamp(table.first), pd.Timestamp(table.last), frequency, config.split)
         with whole_folder(target) as making:
-            write_panel(table, data, config.normalize, cuts, making)
+            write_panel(table, config.data, config.normalize, cuts or cuts_of(config, table.first, table.last), making)
     panel = PanelStore.load(target)
     return PanelHandle(target, key, len(panel.array("series")), tuple(panel.left_out.items()))
+
+
+def cuts_of(config: PipelineConfig, first: str, last: str) -> Cuts:
+    """Where `config.split` cuts rows from `first` to `last` (ISO 8601)."""
+    return cut(pd.Timestamp(first), pd.Timestamp(last), frequency_of(config), config.split)
+
+
+def frequency_of(config: PipelineConfig) -> Frequency | None:
+    """Of the configuration's grid; None: its rows are irregular."""
+    data = config.data
+    return None if data.frequency == "irregular" else Frequency.parse(data.frequency, data.timezone)

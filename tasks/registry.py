@@ -1,5 +1,9 @@
 """Names of models: `NAME`, `NAME@alias`, `NAME/3`, or a folder, and what stands behind them."""
 
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -9,40 +13,106 @@ from mlflow.exceptions import MlflowException
 
 from lstm.errors import CheckpointError, StoreError, nearest
 from lstm.forecaster import Forecaster
+from lstm.networks.checkpoint import load_checkpoint
 from tasks import tracking
 from tasks.settings import home, store_is_empty, without_password
 
 _HEADINGS = ("The following failures", "#####")
 _SHOWN = 200  # characters of an error
+SHOWN = ("val_rmse", "test_rmse", "test_rmse_skill")  # scores that a version has as tags, too
+
+
+@contextmanager
+def _asked(name: str) -> Iterator[None]:
+    """A store that does not answer is no empty store, and nothing may be promoted over what it holds.
+
+    Raises:
+        StoreError: for every error of MLflow's.
+    """
+    try:
+        yield
+    except MlflowException as error:
+        raise StoreError(
+            f"{name}: the registry does not answer ({_said(error)}). Check that the store works."
+        ) from None
 
 
 def alias_version(name: str, alias: str) -> int | None:
-    """The version that an alias points at, or None."""
-    try:
-        aliases = tracking.client().get_registered_model(name).aliases
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise  # a store that does not answer is no empty store: nothing may be promoted over it
-        return None
+    """The version that an alias points at, or None.
+
+    Raises:
+        StoreError: the store does not answer.
+    """
+    with _asked(name):
+        try:
+            aliases = tracking.client().get_registered_model(name).aliases
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            return None
     return int(aliases[alias]) if alias in aliases else None
 
 
 def set_alias(name: str, alias: str, number: int) -> None:
     """Point an alias at a version."""
-    tracking.client().set_registered_model_alias(name, alias, str(number))
+    with _asked(name):
+        tracking.client().set_registered_model_alias(name, alias, str(number))
+
+
+def drop_alias(name: str, alias: str) -> None:
+    """Remove an alias."""
+    with _asked(name):
+        tracking.client().delete_registered_model_alias(name, alias)
+
+
+def tag_version(name: str, number: int, tags: Mapping[str, str]) -> None:
+    """Set tags of a version."""
+    with _asked(name):
+        for key, value in tags.items():
+            tracking.client().set_model_version_tag(name, str(number), key, value)
+
+
+def version_tags(name: str, number: int) -> dict[str, str]:
+    """The tags of a version."""
+    with _asked(name):
+        return dict(tracking.client().get_model_version(name, str(number)).tags)
 
 
 def create_version(name: str, run_id: str, model_id: str, tags: dict[str, str]) -> int:
     """Register a logged model as the next version of `name`; the name is made if missing."""
     client = tracking.client()
-    try:
-        client.create_registered_model(name)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
-            raise
-    source = tracking.client().get_logged_model(model_id).artifact_location
-    made = client.create_model_version(name, source, run_id, tags=tags, await_creation_for=0, model_id=model_id)
+    with _asked(name):
+        try:
+            client.create_registered_model(name)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+        source = client.get_logged_model(model_id).artifact_location
+        made = client.create_model_version(name, source, run_id, tags=tags, await_creation_for=0, model_id=model_id)
     return int(made.version)
+
+
+def same_version(name: str, fingerprint: str) -> int | None:
+    """The newest version with that fingerprint, or None."""
+    with _asked(name):
+        found = tracking.client().search_model_versions(f"name = '{name}' and tags.fingerprint = '{fingerprint}'")
+    return max((int(one.version) for one in found), default=None)
+
+
+def fingerprint(folder: Path, *more: str) -> str:
+    """sha256 of a saved forecaster: its tensors and its description, but not where it came from.
+
+    Args:
+        folder: as `Forecaster.save` wrote it.
+        more: what else makes two versions different.
+    """
+    tensors, _ = load_checkpoint(folder / "model.safetensors")
+    description = json.loads((folder / "forecaster.json").read_text(encoding="utf-8"))
+    digest = hashlib.sha256(json.dumps([{**description, "lineage": None}, *more], sort_keys=True).encode())
+    for key, tensor in sorted(tensors.items()):
+        digest.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def load_forecaster(model: str) -> tuple[Forecaster, str]:
@@ -52,21 +122,29 @@ def load_forecaster(model: str) -> tuple[Forecaster, str]:
         CheckpointError: there is no such model, version, alias or folder, or its artifacts are damaged.
         StoreError: its artifacts can't be fetched, and may be good.
     """
-    if _is_folder(model):
+    if is_folder(model):
         return Forecaster.load(model), model
     version = "{}/{}".format(*_resolve(model))
     with TemporaryDirectory() as scratch:
-        fetched = _fetched(version, scratch)
-        found = next(fetched.rglob("forecaster.json"), None)
-        if found is None:
-            raise CheckpointError(f"{version}: holds no forecaster of this package.")
-        try:
-            return Forecaster.load(found.parent), version
-        except CheckpointError as error:  # says where in the scratch folder, which is gone when that is read
-            raise CheckpointError(str(error).replace(str(found.parent), version)) from None
+        return forecaster_in(fetched(version, scratch), version), version
 
 
-def _fetched(version: str, scratch: str) -> Path:
+def forecaster_in(folder: Path, version: str) -> Forecaster:
+    """The forecaster among a version's artifacts.
+
+    Raises:
+        CheckpointError: there is none, or it is damaged.
+    """
+    found = next(folder.rglob("forecaster.json"), None)
+    if found is None:
+        raise CheckpointError(f"{version}: holds no forecaster of this package.")
+    try:
+        return Forecaster.load(found.parent)
+    except CheckpointError as error:  # says where in a scratch folder, which is gone when that is read
+        raise CheckpointError(str(error).replace(str(found.parent), version)) from None
+
+
+def fetched(version: str, scratch: str) -> Path:
     """A copy of a version's artifacts.
 
     Raises:
@@ -111,6 +189,15 @@ def _resolve(model: str) -> tuple[str, int]:
     return name, int(number)
 
 
+def resolved(model: str) -> int:
+    """The version that `NAME`, `NAME@alias` or `NAME/3` stands for.
+
+    Raises:
+        CheckpointError: there is no such model, version or alias.
+    """
+    return _resolve(model)[1]
+
+
 def versions(name: str) -> list[dict[str, Any]]:
     """Every registered version with its aliases, kind and scores, best validation RMSE first.
 
@@ -127,26 +214,42 @@ def versions(name: str) -> list[dict[str, Any]]:
         raise
     rows = []
     for version in client.search_model_versions(f"name = '{name}'"):
-        run = client.get_run(str(version.run_id))
+        tags = version.tags
+        run, metrics = _run(str(version.run_id), tags)
         rows.append(
             {
                 "version": int(version.version),
                 "aliases": sorted(alias for alias, number in aliases.items() if int(number) == int(version.version)),
-                "kind": version.tags.get("kind", ""),
-                "run": run.info.run_name,
+                "kind": tags.get("kind", ""),
+                "run": run,
                 "run_id": version.run_id,
-                **{key: value for key, value in run.data.metrics.items() if key.startswith(("val_", "test_"))},
+                **metrics,
+                **{key: value for key, value in tags.items() if key.startswith(("gate", "forced_", "rolled_back_"))},
             }
         )
     return sorted(rows, key=lambda row: (row.get("val_rmse", float("inf")), row["version"]))
 
 
+def _run(run_id: str, tags: Mapping[str, str]) -> tuple[str, dict[str, float]]:
+    """Name and scores of a version's run; where the run is gone, what the version's own tags say."""
+    try:
+        run = tracking.client().get_run(run_id)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return tags.get("run_name", ""), {key: float(tags[key]) for key in SHOWN if key in tags}
+    return run.info.run_name, {
+        key: value for key, value in run.data.metrics.items() if key.startswith(("val_", "test_"))
+    }
+
+
 def model_name(model: str) -> str:
     """The bare name in `NAME`, `NAME@alias` and `NAME/3`; of a folder its last part."""
-    return Path(model).name if _is_folder(model) else model.partition("@")[0].partition("/")[0]
+    return Path(model).name if is_folder(model) else model.partition("@")[0].partition("/")[0]
 
 
-def _is_folder(model: str) -> bool:
+def is_folder(model: str) -> bool:
+    """Whether `model` names a folder, and no registered model."""
     try:
         return Path(model).is_dir()
     except OSError:  # too long for a path

@@ -12,6 +12,20 @@ from lstm.errors import InputError
 from lstm.forecaster import Forecaster
 
 
+class Refused(MlflowException):
+    """Bad input, told in one line: over HTTP status 400, and that line as `message`."""
+
+    def __init__(self, line: str) -> None:
+        """`line` says where, the rule, what was found, and the fix."""
+        super().__init__(line, error_code=INVALID_PARAMETER_VALUE)
+        self._line = line
+
+    def serialize_as_json(self) -> str:
+        """Without what the scoring server puts before the message: all of the data that it was sent."""
+        self.message = self._line
+        return str(super().serialize_as_json())  # type: ignore[no-untyped-call]
+
+
 class ServedModel(PythonModel):
     """Raw history in; series, time, forecast and intervals out."""
 
@@ -22,15 +36,16 @@ class ServedModel(PythonModel):
     def predict(
         self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
     ) -> pd.DataFrame:
-        """Forecast; bad input is answered with our one line, over HTTP as status 400."""
+        """Forecast; params are `horizon` and `levels`, as `Forecaster.forecast` takes them.
+
+        Raises:
+            Refused: the history, the horizon or a level breaks a rule.
+        """
         asked = params or {}
-        horizon = int(asked.get("horizon", 0)) or None
         try:
-            return self.forecaster.forecast(
-                model_input, horizon, [int(level) for level in asked.get("levels", (80, 95))]
-            )
+            return self.forecaster.forecast(model_input, asked.get("horizon"), asked.get("levels", (80, 95)))
         except InputError as error:
-            raise MlflowException(str(error), error_code=INVALID_PARAMETER_VALUE) from None
+            raise Refused(str(error)) from None
 
 
 mlflow.models.set_model(ServedModel())

@@ -61,6 +61,11 @@ def folder(name: str) -> Path:
     return path
 
 
+def run_folder(run_id: str) -> Path:
+    """What an MLflow run keeps on disk until it has ended: candidates, scores, pictures. Not made yet."""
+    return folder("work") / f"run-{run_id}"
+
+
 @contextmanager
 def whole_folder(target: Path) -> Iterator[Path]:
     """A folder that appears complete or not at all: it is filled beside, then renamed.

@@ -4,8 +4,6 @@ The key is that of everything a trial's result depends on: the windows, the spac
 same configuration and data find the same folder again, and go on with what is there.
 """
 
-import functools
-import hashlib
 import logging
 import shutil
 from collections.abc import Iterator
@@ -17,12 +15,12 @@ import torch
 from filelock import FileLock, Timeout
 
 from lstm.pipeline_config import PipelineConfig
+from tasks.environment import code_sha256
 from tasks.handles import WindowsHandle, key_of
 from tasks.settings import folder
 from tasks.study import forget_study, load_study, open_study
 
 _KEPT = 3  # searches of a name, the newest ones
-_LIBRARY = Path(__file__).resolve().parent.parent / "lstm"
 _BUDGETS = {"trials", "timeout", "workers", "plateau", "warm_start"}  # of the search: no trial's result depends on them
 
 
@@ -50,17 +48,7 @@ def study_key(config: PipelineConfig, windows: WindowsHandle) -> str:
     values = config.model_dump(mode="json", by_alias=True)
     search = {key: value for key, value in values["search"].items() if key not in _BUDGETS}
     parts = (search, values["model"], config.members, values["window"], config.data.target, windows.folder.name)
-    return key_of(*parts, _code_sha256(), torch.__version__)
-
-
-@functools.cache
-def _code_sha256() -> str:
-    """Of the library: another version may train otherwise."""
-    digest = hashlib.sha256()
-    for path in sorted(_LIBRARY.rglob("*")):
-        if path.suffix in (".py", ".cpp"):
-            digest.update(path.read_bytes())
-    return digest.hexdigest()
+    return key_of(*parts, code_sha256(), torch.__version__)
 
 
 @contextmanager

@@ -24,6 +24,7 @@ from mlflow.exceptions import MlflowException
 from lstm.data.ingest import Table
 from lstm.errors import ConfigError
 from lstm.pipeline_config import PipelineConfig
+from tasks.environment import environment
 from tasks.handles import RunHandle, key_of
 from tasks.settings import artifact_location, home, store_is_empty, tracking_uri, without_password
 
@@ -85,11 +86,13 @@ def experiment_id(name: str) -> str:
 
 
 @contextmanager
-def parent_run(config: PipelineConfig, table: Table, devices: Sequence[str], flow_run_id: str) -> Iterator[RunHandle]:
-    """The run of one training flow: ends FINISHED, FAILED, or KILLED when interrupted; its children with it."""
-    name = f"train-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{table.sha256[:8]}"
+def parent_run(
+    config: PipelineConfig, table: Table, devices: Sequence[str], flow_run_id: str, kind: str = "train"
+) -> Iterator[RunHandle]:
+    """The run of one flow of a kind: ends FINISHED, FAILED, or KILLED when interrupted; its children with it."""
+    name = f"{kind}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{table.sha256[:8]}"
     tags = {
-        "kind": "train",
+        "kind": kind,
         **lineage(config, table),
         "device": ",".join(devices),
         "prefect_flow_run_id": flow_run_id,
@@ -171,13 +174,14 @@ def end(run: RunHandle, status: str = "FINISHED") -> None:
 
 
 def lineage(config: PipelineConfig, table: Table) -> dict[str, str]:
-    """What a result came from: hashes of data, configuration, code and lock, and the seed."""
+    """What a result came from: hashes of data, configuration, code and lock, the seed, and the environment."""
     found = {
         "data_sha256": table.sha256,
         "config_sha256": key_of(config.to_dict()),
         "seed": str(config.search.seed),
         "git_commit": _git_commit(),
         "lock_sha256": _lock_sha256(),
+        **environment(),
     }
     return {key: value for key, value in found.items() if value}
 
@@ -189,8 +193,7 @@ def owner() -> dict[str, str]:
 
 def _end_dead(experiment: str) -> None:
     """End what a killed process of this machine has left RUNNING."""
-    query = "attributes.status = 'RUNNING' AND tags.kind = 'train'"
-    for run in client().search_runs([experiment], query):
+    for run in client().search_runs([experiment], "attributes.status = 'RUNNING'"):
         if _is_dead(run.data.tags.get("owner", "")):
             end_children(RunHandle(run.info.run_id, experiment, run.info.run_name), "KILLED")
             client().set_terminated(run.info.run_id, "KILLED")

@@ -27,8 +27,10 @@ from lstm.pipeline_config import PipelineConfig
 from tasks import study as studies
 from tasks import tracking
 from tasks.crew import Worker, WorkerDiedError, workers
-from tasks.figures import pareto
+from tasks.drawing import save_pictures
 from tasks.handles import RunHandle, Search, WindowsHandle, trial_name
+from tasks.search_figures import pareto, search_pictures
+from tasks.settings import run_folder
 from tasks.study_folder import study_folder
 from tasks.tally import Tally
 from tasks.trial_runs import trial_runs
@@ -62,9 +64,17 @@ def train(
         tally = Tally(config, runs, move)
         _Search(config, windows, study, folder, tally).go(crew)
         found = tally.search(study, folder)
-        if found.front:
-            tracking.client().log_figure(run.run_id, pareto(found.trials, found.front), "search_pareto.png")
+        _draw(study, found, config, run)
         return found
+
+
+def _draw(study: optuna.Study, found: Search, config: PipelineConfig, run: RunHandle) -> None:
+    """The search's pictures, for the run and for its report."""
+    place = run_folder(run.run_id) / "search"
+    place.mkdir(parents=True, exist_ok=True)
+    front = {"pareto": pareto(found.trials, found.front)} if found.front else {}
+    save_pictures(place, {**search_pictures(study, config.name), **front})
+    tracking.client().log_artifacts(run.run_id, str(place), "search")
 
 
 @contextmanager

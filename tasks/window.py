@@ -1,6 +1,7 @@
 """Panel → one set of arrays a split, with the rows at which its windows may start to forecast."""
 
 import shutil
+from pathlib import Path
 
 import numpy as np
 from prefect import task
@@ -19,11 +20,12 @@ _CODE = "windows/2"  # changes when the same panel makes other splits
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
-def window(config: PipelineConfig, panel: PanelHandle) -> WindowsHandle:
+def window(config: PipelineConfig, panel: PanelHandle, work: Path | None = None) -> WindowsHandle:
     """Cut the panel into train, validation and test, and count the windows of each.
 
     Validation and test windows all have the look-back of the search's longest, so that every trial is
-    scored on the same origins. Their look-back may reach over the border; their targets do not.
+    scored on the same origins. Their look-back may reach over the border; their targets do not. They are kept in
+    `work`, by default among the local stores.
 
     Raises:
         DataError: a split has no window.
@@ -31,7 +33,7 @@ def window(config: PipelineConfig, panel: PanelHandle) -> WindowsHandle:
     lookback = max(config.longest_lookback, config.evaluate.season)
     horizon, stride = config.window.horizon, config.window.stride
     store = PanelStore.load(panel.folder)
-    target = folder("work") / f"windows-{key_of(_CODE, panel.key, lookback)[:16]}"
+    target = (work or folder("work")) / f"windows-{key_of(_CODE, panel.key, lookback)[:16]}"
     if not all(SplitArrays.is_whole(target / split) for split in store.cuts.spans):
         shutil.rmtree(target, ignore_errors=True)
         with whole_folder(target) as making:

@@ -94,7 +94,7 @@ def _answer(job: Job, connection: Connection) -> tuple[str, Result]:
         return answer
 
     try:
-        if history := _history(job):
+        if history := _begun(job.folder):
             connection.send(("history", history, 0.0))
         result = train(job, report)
         return result["state"], result
@@ -102,7 +102,7 @@ def _answer(job: Job, connection: Connection) -> tuple[str, Result]:
         raise
     except Exception as error:  # whatever it is, it fails this trial and no other
         text = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-        return "failed", {"state": "failed", "error": text, "history": _history(job)}
+        return "failed", {"state": "failed", "error": text, "history": _begun(job.folder)}
 
 
 def train(job: Job, report: Report | None = None) -> Result:
@@ -130,7 +130,7 @@ def train(job: Job, report: Report | None = None) -> Result:
     try:
         fitted = _fitted(job, training, validation, told)
     except _PrunedError:
-        result: Result = {"state": "pruned", "history": _history(job)}
+        result: Result = {"state": "pruned", "history": _begun(job.folder)}
     else:
         _save_network(job, fitted)
         np.save(job.folder / "validation.npy", point_forecast(fitted.network, validation))
@@ -162,6 +162,21 @@ def result_of(folder: Path) -> Result | None:
         return None
 
 
+def history_of(folder: Path) -> list[dict[str, float]]:
+    """The epochs of the trial of that folder, ended or not."""
+    ended = result_of(folder)
+    return _begun(folder) if ended is None else list(ended["history"])
+
+
+def _begun(folder: Path) -> list[dict[str, float]]:
+    """The epochs of an unended trial."""
+    try:
+        history: list[dict[str, float]] = load_checkpoint(folder / _PROGRESS)[1]["history"]
+    except (CheckpointError, KeyError):
+        return []
+    return history
+
+
 def _windows(job: Job) -> tuple[Windows, Windows]:
     arrays = {name: SplitArrays.load(job.windows / name) for name in ("train", "validation")}
     shape = (job.config.sequence_length, job.config.horizon, job.n_known)
@@ -190,15 +205,6 @@ def _save_network(job: Job, fitted: Fitted) -> None:
         "n_series": job.n_series,
     }
     save_checkpoint(job.folder / "network.safetensors", fitted.network.state_dict(), meta)
-
-
-def _history(job: Job) -> list[dict[str, float]]:
-    """The epochs of an unended trial."""
-    try:
-        history: list[dict[str, float]] = load_checkpoint(job.folder / _PROGRESS)[1]["history"]
-    except (CheckpointError, KeyError):
-        return []
-    return history
 
 
 def _latency(network: ForecastNetwork, windows: Windows) -> float:

@@ -31,7 +31,8 @@ def calendar_features(times: pd.DatetimeIndex, spec: CalendarSpec, timezone: str
     Returns:
         (rows, columns) float64 in [-1, 1], columns as `calendar_columns` names them.
     """
-    local = times.tz_convert(timezone)
+    moments = times.unique()  # series share their moments: each is looked at once
+    local = moments.tz_convert(timezone)
     columns = []
     for feature in spec.features:
         attribute, period = _CYCLES[feature]
@@ -42,7 +43,7 @@ def calendar_features(times: pd.DatetimeIndex, spec: CalendarSpec, timezone: str
         columns += [np.sin(angle), np.cos(angle)]
     if spec.holidays:
         columns.append(_holidays(local, spec.holidays))
-    return np.stack(columns, axis=1) if columns else np.zeros((len(times), 0))
+    return np.stack(columns, axis=1)[moments.get_indexer(times)] if columns else np.zeros((len(times), 0))
 
 
 def _holidays(local: pd.DatetimeIndex, country: str) -> np.ndarray:

@@ -268,11 +268,15 @@ class _Maker:
             missing = future & ~there
             if missing.any():
                 row = int(missing.argmax())
-                moment = pd.Timestamp(times[row]).isoformat()
-                raise DataError(
-                    f"series {stretch.names[series[row]]!r}: known column {column!r} has no value at {moment}+00:00, "
-                    "which the horizon covers. Append rows with its future values (targets left empty)."
-                )
+                raise no_known_value(stretch.names[series[row]], column, times[row])
+
+
+def no_known_value(series: str, column: str, moment: np.datetime64) -> DataError:
+    """That a known column must be given at a moment, in UTC, of the horizon."""
+    return DataError(
+        f"series {series!r}: known column {column!r} has no value at {pd.Timestamp(moment).isoformat()}+00:00, "
+        "which the horizon covers. Append rows with its future values (targets left empty)."
+    )
 
 
 def _cut(whole: Panel, stretch: _Stretch, begin: np.ndarray, end: np.ndarray) -> Panel:

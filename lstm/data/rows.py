@@ -18,6 +18,7 @@ from lstm.errors import DataError, nearest
 SERIES, TIME, ROW = "series", "time", "__row__"
 FILE = "file"  # in `attrs` of a chunk: which file of several it comes from
 _LARGEST = 1e30  # float32 would square more to infinity
+_LONGEST = 300  # characters of a list of columns, of which there may be thousands
 _UNNAMED = r"Unnamed: \d+"  # what pandas calls a column of a CSV without a name
 
 
@@ -79,7 +80,7 @@ class RowReader:
         for column in wanted:
             if column not in there:
                 known = self._columns() if self._columns else map(str, frame.columns)
-                raise DataError(f"{self.name}: column {column!r} is not there.{_short(nearest(column, known))}")
+                raise DataError(f"{self.name}: column {column!r} is not there.{nearest(column, known, _LONGEST)}")
             if column in twice:
                 raise DataError(f"{self.name}: column {column!r} is there twice. Give each column its own name.")
 
@@ -206,8 +207,3 @@ def _numeric(raw: pd.Series) -> pd.Series:
         return pd.to_numeric(raw, errors="coerce")
     except OverflowError:  # hundreds of digits
         return pd.to_numeric(raw.astype("str"), errors="coerce")
-
-
-def _short(hint: str) -> str:
-    """A table may have thousands of columns."""
-    return hint if len(hint) <= 300 else f"{hint[:300].rpartition(', ')[0]}, …"

@@ -14,6 +14,7 @@ from lstm.data.spec import NormalizeSpec
 from lstm.errors import DataError, nearest
 
 ALL = "\0all"  # a name that no file can give to a series
+_LONGEST = 300  # characters of a list of series, of which there may be thousands
 _LARGEST = 700.0  # of a logarithm: exp of more is no number any more
 
 
@@ -87,7 +88,7 @@ class PanelNormalizer:
             return np.zeros(len(names), np.int64)
         for name in names:
             if name not in self._position:
-                raise DataError(f"series {name!r} was not there in training.{nearest(name, self.names)}")
+                raise DataError(f"series {name!r} was not there in training.{nearest(name, self.names, _LONGEST)}")
         return np.array([self._position[name] for name in names], np.int64)
 
     def features(self, panel: Panel) -> np.ndarray:

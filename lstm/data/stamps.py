@@ -10,7 +10,8 @@ from lstm.data.frequency import Frequency
 from lstm.data.spec import DataSpec
 from lstm.errors import DataError
 
-_OFFSET = r"[T ]\s*\d[\d:.]*\s*(?:Z|[+-]\d\d?(?::?\d\d)?)\s*$"  # behind a time of day: a date has a - of its own
+_BLANK = r"[ \t\n\r\f\v]*"  # \s would make pandas leave Arrow's fast expressions
+_OFFSET = rf"[T ]{_BLANK}\d[\d:.]*{_BLANK}(?:Z|[+-]\d\d?(?::?\d\d)?){_BLANK}$"  # behind a time: a date has a - too
 _PRESENT = ("now", "today")  # which pandas reads as the time of reading
 _ISO = "Use ISO 8601 such as 2013-01-31T18:00:00Z, or say how times are written: data.time_format: '%d/%m/%Y %H:%M'."
 _SINCE = "and nobody says since when"

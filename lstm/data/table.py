@@ -40,7 +40,7 @@ def canonical(frame: pd.DataFrame, spec: DataSpec, name: str = "table") -> pd.Da
     if rows.empty:
         raise DataError(f"{name}: holds no rows. Name a source with data.")
     settler = Settler(with_frequency(spec, rows, name), name)
-    table = pd.concat(settler.settle(iter([rows])), ignore_index=True)
+    table = settler.settle_whole(rows)
     settler.check_whole()
     return table
 
@@ -90,7 +90,7 @@ class Settler:
         """
         held: pd.DataFrame | None = None
         for piece in pieces:
-            piece = piece if self.spec.resample is None else self._binned(piece)
+            piece = self._binned(piece)
             rows = piece if held is None else pd.concat([held, piece], ignore_index=True)
             # The rows of the last moment wait: the next piece may hold more of them.
             start = int(_new_key(rows).nonzero()[0][-1]) if len(rows) else 0
@@ -100,7 +100,13 @@ class Settler:
         if held is not None and len(held):
             yield self._settled(held)
 
+    def settle_whole(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """`settle`, where one piece is all there is."""
+        return self._settled(self._binned(rows))
+
     def _binned(self, rows: pd.DataFrame) -> pd.DataFrame:
+        if self.spec.resample is None:
+            return rows
         assert self.frequency is not None
         bins = self.frequency.floor(rows[TIME].to_numpy("datetime64[us]"))
         return rows.assign(**{TIME: pd.DatetimeIndex(bins, tz="UTC")})
@@ -199,14 +205,16 @@ class Settler:
     def _count(self, rows: pd.DataFrame, starts: np.ndarray) -> None:
         self.rows += len(rows)
         self.series += int(starts.sum())
-        low = rows[TIME].min()
+        times = rows[TIME].to_numpy("datetime64[us]")
+        low = pd.Timestamp(times.min(), tz="UTC")
         self.first = low if self.first is None else min(self.first, low)
-        measured = rows[TIME][rows[list(self.spec.target)].notna().any(axis=1)]
+        found = ~np.isnan(rows[list(self.spec.target)].to_numpy(np.float64))  # (rows, targets)
+        measured = times[found.any(axis=1)]
         if len(measured):  # rows ahead, which hold known columns alone, are no part of the span
-            high = measured.max()
+            high = pd.Timestamp(measured.max(), tz="UTC")
             self.last = high if self.last is None else max(self.last, high)
-        for target in self.spec.target:
-            self._with_value[target] |= bool(rows[target].notna().any())
+        for target, any_found in zip(self.spec.target, found.any(axis=0).tolist(), strict=True):
+            self._with_value[target] |= any_found
 
     def check_whole(self) -> None:
         """Rules that only the whole table can break.
@@ -238,5 +246,9 @@ class Settler:
 
 def _new_key(rows: pd.DataFrame) -> np.ndarray:
     """Whether a row's series or time differs from the row before it."""
-    same = (rows[SERIES] == rows[SERIES].shift()) & (rows[TIME] == rows[TIME].shift())
-    return ~same.to_numpy(bool)
+    times = rows[TIME].to_numpy("datetime64[us]")
+    new = np.ones(len(rows), bool)
+    later = np.flatnonzero(times[1:] == times[:-1]) + 1  # only there the names matter
+    names = rows[SERIES]
+    new[later] = names.take(later).to_numpy() != names.take(later - 1).to_numpy()
+    return new

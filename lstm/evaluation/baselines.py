@@ -1,42 +1,118 @@
-"""What every model has to beat. Same windows in, same shape out as a network."""
+"""What every model has to beat: forecasters on the same windows, of the same shape as a network's forecast.
+
+They see the targets' past as a network does (the first features, gaps filled), on the normalised scale.
+"""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Protocol
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from lstm.data.windows import Windows
 from lstm.errors import DataError
+from lstm.evaluation.classical import CLASSICAL, ClassicalBaseline, require_statsforecast
+from lstm.evaluation.ridge import RidgeBaseline
 
 
-def persistence(windows: Windows, season: int = 1) -> Tensor:
-    """The last value for every step ahead: (windows, horizon, targets). `season` is not used."""
-    return _targets(windows)[windows.origins - 1][:, None].expand(-1, windows.horizon, -1)
+class WindowForecaster(Protocol):
+    """Whatever forecasts windows."""
+
+    def forecast(self, windows: Windows) -> np.ndarray:
+        """Normalised forecast, (windows, horizon, targets) float64, of what the windows see alone."""
+        ...
 
 
-def seasonal_naive(windows: Windows, season: int) -> Tensor:
-    """The value one season before, the last whole season repeated: (windows, horizon, targets).
+@dataclass(frozen=True)
+class Persistence:
+    """The last value for every step ahead."""
+
+    def forecast(self, windows: Windows) -> np.ndarray:
+        """(windows, horizon, targets) float64, normalised."""
+        return _past(windows, [-1]).repeat(windows.horizon, axis=1)
+
+
+@dataclass(frozen=True)
+class SeasonalNaive:
+    """The value one season before, the last whole season repeated (Hyndman & Athanasopoulos, fpp3, 5.2)."""
+
+    season: int  # steps
+
+    def forecast(self, windows: Windows) -> np.ndarray:
+        """(windows, horizon, targets) float64, normalised.
+
+        Raises:
+            DataError: the windows look back less than one season.
+        """
+        if windows.sequence_length < self.season:
+            raise DataError(
+                f"the seasonal naive needs `season <= look-back`, but got season={self.season}, "
+                f"look-back={windows.sequence_length}."
+            )
+        last = _past(windows, range(-self.season, 0))  # (windows, season, targets)
+        return np.tile(last, (1, math.ceil(windows.horizon / self.season), 1))[:, : windows.horizon]
+
+
+@dataclass(frozen=True)
+class Drift:
+    """The last value and, for each step, the mean change over the look-back (Hyndman & Athanasopoulos, fpp3, 5.2)."""
+
+    def forecast(self, windows: Windows) -> np.ndarray:
+        """(windows, horizon, targets) float64, normalised."""
+        length = windows.sequence_length
+        first, last = np.split(_past(windows, [-length, -1]), 2, axis=1)  # (windows, 1, targets) each
+        slope = (last - first) / max(length - 1, 1)
+        return last + np.arange(1, windows.horizon + 1)[:, None] * slope
+
+
+def check_baselines(names: Iterable[str]) -> None:
+    """To be asked before a search, which takes longer than finding out.
 
     Raises:
-        DataError: the windows look back less than one season.
+        ConfigError: one of them needs a package that is not installed.
     """
-    if windows.sequence_length < season:
-        raise DataError(
-            f"the seasonal naive needs `season <= look-back`, but got season={season}, "
-            f"look-back={windows.sequence_length}."
-        )
-    back = torch.arange(season, device=windows.origins.device) - season
-    last = _targets(windows)[windows.origins[:, None] + back]  # (windows, season, targets)
-    return last.repeat(1, math.ceil(windows.horizon / season), 1)[:, : windows.horizon]
+    for name in names:
+        if name in CLASSICAL:
+            require_statsforecast(name)
 
 
-BASELINES: dict[str, Callable[[Windows, int], Tensor]] = {
-    "persistence": persistence,
-    "seasonal_naive": seasonal_naive,
-}
+def fit_baselines(
+    names: Iterable[str], training: Windows, validation: Windows, season: int
+) -> tuple[dict[str, WindowForecaster], dict[str, str]]:
+    """Baselines by name, fitted where they need it; what can't be fitted on these windows is left out.
+
+    Args:
+        names: of `evaluate.baselines`.
+        training: what they are fitted on.
+        validation: of the same columns, horizon and look-back; it chooses ridge's penalty.
+        season: steps of a season; 1: there is none.
+
+    Returns:
+        The baselines in the order of their names, and the reasons of those left out.
+
+    Raises:
+        ConfigError: one of them needs a package that is not installed.
+    """
+    makers: dict[str, Callable[[], WindowForecaster]] = {
+        "persistence": Persistence,
+        "seasonal_naive": lambda: SeasonalNaive(season),
+        "drift": Drift,
+        "ridge": lambda: RidgeBaseline.fit(training, validation, season),
+        "auto_ets": lambda: ClassicalBaseline.fit("auto_ets", training, season),
+        "auto_theta": lambda: ClassicalBaseline.fit("auto_theta", training, season),
+    }
+    fitted: dict[str, WindowForecaster] = {}
+    left_out: dict[str, str] = {}
+    for name in names:
+        try:
+            fitted[name] = makers[name]()
+        except DataError as error:
+            left_out[name] = str(error)
+    return fitted, left_out
 
 
-def _targets(windows: Windows) -> Tensor:
-    """The targets' past as the network sees it (the first features): gaps filled."""
-    return windows.features[:, : windows.targets.shape[1]]
+def _past(windows: Windows, steps: Iterable[int]) -> np.ndarray:
+    """The targets at some steps before the origin (-1: the last): (windows, steps, targets) float64, gaps filled."""
+    rows = windows.origins.numpy()[:, None] + np.array(list(steps))
+    return windows.features[:, : windows.targets.shape[1]].numpy()[rows].astype(np.float64)

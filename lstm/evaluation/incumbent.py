@@ -9,14 +9,15 @@ from lstm.data.origins import window_origins
 from lstm.data.panel import build_panel
 from lstm.data.rows import SERIES
 from lstm.errors import DataError
+from lstm.evaluation.comparison import Comparison, losses_by_origin, overlap_of
 from lstm.evaluation.scoring import ScoredWindows
 from lstm.forecaster import Forecaster
 
 
 def compare(
     candidate: Forecaster, incumbent: Forecaster, table: pd.DataFrame, scored: ScoredWindows, names: Sequence[str]
-) -> tuple[float, float]:
-    """RMSE in raw units of candidate and incumbent on the windows of `scored` that both can forecast.
+) -> Comparison:
+    """Losses and RMSE of candidate and incumbent on the windows of `scored` that both can forecast.
 
     They may be normalised differently, by the logarithm or not.
 
@@ -43,9 +44,16 @@ def compare(
     windows = incumbent.windows(panel, origins[both])
     scale = incumbent.normalizer.target_scale(panel.names)[panel.series[origins[both]]][:, None]
     actual = scored.raw(scored.actual)[both]
-    theirs = scale.raw(incumbent.forecast_windows(windows))
-    ours = scored.raw(candidate.forecast_windows(scored.windows))[both]
-    return _rmse(actual, ours), _rmse(actual, theirs)
+    theirs = scale.raw(incumbent.forecast_windows(windows)) - actual
+    ours = scored.raw(candidate.forecast_windows(scored.windows))[both] - actual
+    unit, times = _units(scored.naive_error[both]), scored.times[both]
+    return Comparison(
+        rmse=_rmse(ours, actual),
+        incumbent_rmse=_rmse(theirs, actual),
+        losses=losses_by_origin(_masked(ours, actual) / unit, times),
+        incumbent_losses=losses_by_origin(_masked(theirs, actual) / unit, times),
+        overlap=overlap_of(times, scored.series[both], candidate.horizon),
+    )
 
 
 def _check_comparable(candidate: Forecaster, incumbent: Forecaster, table: pd.DataFrame) -> None:
@@ -59,7 +67,22 @@ def _check_comparable(candidate: Forecaster, incumbent: Forecaster, table: pd.Da
         raise DataError("it knows none of the series")
 
 
-def _rmse(actual: np.ndarray, forecast: np.ndarray) -> float:
+def _units(naive_error: np.ndarray) -> np.ndarray:
+    """What errors are divided by, so that large series don't drown small ones: (windows, 1, targets), above 0.
+
+    A series without a naive error of its own takes the mean of the others.
+    """
+    usable = naive_error > 0
+    sums, counts = np.where(usable, naive_error, 0).sum(axis=(0, 1)), usable.sum(axis=(0, 1))
+    return np.where(usable, naive_error, np.divide(sums, counts, out=np.ones_like(sums), where=counts > 0))
+
+
+def _masked(error: np.ndarray, actual: np.ndarray) -> np.ndarray:
+    """The error, NaN where nothing was measured and infinite where something was, but no number was forecast."""
+    return np.where(np.isnan(actual), np.nan, np.where(np.isfinite(error), error, np.inf))
+
+
+def _rmse(error: np.ndarray, actual: np.ndarray) -> float:
     """Of all that was measured: a forecast that is NaN there makes it NaN, as does nothing measured."""
     measured = ~np.isnan(actual)
-    return float(np.sqrt(np.mean(np.square(forecast - actual)[measured]))) if measured.any() else float("nan")
+    return float(np.sqrt(np.mean(np.square(error)[measured]))) if measured.any() else float("nan")

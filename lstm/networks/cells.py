@@ -128,7 +128,8 @@ class Attentive(nn.Module):
 
     def answer(self, queries: Tensor, memory: Memory) -> Tensor:
         """Queries look at the look-back, and each at itself alone: (B, M, width) -> (B, M, hidden)."""
-        alone = ~torch.eye(queries.shape[1], dtype=torch.bool, device=queries.device)
+        place = torch.arange(queries.shape[1], device=queries.device)
+        alone = place[:, None] != place  # ONNX Runtime has no eye of booleans
         answer: Tensor = self.decoder(self.embed(queries), memory[0], tgt_mask=alone)
         return answer
 

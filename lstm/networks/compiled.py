@@ -129,7 +129,7 @@ def _wanted() -> bool:
 
 
 def _fits(layer: nn.Module, x: Tensor, memory: State | None) -> bool:
-    if type(layer) is not nn.LSTM or not _wanted():
+    if type(layer) is not nn.LSTM or torch.onnx.is_in_onnx_export() or not _wanted():
         return False
     simple = layer.num_layers == 1 and layer.batch_first and layer.bias
     simple = simple and not (layer.bidirectional or layer.proj_size or layer._forward_hooks or layer._forward_pre_hooks)

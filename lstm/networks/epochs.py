@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from torch.optim import AdamW
 from torch.optim.swa_utils import AveragedModel, get_swa_avg_fn
 
-from lstm.config import ModelConfig
 from lstm.data.augment import augmented
 from lstm.data.windows import Inputs, Windows
 from lstm.errors import ConfigError, TrainingError
@@ -49,7 +48,7 @@ class Epochs:
         self.batches = Batches(len(train), config, self.generator, device)
         self.steps = config.steps_per_epoch or math.ceil(self.batches.in_a_pass / config.gradient_accumulation)
         self.schedule = make_schedule(self.optimizer, config, self.steps)
-        self.dtype = mixed_precision(config, device)
+        self.dtype = mixed_precision(config.precision, device, config.hidden_size * config.batch_size)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype == torch.float16)
         # Said, since the averaging that torch takes on CUDA fails on buffers of whole numbers.
         averaging = {"avg_fn": get_swa_avg_fn(), "use_buffers": True}
@@ -236,21 +235,21 @@ def _answered(network: ForecastNetwork, windows: Windows, index: Tensor) -> tupl
     return inputs, windows.actual(index), network(*inputs)
 
 
-def mixed_precision(config: ModelConfig, device: torch.device) -> torch.dtype | None:
+def mixed_precision(precision: str, device: torch.device, size: int = _HALF_PAYS) -> torch.dtype | None:
     """What autocast computes in; None: plain float32, the only one that CPU LSTMs bear (oneDNN's bf16 crashes).
 
-    `auto` takes half precision on CUDA where the products are large enough to pay for its conversions.
+    `auto` takes half precision on CUDA where products of this size (hidden_size x batch_size) pay for its conversions.
 
     Raises:
         ConfigError: the device can't compute in the precision asked for.
     """
-    precision, half = config.precision, torch.bfloat16
+    half = torch.bfloat16
     if precision == "fp32" or (precision == "auto" and device.type != "cuda"):
         return None
     if device.type != "cuda":
         raise ConfigError(f"precision={precision!r} needs a CUDA device, but this is {device.type}. Use auto or fp32.")
     if precision == "auto":
-        if config.hidden_size * config.batch_size < _HALF_PAYS:
+        if size < _HALF_PAYS:
             return None
         return half if torch.cuda.is_bf16_supported() else torch.float16
     return half if precision == "bf16" else torch.float16

@@ -77,7 +77,7 @@ class BothWays(nn.Module):
 
     def forward(self, state: Tensor, _: Memory, ahead: Tensor, identity: Tensor, actual: Tensor | None) -> Tensor:
         """(B, horizon, numbers)."""
-        hidden = torch.tanh(self.start(state)).view(len(state), 2, -1).transpose(0, 1).contiguous()
+        hidden = torch.tanh(self.start(state)).view(state.shape[0], 2, -1).transpose(0, 1).contiguous()
         steps, _ends = self.stack(self.queries(ahead, identity), (hidden, torch.zeros_like(hidden)))
         out: Tensor = self.out(self.dropout(steps))
         return out
@@ -141,7 +141,7 @@ class _Queries(nn.Module):
 
     def forward(self, ahead: Tensor, identity: Tensor) -> Tensor:
         """(B, horizon, features), (B or 1, hidden) -> (B, M, hidden)."""
-        queries = (self.position + identity[:, None]).expand(len(ahead), -1, -1)
+        queries = (self.position + identity[:, None]).expand(ahead.shape[0], -1, -1)
         return queries if self.known is None else queries + self.known(_patches(ahead, self.count, self.patch))
 
 
@@ -150,10 +150,10 @@ def _patches(x: Tensor, count: int, patch: int) -> Tensor:
     missing = count * patch - x.shape[1]
     if missing:
         x = torch.cat([x, x[:, -1:].expand(-1, missing, -1)], dim=1)
-    return x.reshape(len(x), count, -1)
+    return x.reshape(x.shape[0], count, -1)
 
 
 def _steps(out: Tensor, shape: tuple[int, int]) -> Tensor:
     """(B, M, patch * numbers) -> (B, horizon, numbers)."""
     horizon, numbers = shape
-    return out.reshape(len(out), -1, numbers)[:, :horizon]
+    return out.reshape(out.shape[0], -1, numbers)[:, :horizon]

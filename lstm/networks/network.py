@@ -95,7 +95,7 @@ class ForecastNetwork(nn.Module):
         past, ahead = self._centred(past, targets), self._ahead(known, targets)
         if actual is not None and isinstance(self.head, Recursive):
             actual = (actual - base.detach()) / scale  # as its own forecasts are
-        identity = self._identity(len(past), series)
+        identity = self._identity(past.shape[0], series)
         if self.config.channel_independent:
             past, ahead, actual = self._folded(past, known, targets, actual)
         out = self._decoded(past, ahead, identity, actual if isinstance(self.head, Recursive) else None)
@@ -158,7 +158,7 @@ class ForecastNetwork(nn.Module):
     def _decoded(self, past: Tensor, ahead: Tensor, identity: Tensor, actual: Tensor | None) -> Tensor:
         if self.embed is not None:
             # (B, L, F) -> (B, L / P, P * F) -> (B, L / P, hidden)
-            past = self.embed(past.reshape(len(past), past.shape[1] // self.config.patch_length, -1))
+            past = self.embed(past.reshape(past.shape[0], past.shape[1] // self.config.patch_length, -1))
             if self.config.head == "direct":  # elsewhere the head is told
                 past = past + identity[:, None]
         state, memory = self.cell(past)

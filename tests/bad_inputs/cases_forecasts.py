@@ -76,10 +76,10 @@ FORECASTS = (
         arguments=("forecast", "./model", "--data", "new.csv"),
     ),
     Case(
-        "a horizon that was not trained for",
-        "`1 <= horizon <= 6` must hold, but got 99.",
+        "a horizon far beyond the trained one",
+        "`1 <= horizon <= 600` (100 times the trained 6) must hold, but got 999.",
         "For a longer horizon train with a larger window.horizon.",
-        arguments=("forecast", "./model", "--data", "sales.csv", "--horizon", "99"),
+        arguments=("forecast", "./model", "--data", "sales.csv", "--horizon", "999"),
     ),
     Case(
         "levels that are no numbers",

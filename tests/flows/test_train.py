@@ -39,12 +39,12 @@ def runs(client):
 def test_the_leaderboard_holds_candidates_and_baselines_best_validation_first(trained):
     _, outcome = trained
     rows = outcome["leaderboard"]
-    assert {row["name"] for row in rows} >= {"ensemble-mean-2", "persistence", "seasonal_naive", "ridge"}
+    assert {row["name"] for row in rows} >= {"ensemble-mean-2", "persistence", "seasonal_naive", "drift", "ridge"}
     assert [row["val_rmse"] for row in rows] == sorted(row["val_rmse"] for row in rows)
     assert outcome["promotion"]["champion"] is True
     naive = next(row for row in rows if row["name"] == "seasonal_naive")
     assert naive["test_rmse_skill"] == 0
-    assert set(outcome["seconds"]) == {"prepare", "train", "evaluate", "register", "train_cpu", "total"}
+    assert set(outcome["seconds"]) == {"prepare", "train", "evaluate", "register", "report", "train_cpu", "total"}
     assert outcome["search"].startswith("3 of 3 trials")
 
 
@@ -69,7 +69,7 @@ def test_nothing_is_left_running(runs):
 def test_only_candidates_and_baselines_have_seen_the_test_span(runs):
     seen = {name for name, run in runs.items() if "test_rmse" in run.data.metrics and not name.startswith("train-")}
     best = next(name for name, run in runs.items() if run.data.tags.get("best_single") == "true")
-    assert seen == {best, "ensemble-mean-2", "persistence", "seasonal_naive", "ridge"}
+    assert seen == {best, "ensemble-mean-2", "persistence", "seasonal_naive", "drift", "ridge"}
     trials = [run for name, run in runs.items() if name.startswith("trial-")]
     complete = [run for run in trials if run.data.tags["trial_state"] == "complete"]
     assert all("val_rmse_skill" in run.data.metrics for run in complete)
@@ -90,7 +90,82 @@ def test_the_parent_run_says_where_it_came_from(trained, runs):
 def test_artifacts_are_there(trained, client, runs):
     _, outcome = trained
     found = {artifact.path for artifact in client.list_artifacts(runs[outcome["run_name"]].info.run_id)}
-    assert found >= {"config.yaml", "promotion.json", "forecast_vs_actual.png", "error_by_horizon.png"}
+    assert found >= {"config.yaml", "promotion.json", "report.html", "evaluation", "search", "profile"}
+    search = {artifact.path for artifact in client.list_artifacts(runs[outcome["run_name"]].info.run_id, "search")}
+    assert search == {f"search/{name}.png" for name in ("search_history", "importance", "parallel_coordinates")}
+
+
+@pytest.fixture(scope="module")
+def evaluation(trained, runs) -> Path:
+    """The evaluation folder of the parent run."""
+    parent = runs[trained[1]["run_name"]]
+    return Path(mlflow.artifacts.download_artifacts(run_id=parent.info.run_id, artifact_path="evaluation"))
+
+
+def test_every_score_is_logged_with_its_skill_and_interval(trained, evaluation, runs):
+    scores = json.loads((evaluation / "scores.json").read_text())
+    assert set(scores) == {row["name"] for row in trained[1]["leaderboard"]}
+    ours, logged = scores["ensemble-mean-2"], runs["ensemble-mean-2"].data.metrics
+    for metric in ("rmse", "mae", "mape", "smape", "mase", "pinball", "crps"):
+        for prefix in ("val", "test", "backtest"):
+            assert logged[f"{prefix}_{metric}"] == ours["metrics"][f"{prefix}_{metric}"]
+            skill = 1 - logged[f"{prefix}_{metric}"] / scores["seasonal_naive"]["metrics"][f"{prefix}_{metric}"]
+            assert logged[f"{prefix}_{metric}_skill"] == pytest.approx(skill)
+        assert ours["low"][f"test_{metric}"] <= ours["metrics"][f"test_{metric}"] <= ours["high"][f"test_{metric}"]
+    assert logged["test_rmse_skill_low"] <= logged["test_rmse_skill"] <= logged["test_rmse_skill_high"]
+    assert 0 < logged["test_coverage_80"] < 1 and logged["test_width_80"] < logged["test_width_95"]
+    assert logged["test_owa"] < 1 and logged["test_mse_normalized"] > 0 and logged["test_r2"] < 1
+
+
+@pytest.mark.parametrize(
+    ("file", "by", "groups"),
+    [
+        ("by_horizon.csv", "horizon", range(1, 7)),
+        ("by_series.csv", "series", ["north", "south"]),
+        ("by_hour.csv", "hour", range(24)),
+        ("by_weekday.csv", "weekday", range(7)),
+        ("backtest.csv", "fold", range(1, 5)),
+    ],
+)
+def test_scores_are_broken_down(evaluation, trained, file, by, groups):
+    table = pd.read_csv(evaluation / file)
+    assert set(table["model"]) == {row["name"] for row in trained[1]["leaderboard"]}
+    for _, own in table.groupby("model"):
+        assert set(own[by]) <= set(groups) and len(own) >= min(len(groups), 4)
+        assert (own["windows"] > 0).all() and (own["rmse"] > 0).all()
+
+
+def test_the_backtest_is_the_mean_over_the_folds(evaluation, runs):
+    folds = pd.read_csv(evaluation / "backtest.csv").groupby("model")["rmse"].mean()
+    for name in ("ensemble-mean-2", "ridge", "seasonal_naive"):
+        assert runs[name].data.metrics["backtest_rmse"] == pytest.approx(folds[name])
+
+
+def test_a_leakage_audit_is_part_of_every_run(evaluation):
+    audit = json.loads((evaluation / "audit.json").read_text())
+    assert audit["passed"] and {check["name"] for check in audit["checks"]} >= {"future", "normaliser", "spans"}
+
+
+def test_ways_to_combine_are_compared_on_validation(evaluation, runs):
+    methods = json.loads((evaluation / "ensembles.json").read_text())
+    assert set(methods) == {"mean", "median", "inverse_error", "greedy"}
+    logged = runs["ensemble-mean-2"].data.metrics
+    assert logged["val_rmse_normalized"] == pytest.approx(methods["mean"], rel=1e-6)
+    assert methods["greedy"] <= methods["mean"] + 1e-9
+
+
+def test_pictures_are_pngs(evaluation):
+    names = ("training_curves", "forecast_vs_actual", "error_by_horizon", "residuals", "calibration", "leaderboard")
+    assert {path.stem for path in evaluation.glob("*.png")} == set(names)
+    assert all((evaluation / f"{name}.png").read_bytes().startswith(b"\x89PNG") for name in names)
+
+
+def test_the_report_is_one_file_that_names_model_and_decision(trained, client, runs):
+    _, outcome = trained
+    run_id = runs[outcome["run_name"]].info.run_id
+    page = Path(mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path="report.html")).read_text()
+    assert outcome["name"] in page and outcome["promotion"]["reason"].split(" (")[0] in page
+    assert "<script" not in page and 'src="http' not in page
 
 
 def test_the_parent_run_holds_a_profile_of_the_data(trained, client, runs):
@@ -237,7 +312,10 @@ def test_doctor_tells_versions_devices_and_stores(place: Place):
         (("forecast", "shop"), "there is no registered model 'shop', nor a folder of that name. Did you mean 'shops'"),
         (("forecast", "shops@best"), "'shops' has no alias 'best'"),
         (("forecast", "shops/99"), "there is no version '99' of 'shops'"),
-        (("forecast", "shops", "--horizon", "7"), "`1 <= horizon <= 6` must hold, but got 7"),
+        (
+            ("forecast", "shops", "--horizon", "601"),
+            "`1 <= horizon <= 600` (100 times the trained 6) must hold, but got 601",
+        ),
         (("forecast", "shops", "--out", "f.xlsx"), "must end in .parquet or .csv"),
         (("forecast", "shops", "--data", "gone.csv"), "gone.csv: no such file"),
         (("forecast", "shops", "--levels", "eighty"), "whole percents by comma"),

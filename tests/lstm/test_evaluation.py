@@ -1,8 +1,12 @@
+import sys
+
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import norm
 from sklearn.metrics import (
     mean_absolute_error,
     mean_absolute_percentage_error,
@@ -14,9 +18,9 @@ from sklearn.metrics import (
 from lstm.data.windows import Windows
 from lstm.ensemble import combine, member_weights
 from lstm.errors import ConfigError, DataError
-from lstm.evaluation.baselines import persistence, seasonal_naive
+from lstm.evaluation.baselines import Drift, Persistence, SeasonalNaive, check_baselines, fit_baselines
 from lstm.evaluation.intervals import Conformal
-from lstm.evaluation.metrics import interval_scores, naive_errors, point_scores, skill
+from lstm.evaluation.metrics import CRPS_BANDS, interval_scores, naive_errors, point_scores, skill
 from lstm.evaluation.scoring import with_skill
 
 random = np.random.default_rng(0)
@@ -42,19 +46,23 @@ def test_scores_of_a_hand_worked_case():
 def test_what_was_not_measured_counts_for_nothing():
     actual = np.concatenate([ACTUAL, np.full((10, 4, 2), np.nan)])
     forecast = np.concatenate([FORECAST, np.full((10, 4, 2), 1e9)])
-    assert point_scores(actual, forecast, 2.0) == point_scores(ACTUAL, FORECAST, 2.0)
+    assert point_scores(actual, forecast, 2.0) == pytest.approx(point_scores(ACTUAL, FORECAST, 2.0))
     assert np.isnan(point_scores(actual[-1:], forecast[-1:], 2.0)["rmse"])
 
 
 def test_zeros_are_left_out_of_mape():
     actual = np.array([[[0.0], [10.0]]])
     assert point_scores(actual, np.array([[[1.0], [11.0]]]), 1.0)["mape"] == pytest.approx(10)
-    assert np.isnan(point_scores(actual * 0, actual, 1.0)["mape"])
+    assert point_scores(actual, actual, 1.0)["mape_left_out"] == 0.5
+    tiny = np.array([[[1e-9], [10.0]]])  # one millionth of the largest value is as good as none
+    assert point_scores(tiny, tiny + 1, 1.0)["mape"] == pytest.approx(10)
+    nothing = point_scores(actual * 0, actual, 1.0)
+    assert np.isnan(nothing["mape"]) and nothing["mape_left_out"] == 1
 
 
 def test_a_perfect_forecast_scores_perfectly():
     scores = point_scores(ACTUAL, ACTUAL, 2.0)
-    assert scores == {"rmse": 0, "mae": 0, "mape": 0, "smape": 0, "r2": 1, "mase": 0}
+    assert scores == {"rmse": 0, "mae": 0, "mape": 0, "mape_left_out": 0, "smape": 0, "r2": 1, "mase": 0}
 
 
 def test_interval_scores_agree_with_scikit_learn():
@@ -68,6 +76,67 @@ def test_interval_scores_agree_with_scikit_learn():
         for alpha, shift in ((0.5, 0), (0.1, -2), (0.9, 2))
     ]
     assert scores["pinball"] == pytest.approx(np.mean(losses))
+
+
+def as_frame(**columns):
+    """What utilsforecast reads: one series, a row a value."""
+    values = {name: column.ravel() for name, column in columns.items()}
+    return pd.DataFrame({"unique_id": "a", "ds": np.arange(ACTUAL.size), "y": ACTUAL.ravel(), **values})
+
+
+def test_point_scores_agree_with_utilsforecast():
+    losses = pytest.importorskip("utilsforecast.losses")
+    frame, season = as_frame(ours=FORECAST), 3
+    past = random.normal(10, 2, 60)
+    naive = naive_errors(np.zeros(60, int), np.zeros(60, int), past[:, None], season, 1).item()
+    scores = point_scores(ACTUAL, FORECAST, naive)
+    for name, factor in (("mae", 1), ("rmse", 1), ("mape", 100), ("smape", 200)):
+        assert scores[name] == pytest.approx(factor * getattr(losses, name)(frame, ["ours"])["ours"].item())
+    training = pd.DataFrame({"unique_id": "a", "ds": np.arange(60), "y": past})
+    assert scores["mase"] == pytest.approx(losses.mase(frame, ["ours"], season, training)["ours"].item())
+
+
+def test_interval_scores_agree_with_utilsforecast():
+    losses = pytest.importorskip("utilsforecast.losses")
+    bands = {level: (FORECAST - level / 40, FORECAST + level / 20) for level in CRPS_BANDS}
+    scores = interval_scores(ACTUAL, FORECAST, bands)
+    quantiles = {0.5: FORECAST}
+    for level, (lower, upper) in bands.items():
+        named = as_frame(**{f"ours-lo-{level}": lower, f"ours-hi-{level}": upper})
+        assert scores[f"coverage_{level}"] == pytest.approx(losses.coverage(named, ["ours"], level)["ours"].item())
+        quantiles |= {(1 - level / 100) / 2: lower, (1 + level / 100) / 2: upper}
+    levels = sorted(quantiles)
+    columns = {f"q{number}": quantiles[level] for number, level in enumerate(levels)}
+    frame = as_frame(**columns)
+    single = [
+        losses.quantile_loss(frame, {"m": name}, level)["m"].item() for name, level in zip(columns, levels, strict=True)
+    ]
+    assert scores["pinball"] == pytest.approx(np.mean(single))
+    scaled = losses.scaled_crps(frame, {"m": list(columns)}, np.array(levels))["m"].item()
+    assert scores["crps"] == pytest.approx(scaled * np.abs(ACTUAL).mean())
+
+
+def test_crps_of_a_normal_distribution_is_that_of_gneiting_and_raftery():
+    y = random.normal(0, 1, (40_000, 1, 1))
+    at = np.full_like(y, 0.3)
+    bands = {
+        level: (at - 2 * norm.ppf(0.5 + level / 200), at + 2 * norm.ppf(0.5 + level / 200)) for level in CRPS_BANDS
+    }
+    z = (y - 0.3) / 2
+    closed = 2 * (z * (2 * norm.cdf(z) - 1) + 2 * norm.pdf(z) - 1 / np.sqrt(np.pi))
+    found = interval_scores(y, at, bands)["crps"]
+    assert 1 < found / closed.mean() < 1.06  # the mean over 19 levels lies above the integral
+
+
+def test_width_is_how_far_apart_the_edges_are():
+    bands = {80: (FORECAST - 2, FORECAST + 3)}
+    assert interval_scores(ACTUAL, FORECAST, bands)["width_80"] == pytest.approx(5)
+
+
+def test_owa_is_the_mean_of_smape_and_mase_over_the_reference_s():
+    scores = with_skill({"val_smape": 5.0, "val_mase": 0.9}, {"val_smape": 10.0, "val_mase": 1.0})
+    assert scores["val_owa"] == pytest.approx((0.5 + 0.9) / 2)
+    assert np.isnan(with_skill({"smape": 5.0, "mase": 0.9}, {"smape": 0.0, "mase": 1.0})["owa"])
 
 
 def test_skill_is_the_share_of_error_that_is_gone():
@@ -93,17 +162,29 @@ def windows_of(values, length, horizon, origins):
 
 def test_baselines_of_a_hand_worked_case():
     windows = windows_of(range(20), length=6, horizon=5, origins=[6, 10])
-    assert persistence(windows)[..., 0].tolist() == [[5] * 5, [9] * 5]
-    assert seasonal_naive(windows, 3)[..., 0].tolist() == [[3, 4, 5, 3, 4], [7, 8, 9, 7, 8]]
+    assert Persistence().forecast(windows)[..., 0].tolist() == [[5] * 5, [9] * 5]
+    assert SeasonalNaive(3).forecast(windows)[..., 0].tolist() == [[3, 4, 5, 3, 4], [7, 8, 9, 7, 8]]
     with pytest.raises(DataError, match="season=7, look-back=6"):
-        seasonal_naive(windows, 7)
+        SeasonalNaive(7).forecast(windows)
+    curved = windows_of(np.arange(20) ** 2, length=6, horizon=2, origins=[6])
+    assert Drift().forecast(curved)[0, :, 0].tolist() == [25 + 5, 25 + 10]  # from 0 to 25 in five steps
+    alone = windows_of(range(20), length=1, horizon=2, origins=[6])
+    assert Drift().forecast(alone)[0, :, 0].tolist() == [5, 5]
 
 
-def test_baselines_do_not_look_ahead():
-    before = windows_of(range(20), 6, 5, [10])
-    after = windows_of([*range(10), *[99] * 10], 6, 5, [10])
-    assert torch.equal(persistence(before), persistence(after))
-    assert torch.equal(seasonal_naive(before, 4), seasonal_naive(after, 4))
+def test_baselines_that_cannot_be_fitted_are_left_out_with_the_reason():
+    windows = windows_of([np.nan] * 20, length=6, horizon=5, origins=[6, 10])
+    fitted, left_out = fit_baselines(("persistence", "ridge", "drift"), windows, windows, season=3)
+    assert list(fitted) == ["persistence", "drift"]
+    assert left_out["ridge"].startswith("ridge: no training window")
+
+
+def test_a_baseline_whose_package_is_missing_is_told_before_anything_is_trained(monkeypatch):
+    check_baselines(("persistence", "seasonal_naive", "drift", "ridge"))
+    for name in ("statsforecast", "statsforecast.models"):
+        monkeypatch.setitem(sys.modules, name, None)  # as if it were not installed
+    with pytest.raises(ConfigError, match=r"auto_ets needs statsforecast.*Run `pip install lstm\[classical\]`"):
+        check_baselines(("drift", "auto_ets"))
 
 
 @pytest.mark.parametrize("level", [50, 80, 95])

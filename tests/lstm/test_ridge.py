@@ -10,7 +10,7 @@ from sklearn.metrics import mean_squared_error
 
 from lstm.data.windows import Windows
 from lstm.errors import DataError
-from lstm.evaluation.baselines import persistence
+from lstm.evaluation.baselines import Persistence
 from lstm.evaluation.ridge import ALPHAS, MOST_KNOWN, RidgeBaseline, even_sample
 
 random = np.random.default_rng(0)
@@ -42,7 +42,7 @@ def test_a_wave_is_forecast_exactly():
     training, validation = halves(wave[:, None], length=48, horizon=12)
     found = RidgeBaseline.fit(training, validation, season=24)
     assert rmse(found.forecast(validation), validation) < 0.005
-    assert rmse(persistence(validation).numpy(), validation) > 0.5
+    assert rmse(Persistence().forecast(validation), validation) > 0.5
 
 
 def test_known_steps_ahead_and_the_newest_observation_are_used():
@@ -53,7 +53,7 @@ def test_known_steps_ahead_and_the_newest_observation_are_used():
     training, validation = halves(features, horizon=1, n_known=1)
     found = RidgeBaseline.fit(training, validation, season=1)
     assert rmse(found.forecast(validation), validation) < 0.002
-    assert rmse(persistence(validation).numpy(), validation) > 0.15
+    assert rmse(Persistence().forecast(validation), validation) > 0.15
     longer, ahead = halves(features, horizon=4, n_known=1)
     made = RidgeBaseline.fit(longer, ahead, season=1).forecast(ahead)
     unknowable = 3 / 20 * np.sqrt([0, 1, 2, 3])  # observations of steps that are still to come

@@ -1,0 +1,156 @@
+"""One package's forecasts at full speed, as a process of its own; benchmarks/serving.py starts it and says why.
+
+Prints one JSON object: milliseconds of each forecast of one series, seconds of each forecast of all series. Each package
+is imported where it is used: the packages live in several environments.
+"""
+
+import argparse
+import json
+import logging
+import time
+import warnings
+from collections.abc import Callable
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+if TYPE_CHECKING:
+    from lstm.forecaster import Forecaster
+
+LOOK_BACK, HORIZON, HIDDEN, LAYERS = 24, 24, 64, 1
+START = pd.Timestamp("2024-03-01", tz="UTC")
+Forecast = Callable[[Any], Any]
+
+
+def values(series: int) -> np.ndarray:
+    """(series, LOOK_BACK) float32: a daily wave and noise."""
+    wave = np.sin(2 * np.pi * np.arange(LOOK_BACK) / 24)
+    return (wave + np.random.default_rng(0).normal(0, 0.3, (series, LOOK_BACK))).astype(np.float32)
+
+
+def names(series: int) -> list[str]:
+    return [f"s{number:05d}" for number in range(series)]
+
+
+def long_table(series: int, times: Any) -> pd.DataFrame:
+    """One row a series and time."""
+    flat = {"series": np.repeat(names(series), LOOK_BACK), "time": np.tile(times, series)}
+    return pd.DataFrame({**flat, "value": values(series).ravel()})
+
+
+def stamps() -> np.ndarray:
+    """(LOOK_BACK,) text, as it comes in JSON or CSV."""
+    return np.array([moment.isoformat() for moment in pd.date_range(START, periods=LOOK_BACK, freq="h")])
+
+
+def our_forecaster(series: int) -> "Forecaster":
+    """A Forecaster of so many series, each with a normaliser of its own; its network has learned nothing."""
+    from lstm.config import ModelConfig
+    from lstm.data.scaling import PanelNormalizer
+    from lstm.data.spec import DataSpec
+    from lstm.evaluation.intervals import Conformal
+    from lstm.forecaster import Forecaster
+    from lstm.networks.network import ForecastNetwork
+
+    spec = DataSpec.parse({
+        "source": "-", "time": "time", "series": "series", "target": "value", "frequency": "1h",
+        "calendar": {"features": [], "holidays": None},
+    })  # fmt: skip
+    config = ModelConfig(
+        hidden_size=HIDDEN, num_layers=LAYERS, dropout=0.0, sequence_length=LOOK_BACK, device="cpu", horizon=HORIZON,
+        input_size=1, output_size=1, anchor="none", head="direct", loss="mse",
+    )  # fmt: skip
+    errors = np.random.default_rng(0).normal(size=(100, HORIZON, 1))
+    return Forecaster(
+        name="serving", spec=spec, levels={}, members=(ForecastNetwork(config, [0], 0).eval(),), weights=(1.0,),
+        normalizer=PanelNormalizer(tuple(names(series)), np.zeros((series, 1)), np.ones((series, 1)), 1),
+        method="mean", intervals=Conformal.fit(errors, np.zeros_like(errors)), lineage={},
+    )  # fmt: skip
+
+
+def with_ours(series: int) -> tuple[Forecast, Any, Any]:
+    return our_forecaster(series).forecast, long_table(1, stamps()), long_table(series, stamps())
+
+
+def with_darts(series: int) -> tuple[Forecast, Any, Any]:
+    """Series are made ahead: not counted. No batch of its own choice, so the largest that its default of 32 allows."""
+    from darts import TimeSeries
+    from darts.models import BlockRNNModel
+
+    model = BlockRNNModel(
+        LOOK_BACK, HORIZON, model="LSTM", hidden_dim=HIDDEN, n_rnn_layers=LAYERS, dropout=0.0, n_epochs=1,
+        pl_trainer_kwargs=_quiet(),
+    )  # fmt: skip
+    times = pd.date_range(START.tz_localize(None), periods=LOOK_BACK, freq="h")
+    long = pd.date_range(times[0], periods=2 * LOOK_BACK, freq="h")
+    model.fit(TimeSeries.from_times_and_values(long, np.tile(values(1)[0], 2)))
+    every = [TimeSeries.from_times_and_values(times, one) for one in values(series)]
+
+    def forecast(given: Any) -> Any:
+        return model.predict(HORIZON, series=given, batch_size=1024, verbose=False, show_warnings=False)
+
+    return forecast, every[:1], every
+
+
+def with_neuralforecast(series: int) -> tuple[Forecast, Any, Any]:
+    from neuralforecast import NeuralForecast
+    from neuralforecast.losses.pytorch import MSE
+    from neuralforecast.models import LSTM
+
+    model = LSTM(
+        h=HORIZON, input_size=LOOK_BACK, encoder_n_layers=LAYERS, encoder_hidden_size=HIDDEN, encoder_dropout=0.0,
+        decoder_layers=1, recurrent=False, loss=MSE(), scaler_type="identity", max_steps=1, valid_batch_size=1024,
+        inference_windows_batch_size=1024, **_quiet(),
+    )  # fmt: skip
+    times = pd.date_range(START.tz_localize(None), periods=LOOK_BACK, freq="h")
+    columns = {"series": "unique_id", "time": "ds", "value": "y"}
+    made = NeuralForecast([model], freq="h")
+    made.fit(long_table(8, pd.date_range(times[0], periods=LOOK_BACK, freq="h")).rename(columns=columns))
+    one, every = (long_table(count, times).rename(columns=columns) for count in (1, series))
+    return lambda frame: made.predict(df=frame), one, every
+
+
+def _quiet() -> dict[str, Any]:
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    return {**quiet, "accelerator": "cpu", "enable_checkpointing": False}
+
+
+PACKAGES = {"lstm": with_ours, "darts": with_darts, "neuralforecast": with_neuralforecast}
+
+
+def spent(forecast: Callable[[], Any], least: int, seconds: float) -> list[float]:
+    """Seconds of each call: at least so many calls, and for so long; two before them to warm up."""
+    took: list[float] = []
+    for _ in range(2):
+        forecast()
+    while len(took) < least or sum(took) < seconds:
+        started = time.perf_counter()
+        forecast()
+        took.append(time.perf_counter() - started)
+    return took
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="one package's forecasts at full speed")
+    parser.add_argument("package", choices=PACKAGES)
+    parser.add_argument("--series", type=int, default=10_000)
+    parser.add_argument("--seconds", type=float, default=5)
+    options = parser.parse_args()
+    warnings.filterwarnings("ignore")
+    logging.disable(logging.WARNING)
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    forecast, one, every = PACKAGES[options.package](options.series)
+    found = {
+        "version": version(options.package),
+        "one": spent(lambda: forecast(one), 50, options.seconds),
+        "every": spent(lambda: forecast(every), 3, options.seconds),
+    }
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()

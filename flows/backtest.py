@@ -1,0 +1,22 @@
+"""The backtesting flow: what the networks would have been worth at each origin of the test span."""
+
+from prefect import flow
+from prefect.runtime import flow_run
+
+from lstm.config_file import load_config
+from tasks.backtest import Backtest
+from tasks.backtest import backtest as backtest_task
+
+
+@flow(name="backtest", persist_result=False)
+def backtest(
+    config: str = "examples/nyc_weather.yaml", overrides: tuple[str, ...] = (), refit: bool = True
+) -> Backtest:
+    """Walk the origin forward over the test span of a configuration; score each fold beside the baselines.
+
+    Args:
+        config: path of the YAML file.
+        overrides: `dotted.key=value` each.
+        refit: whether everything is fitted anew before each fold; False: once, before the first one.
+    """
+    return backtest_task(load_config(config, tuple(overrides)), refit, str(flow_run.id or ""))

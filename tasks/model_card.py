@@ -1,0 +1,58 @@
+"""`report.html` of a training run: what the model is worth, where it came from, and how to use it."""
+
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from lstm.data.ingest import Table
+from lstm.pipeline_config import PipelineConfig
+from tasks import tracking
+from tasks.evaluation_folder import FOLDER
+from tasks.handles import Evaluation, RunHandle
+from tasks.profile import Description
+from tasks.promotion import Promotion
+from tasks.report import Facts, write_report
+
+_PACKAGES = ("torch", "optuna", "mlflow", "prefect", "pandas", "numpy")
+
+
+@task(cache_policy=NO_CACHE, persist_result=False)
+def model_card(
+    config: PipelineConfig,
+    table: Table,
+    description: Description,
+    evaluation: Evaluation,
+    promotion: Promotion,
+    trials: Sequence[Mapping[str, Any]],
+    notices: Sequence[str],
+    devices: Sequence[str],
+    run: RunHandle,
+) -> Path:
+    """Write the report into the evaluation folder, and log it to the run and to those of both candidates."""
+    facts = Facts(
+        name=config.name,
+        run_name=run.name,
+        run_id=run.run_id,
+        promotion=promotion.to_dict(),
+        config=config.to_dict(),
+        lineage={
+            **tracking.lineage(config, table),
+            "device": ", ".join(sorted(set(devices))),
+            "packages": {name: version(name) for name in _PACKAGES},
+        },
+        data=description.profile.summary,
+        trials=trials,
+        notices=notices,
+        advisories=[str(one) for one in description.advisories],
+        pictures=sorted((evaluation.folder.parent / "search").glob("*.png")),
+    )
+    write_report(evaluation.folder, facts)
+    page = evaluation.folder / "report.html"
+    tracking.client().log_artifact(run.run_id, str(page))
+    for one in evaluation.candidates:
+        tracking.client().log_artifact(one.run_id, str(page), FOLDER)
+    return page

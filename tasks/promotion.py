@@ -1,0 +1,266 @@
+"""Who is champion: aliases move under a lock, and only over the champion that was judged."""
+
+import getpass
+import hashlib
+import os
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from lstm.errors import InputError, StoreError
+from tasks.registry import alias_version, drop_alias, resolved, set_alias, tag_version, version_tags
+from tasks.settings import home, tracking_uri, without_password
+
+_TRIES = 5  # judgements, while others move the champion
+_PATIENCE = 120  # seconds that a lock is waited for
+_FIGURES = (
+    *("test_rmse", "baseline_test_rmse", "folds_won", "folds", "incumbent_test_rmse", "effect", "statistic"),
+    *("p_value", "origins", "freedom", "alpha", "min_effect"),
+)
+
+
+@dataclass(frozen=True)
+class Check:
+    """One condition of the gate."""
+
+    name: str  # serves | baseline | champion
+    passed: bool
+    reason: str
+
+
+@dataclass(frozen=True)
+class Promotion:
+    """What was decided, and why: the content of `promotion.json`. RMSEs are in raw units."""
+
+    version: int
+    kind: str
+    champion: bool
+    reason: str
+    val_rmse: float
+    test_rmse: float
+    incumbent_version: int | None = None  # champion at that time
+    checks: tuple[Check, ...] = ()  # in order; none after the first that failed
+    baseline: str = ""  # what had to be beaten
+    baseline_test_rmse: float | None = None
+    folds_won: int | None = None
+    folds: int | None = None
+    incumbent_test_rmse: float | None = None  # on the windows that both can forecast
+    effect: float | None = None  # share of the champion's scaled RMSE that is gone on them
+    statistic: float | None = None  # Diebold–Mariano, positive: the candidate is better
+    p_value: float | None = None
+    origins: int | None = None  # origin times that both forecast from
+    freedom: int | None = None  # degrees of freedom of the test
+    alpha: float | None = None
+    min_effect: float | None = None
+    notice: str = ""  # such as that no new version was made
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """Of the version."""
+        figures = {name: value for name in _FIGURES if (value := getattr(self, name)) is not None}
+        return {
+            "gate": "champion" if self.champion else "challenger",
+            "gate_reason": self.reason,
+            "gate_against": str(self.incumbent_version or "none"),
+            "gate_passed": ",".join(check.name for check in self.checks if check.passed),
+            **{f"gate_{name}": f"{value:.6g}" for name, value in figures.items()},
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Move:
+    """Of the alias champion by hand."""
+
+    name: str
+    version: int  # champion now
+    before: int | None  # champion before, which is `previous` now
+    remark: str = ""
+
+
+def settle(name: str, judge: Callable[[int | None], Promotion]) -> Promotion:
+    """Judge against the champion of the moment, and move the aliases if it still is champion then; else judge again.
+
+    Args:
+        name: of the registered model.
+        judge: what is to be done where this version is champion (None: there is none).
+
+    Raises:
+        StoreError: the champion moved during each of several judgements, or the store does not answer.
+    """
+    for _ in range(_TRIES):
+        incumbent = alias_version(name, "champion")
+        decision = judge(incumbent)
+        with promotion_lock(name):
+            if alias_version(name, "champion") == incumbent:
+                _apply(name, decision)
+                return decision
+    raise StoreError(f"{name}: another champion was promoted during each of {_TRIES} judgements. Run it again.")
+
+
+def promote(name: str, version: str, force: bool, why: str = "") -> Move:
+    """Make a version champion where its recorded judgement allows that over the current one, or by force.
+
+    Args:
+        name: of the registered model.
+        version: its number.
+        force: whatever the gate has said; who did it, when, why and over which champion becomes tags of the version.
+        why: of the force.
+
+    Raises:
+        CheckpointError: there is no such model or version.
+        InputError: the gate has not allowed it.
+    """
+    number = resolved(f"{name}/{version}")
+    with promotion_lock(name):
+        current = alias_version(name, "champion")
+        if current == number:
+            return Move(name, number, alias_version(name, "previous"), "it was champion already")
+        refused = _refusal(version_tags(name, number), current)
+        if refused and not force:
+            raise InputError(f"{name}/{number}: is not promoted: {refused}. To do it all the same, add --force.")
+        tags = {"promoted_by": _who(), "promoted_at": _now(), "promoted_over": str(current or "none")}
+        if refused:
+            tags = {key.replace("promoted", "forced"): value for key, value in tags.items()}
+            tags["forced_reason"] = why or "not said"
+            tags["forced_against"] = refused
+        tag_version(name, number, tags)
+        _make_champion(name, number, current)
+    return Move(name, number, current, f"forced, although {refused}" if refused else "")
+
+
+def rollback(name: str) -> Move:
+    """Make the previous champion champion again; the one that was is `previous` then, so that it can be undone.
+
+    Raises:
+        CheckpointError: there is no such model, or it has no champion.
+        InputError: there is no previous champion.
+    """
+    resolved(f"{name}@champion")
+    with promotion_lock(name):
+        current, previous = alias_version(name, "champion"), alias_version(name, "previous")
+        if current is None or previous is None or previous == current:
+            raise InputError(
+                f"{name}: there is no previous champion to go back to. See lstm compare {name}, and promote a version."
+            )
+        tags = {"rolled_back_by": _who(), "rolled_back_at": _now(), "rolled_back_to": str(previous)}
+        tag_version(name, current, tags)
+        set_alias(name, "champion", previous)
+        set_alias(name, "previous", current)
+    return Move(name, previous, current)
+
+
+@contextmanager
+def promotion_lock(name: str) -> Iterator[None]:
+    """Held by one process at a time: in the database of the registry where that is PostgreSQL, else in a file.
+
+    Behind an MLflow server it keeps apart the processes that share `LSTM_HOME`.
+
+    Raises:
+        StoreError: another one holds it for minutes, or the database does not answer.
+    """
+    uri = os.environ.get("MLFLOW_REGISTRY_URI") or tracking_uri()
+    if uri.startswith("postgres"):
+        with _database_lock(uri, name):
+            yield
+        return
+    path = _lock_folder(uri) / f".promote-{name}.lock"
+    lock = FileLock(path, timeout=_PATIENCE)
+    try:
+        lock.acquire()
+    except (Timeout, OSError) as error:
+        raise StoreError(f"{path}: the lock for promotions can't be had ({type(error).__name__}).") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def _database_lock(uri: str, name: str) -> Iterator[None]:
+    """Ends with its connection, whatever becomes of the process."""
+    from sqlalchemy import create_engine, text
+    from sqlalchemy.exc import SQLAlchemyError
+    from sqlalchemy.pool import NullPool
+
+    key = int.from_bytes(hashlib.sha256(f"lstm-promote {name}".encode()).digest()[:8], signed=True)
+    try:
+        connection = create_engine(
+            uri, poolclass=NullPool, isolation_level="AUTOCOMMIT", hide_parameters=True
+        ).connect()
+    except (SQLAlchemyError, ImportError) as error:
+        raise _unlockable(uri, error) from None
+    with connection:
+        try:
+            connection.execute(text(f"SET lock_timeout = '{_PATIENCE}s'"))
+            connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": key})
+        except SQLAlchemyError as error:
+            raise _unlockable(uri, error) from None
+        yield
+
+
+def _unlockable(uri: str, error: Exception) -> StoreError:
+    where = without_password(uri).partition("?")[0]
+    return StoreError(f"{where}: the lock for promotions can't be had ({type(error).__name__}).")
+
+
+def _lock_folder(uri: str) -> Path:
+    """Beside an SQLite store, so that all who use it share the lock."""
+    database = Path(uri.removeprefix("sqlite:///").partition("?")[0])
+    return database.parent if uri.startswith("sqlite:///") and database.parent.is_dir() else home()
+
+
+def _apply(name: str, decision: Promotion) -> None:
+    """Under the lock: tags first, so that no alias ever points at what says nothing of its judgement."""
+    if decision.incumbent_version == decision.version:
+        return  # the champion stays, with the judgement that made it champion
+    tag_version(name, decision.version, decision.tags)
+    if decision.champion:
+        _make_champion(name, decision.version, decision.incumbent_version)
+    else:
+        set_alias(name, "challenger", decision.version)
+
+
+def _make_champion(name: str, number: int, current: int | None) -> None:
+    """`previous` first: at every moment there is a champion, and the last one can be found."""
+    if current is not None:
+        set_alias(name, "previous", current)
+    set_alias(name, "champion", number)
+    if alias_version(name, "challenger") == number:
+        drop_alias(name, "challenger")
+
+
+def _refusal(tags: Mapping[str, str], current: int | None) -> str:
+    """Why a version may not take the champion's place; empty: it may."""
+    if "gate" not in tags:
+        return "it has never met the gate"
+    against, passed = tags.get("gate_against", "none"), tags.get("gate_passed", "").split(",")
+    if not {"serves", "baseline"} <= set(passed):
+        return f"the gate refused it ({tags.get('gate_reason', '')})"
+    if current is None:
+        return ""
+    if against != str(current):
+        judged = "when there was no champion" if against == "none" else f"against version {against}"
+        return f"it was judged {judged}, but version {current} is champion now"
+    return "" if tags["gate"] == "champion" else f"the gate refused it ({tags.get('gate_reason', '')})"
+
+
+def _who() -> str:
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container without such a user
+        user = str(os.getuid())
+    return f"{user}@{socket.gethostname()}"
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,239 @@
+"""When two sets of figures count as the same, and what a version must have left behind to be trained again."""
+
+import math
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lstm.config import ModelConfig
+from lstm.data.store import PanelStore
+from lstm.errors import CheckpointError, StoreError, TrainingError
+from lstm.evaluation.intervals import Conformal
+from lstm.forecaster import Forecaster
+from lstm.networks.checkpoint import load_checkpoint
+from lstm.networks.network import ForecastNetwork
+from tasks import tracking
+from tasks.environment import code_sha256, environment
+from tasks.origin import DataThen, origin_of
+from tasks.registry import set_alias
+from tasks.reproduce import _change, reproduce
+from tasks.reproduction import Comparison, Figure, Member, differences, figures, largest_difference, same_bits
+from tasks.retrain import jobs_of, train_all
+
+from .test_prepare import prepared
+
+
+def untrained(config, panel):
+    """A forecaster of the panel, whose network has learned nothing."""
+    store = PanelStore.load(panel.folder)
+    sizes = {"input_size": len(store.columns), "output_size": 1, "horizon": 6, "hidden_size": 4}
+    network = ForecastNetwork(ModelConfig(sequence_length=24, **sizes), range(1), store.n_known).eval()
+    errors = np.random.default_rng(0).normal(size=(50, 6, 1))
+    return Forecaster(
+        name="shops",
+        spec=config.data,
+        levels=store.levels,
+        normalizer=store.normalizer,
+        members=(network,),
+        weights=(1.0,),
+        method="mean",
+        intervals=Conformal.fit(errors, np.zeros_like(errors)),
+        lineage={},
+    )
+
+
+numbers = st.floats(-1e6, 1e6)
+THEN = DataThen("a" * 64, 100, "2024-01-01T00:00:00+00:00", "2024-01-02T00:00:00+00:00")
+MEMBER = Member("trial-000", 0, 3, 3, True, 0.0)
+SAME = Comparison("none", THEN, THEN, (), (Figure("val_rmse", 2.0, 2.0),), (MEMBER,))
+
+
+@given(numbers, numbers)
+def test_the_relative_difference_is_symmetric_and_zero_for_equal_figures(one, other):
+    assert Figure("x", one, other).relative == Figure("x", other, one).relative >= 0
+    assert Figure("x", one, one).relative == 0
+
+
+def test_a_figure_that_is_no_number_is_infinitely_far_away():
+    assert Figure("x", 1.0, math.nan).relative == math.inf
+    assert Figure("x", math.inf, 1.0).relative == math.inf
+
+
+@pytest.mark.parametrize(
+    ("now", "elsewhere", "reproduced"),
+    [
+        (2.0, (), True),
+        (2.0 * (1 + 9e-7), (), True),
+        (2.0 * (1 + 2e-6), (), False),
+        (2.0 * 1.019, ("torch: 2.12 then, 2.13 now",), True),
+        (2.0 * 1.03, ("torch: 2.12 then, 2.13 now",), False),
+        (math.nan, ("torch: 2.12 then, 2.13 now",), False),
+    ],
+)
+def test_the_same_environment_asks_for_1e_6_and_another_one_for_2_percent(now, elsewhere, reproduced):
+    found = replace(SAME, figures=(Figure("val_rmse", 2.0, now),), differences=elsewhere)
+    assert (not found.reasons) is reproduced
+    assert found.verdict.startswith("reproduced" if reproduced else "not reproduced")
+    assert all("val_rmse was 2" in reason for reason in found.reasons)
+
+
+def test_elsewhere_other_metrics_than_rmse_and_mae_may_differ_by_more():
+    figure = (Figure("val_rmse", 2.0, 2.01), Figure("test_r2", 0.5, 0.4))
+    assert not replace(SAME, figures=figure, differences=("threads: 1 then, 2 now",)).reasons
+    assert [reason[:7] for reason in replace(SAME, figures=figure).reasons] == ["val_rms", "test_r2"]
+
+
+def test_a_changed_data_set_is_named_with_rows_and_span_of_then_and_now():
+    now = DataThen("b" * 64, 99, THEN.first, THEN.last)
+    found = Comparison("changed", THEN, now, (), (), ())
+    (reason,) = found.reasons
+    assert "sha256 aaaaaaaa (100 rows, 2024-01-01T00:00:00+00:00 to 2024-01-02T00:00:00+00:00) then" in reason
+    assert "sha256 bbbbbbbb (99 rows" in reason and "unchanged" not in reason
+    assert found.verdict == "not reproduced: the data have changed, so that nothing was trained"
+
+
+def test_newer_rows_alone_are_no_reproduction_and_said_to_be_all_that_changed():
+    now = DataThen("b" * 64, 107, THEN.first, "2024-01-03T00:00:00+00:00")
+    found = replace(SAME, change="appended", now=now)
+    (reason,) = found.reasons
+    assert reason.endswith("The rows of then are unchanged, 7 newer ones have come after 2024-01-02T00:00:00+00:00")
+    assert "hold newer rows; from those of then reproduced to 1e-06" in found.verdict
+
+
+def test_without_a_metric_of_then_nothing_is_reproduced():
+    found = replace(SAME, figures=())
+    assert found.reasons == ("its run has logged no metric to compare with",)
+
+
+def test_what_differs_in_the_environment_is_named_and_what_was_not_recorded_too():
+    here = {**environment(), "lock_sha256": "c" * 64}
+    assert list(differences(here, here, ("cpu", "cpu"))) == []
+    assert list(differences({"lock_sha256": "c" * 64}, here, ("cpu", "cpu"))) == ["not recorded then"]
+    then = {**here, "torch": "1.0", "code_sha256": "d" * 64} | {"threads": None}
+    told = list(differences(then, here, ("cuda", "cpu")))
+    assert f"torch: 1.0 then, {here['torch']} now" in told
+    assert f"library code: dddddddd then, {code_sha256()[:8]} now" in told
+    assert f"threads: not recorded then, {here['threads']} now" in told
+    assert "device: cuda then, cpu now" in told
+
+
+def test_metrics_of_one_side_alone_are_not_compared_but_named():
+    both, alone = figures({"val_rmse": 1.0, "test_mae": 2.0, "epochs": 3.0}, {"val_rmse": 1.0, "val_crps": 4.0})
+    assert both == (Figure("val_rmse", 1.0, 1.0),) and alone == ("test_mae", "val_crps")
+
+
+def test_weights_are_compared_by_their_bits():
+    one = {"w": torch.tensor([1.0, 0.0])}
+    assert same_bits(one, {"w": torch.tensor([1.0, 0.0])})
+    assert not same_bits(one, {"w": torch.tensor([1.0, -0.0])})
+    assert largest_difference(one, {"w": torch.tensor([1.5, 0.0])}) == 0.5
+
+
+@pytest.fixture
+def table(hourly, home, tmp_path):
+    return prepared(hourly, tmp_path)[1]
+
+
+def test_rows_that_were_only_appended_are_told_from_changed_ones(table, hourly, tmp_path):
+    then = DataThen(table.sha256, table.rows, table.first, table.last)
+    march = hourly[hourly["time"].str.startswith("2024-03")]
+    later = march.assign(time=march["time"].str.replace("2024-03-", "2024-05-"))
+    altered = hourly.assign(sales=hourly["sales"].where(hourly.index != 7, 0.5))
+    for frame, change in ((hourly, "none"), (hourly[5:], "changed"), (altered, "changed")):
+        assert _change(then, prepared(frame, tmp_path)[1]) == change
+    for before, change in ((hourly, "appended"), (altered, "changed")):
+        assert _change(then, prepared(pd.concat([before, later]), tmp_path)[1]) == change
+    assert _change(DataThen(table.sha256[::-1]), table) == "changed"
+
+
+@pytest.fixture
+def version(hourly, home, tmp_path):
+    """A registered version whose network has learned nothing, with all that a training run leaves; its run."""
+    config, data, panel, _ = prepared(hourly, tmp_path)
+    with tracking.parent_run(config, data, ["cpu"], "") as run:
+        pass
+    made = replace(untrained(config, panel), lineage={"run_id": run.run_id, **tracking.lineage(config, data)})
+    made.save(tmp_path / "saved")
+    client = tracking.client()
+    client.create_registered_model("shops")
+    client.create_model_version("shops", (tmp_path / "saved").as_uri(), run.run_id, tags={"kind": "best-single"})
+    set_alias("shops", "champion", 1)
+    tracking.log(run, {"val_rmse": 1.0})
+    return run
+
+
+def test_a_version_tells_where_it_came_from_by_name_alias_number_and_run(version):
+    for model in ("shops", "shops@champion", "shops/1", version.run_id):
+        found = origin_of(model)
+        assert (found.version, found.training_run_id, found.metrics["val_rmse"]) == ("shops/1", version.run_id, 1.0)
+        assert found.config.name == "shops" and found.members[0].epochs is None
+
+
+def test_epochs_are_those_of_the_curve_or_of_the_versions_own_record(version, tmp_path):
+    tracking.log_curves(version, [{"epoch": number, "val_loss": 1.0} for number in (1, 2, 3)])
+    assert [one.epochs for one in origin_of("shops").members] == [3]
+    path = tmp_path / "saved"
+    made = origin_of("shops").forecaster
+    replace(made, lineage={**made.lineage, "members": [{"trial": "trial-004", "epochs": 2, "seed": 0}]}).save(path)
+    (member,) = origin_of("shops").members
+    assert (member.trial, member.epochs) == ("trial-004", 2)
+
+
+def test_a_configuration_that_is_gone_or_altered_is_bad_input(version):
+    client = tracking.client()
+    text = yaml.safe_dump({**origin_of("shops").config.to_dict(), "name": "other"})
+    client.log_text(version.run_id, text, "config.yaml")
+    with pytest.raises(StoreError, match=r"shops/1: config\.yaml of its training run .* is not what was logged"):
+        reproduce.fn("shops")
+    artifacts = client.get_run(version.run_id).info.artifact_uri
+    shutil.rmtree(artifacts.removeprefix("file://"))
+    with pytest.raises(StoreError, match=r"shops/1: config\.yaml of its training run .* can't be fetched"):
+        reproduce.fn("shops")
+
+
+@pytest.mark.parametrize(
+    ("model", "error", "said"),
+    [
+        ("shops/9", CheckpointError, "there is no version '9'"),
+        ("nobody", CheckpointError, "there is no registered model 'nobody'"),
+        ("0" * 32, StoreError, "MLflow has no run 0000"),
+    ],
+)
+def test_what_is_not_there_is_bad_input(version, model, error, said):
+    with pytest.raises(error, match=said):
+        reproduce.fn(model)
+
+
+def test_a_run_without_a_version_and_a_folder_are_bad_input(version, tmp_path):
+    other = tracking.start_run(version.experiment_id, "trial-007", {"kind": "trial"})
+    with pytest.raises(CheckpointError, match="'trial-007' has registered no version"):
+        reproduce.fn(other.run_id)
+    with pytest.raises(CheckpointError, match="is a folder, and its figures are nowhere"):
+        reproduce.fn(str(tmp_path / "saved"))
+
+
+def test_an_empty_store_is_told_without_making_one(home):
+    with pytest.raises(CheckpointError, match="Run: lstm train CONFIG"):
+        reproduce.fn("f" * 32)
+    assert not (home / "mlflow.db").exists()
+
+
+def test_networks_are_trained_in_order_for_as_many_epochs_as_told_and_to_the_same_bits(hourly, home, tmp_path):
+    config, _, _, windows = prepared(hourly, tmp_path)
+    own = {"sequence_length": 12, "hidden_size": 4, "horizon": 6, "epochs": 3, "patience": None}
+    networks = [ModelConfig(**own, seed=seed) for seed in (1, 2, 1)]
+    jobs = jobs_of(config, windows, networks, tmp_path / "again")
+    results = train_all(jobs, ["cpu"], [None, 2, None])
+    assert [len(result["history"]) for result in results] == [3, 2, 3]
+    first, second, third = (load_checkpoint(job.folder / "network.safetensors")[0] for job in jobs)
+    assert same_bits(first, third) and not same_bits(first, second)
+    bad = jobs_of(config, windows, [ModelConfig(**{**own, "sequence_length": 10_000})], tmp_path / "bad")
+    with pytest.raises(TrainingError, match="a network could not be trained"):
+        train_all(bad, ["cpu"])
