@@ -188,7 +188,7 @@ class Forecaster:
     def recent(self, table: pd.DataFrame) -> pd.DataFrame:
         """The rows of a canonical table that a forecast can depend on, of the series that can be forecast."""
         table = table[~table[SERIES].isin(self.left_out)] if self.left_out else table
-        if self.spec.frequency == "irregular" or table.empty:
+        if self.spec.frequency == "irregular" or len(table) <= self.reach:
             return table
         names, row = table[SERIES], np.arange(len(table))
         starts = np.flatnonzero((names != names.shift()).to_numpy(bool))

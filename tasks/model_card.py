@@ -16,6 +16,7 @@ from tasks.handles import Evaluation, RunHandle
 from tasks.profile import Description
 from tasks.promotion import Promotion
 from tasks.report import Facts, write_report
+from tasks.settings import run_folder
 
 _PACKAGES = ("torch", "optuna", "mlflow", "prefect", "pandas", "numpy")
 
@@ -48,7 +49,9 @@ def model_card(
         trials=trials,
         notices=notices,
         advisories=[str(one) for one in description.advisories],
-        pictures=sorted((evaluation.folder.parent / "search").glob("*.png")),
+        pictures=[
+            path for part in ("search", "profile") for path in sorted((run_folder(run.run_id) / part).glob("*.png"))
+        ],
     )
     write_report(evaluation.folder, facts)
     page = evaluation.folder / "report.html"

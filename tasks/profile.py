@@ -17,7 +17,9 @@ from lstm.data.store import PanelStore
 from lstm.errors import DataError
 from lstm.pipeline_config import PipelineConfig
 from tasks import profile_figures, tracking
+from tasks.drawing import save_pictures
 from tasks.handles import PanelHandle, RunHandle, WindowsHandle
+from tasks.settings import run_folder
 
 _NAMED = 5  # of a long list
 _METRICS = (
@@ -55,14 +57,15 @@ def describe(
 @task(cache_policy=NO_CACHE, persist_result=False)
 def log_profile(config: PipelineConfig, panel: PanelHandle, described: Description, run: RunHandle) -> Description:
     """Tables and pictures below `profile/`, the main figures as metrics `data_*`, the advisories as a tag."""
-    found, client = described.profile, tracking.client()
+    found, place = described.profile, run_folder(run.run_id) / "profile"
+    place.mkdir(parents=True, exist_ok=True)
     advisories = [asdict(advisory) for advisory in described.advisories]
     summary = {**found.summary, "notices": described.notices, "advisories": advisories}
-    client.log_text(run.run_id, json.dumps(summary, indent=1, allow_nan=False), "profile/summary.json")
-    client.log_text(run.run_id, found.series.to_csv(index=False), "profile/series.csv")
-    client.log_text(run.run_id, found.columns.to_csv(index=False), "profile/columns.csv")
-    for name, figure in profile_figures.pictures(found, PanelStore.load(panel.folder), config).items():
-        client.log_figure(run.run_id, figure, f"profile/{name}.png")
+    (place / "summary.json").write_text(json.dumps(summary, indent=1, allow_nan=False))
+    found.series.to_csv(place / "series.csv", index=False)
+    found.columns.to_csv(place / "columns.csv", index=False)
+    save_pictures(place, profile_figures.pictures(found, PanelStore.load(panel.folder), config))
+    tracking.client().log_artifacts(run.run_id, str(place), "profile")
     figures = {f"data_{name}": found.summary[name] for name in _METRICS}
     tracking.log(run, {name: value for name, value in figures.items() if value is not None})
     checks = sorted({advisory.check for advisory in described.advisories})

@@ -4,6 +4,7 @@ Plain functions: what they need lies in the evaluation folder and in `Facts`.
 """
 
 import functools
+import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -201,8 +202,7 @@ def _uses(facts: Facts) -> dict[str, Any]:
     """What a reader types: the model's name, and what its input must hold."""
     data, promotion, window = facts.config.get("data", {}), facts.promotion, facts.config.get("window", {})
     numbered = f"{facts.name}/{promotion['version']}" if promotion.get("version") else facts.name
-    named = [data.get(role) or () for role in ("time", "series", "wide", "target", "observed", "known", "static")]
-    columns = [one for names in named for one in ((names,) if isinstance(names, str) else names)]
+    types = _types(data)
     single = promotion.get("kind") == "best-single"
     members = facts.trials[:1] if single else [one for one in facts.trials if one["in_ensemble"]]
     lookbacks = [one["network"].get("sequence_length") for one in members]
@@ -210,12 +210,24 @@ def _uses(facts: Facts) -> dict[str, Any]:
         "model": facts.name if promotion.get("champion") else numbered,
         "numbered": numbered,
         "uri": f"models:/{facts.name}@champion" if promotion.get("champion") else f"models:/{numbered}",
-        "columns": columns,
+        "columns": list(types),
+        "others": data.get("wide") == "all",
+        "types": ", ".join(f"{json.dumps(name, ensure_ascii=False)}: {kind}" for name, kind in types.items()),
         "known": list(data.get("known") or ()),
         "horizon": window.get("horizon"),
         "levels": list(_levels(facts)),
         "rows": max((one for one in lookbacks if one), default=None),
     }
+
+
+def _types(data: Mapping[str, Any]) -> dict[str, str]:
+    """The columns of the input and what they are read as; of a table that is wide by `all` those that have a name."""
+    wide = data.get("wide") or ()
+    series = () if wide == "all" else wide or data.get("target") or ()
+    texts = (data.get("time", "time"), *(data.get("series") or ()))
+    values = (*series, *(name for role in ("observed", "known", "static") for name in data.get(role) or ()))
+    categories = data.get("categorical") or ()
+    return dict.fromkeys(texts, "str") | {name: "str" if name in categories else "float" for name in values}
 
 
 def _gate_figure(key: str, value: Any) -> str:

@@ -259,6 +259,7 @@ def columns_of(data: Mapping[str, Any]) -> Grid:
         "static": "covariate, constant",
     }
     named = {role: data.get(role) or () for role in roles}
+    named["wide"] = ("all others",) if named["wide"] == "all" else named["wide"]
     categories = set(data.get("categorical") or ())
     rows = [
         (Cell(name), Cell(roles[role] + (", categories" if name in categories else "")))

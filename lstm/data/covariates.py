@@ -72,7 +72,8 @@ def covariates(
 def placed(rows: pd.DataFrame, names: Sequence[str], place: np.ndarray, length: int) -> np.ndarray:
     """Columns of the table on the grid: (grid rows, columns) float64, NaN where the table has no row."""
     made = np.full((length, len(names)), np.nan)
-    made[place] = rows[list(names)].to_numpy(np.float64)
+    for number, name in enumerate(names):
+        made[place, number] = rows[name].to_numpy(np.float64)
     return made
 
 

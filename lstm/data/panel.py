@@ -176,7 +176,7 @@ class _Maker:
         if not self.ahead:
             ends = np.r_[run[1:] != run[:-1], True]
             return rows, steps, run, steps[ends] + 1
-        measured = rows[list(self.spec.target)].notna().all(axis=1).to_numpy()
+        measured = np.all([rows[name].notna() for name in self.spec.target], axis=0)
         newest = np.full(run[-1] + 1, -1, np.int64)
         np.maximum.at(newest, run[measured], steps[measured])
         if (newest < 0).any():
@@ -186,6 +186,8 @@ class _Maker:
             )
         high = newest + 1 + self.ahead
         kept = steps < high[run]
+        if kept.all():
+            return rows, steps, run, high
         return rows[kept].reset_index(drop=True), steps[kept], run[kept], high
 
     def _gridded(self, rows: pd.DataFrame, steps: np.ndarray, run: np.ndarray, stretch: _Stretch) -> Panel:

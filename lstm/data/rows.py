@@ -53,11 +53,12 @@ class RowReader:
         rows |= {column: self._values(frame[column]) for column in _covariates(spec)}
         made = self._long(rows, frame, wide) if wide else self._with_targets(rows, frame)
         self.seen += len(frame)
-        return made[[SERIES, TIME, ROW, *spec.values]]
+        return made
 
     def _with_targets(self, rows: dict[str, Any], frame: pd.DataFrame) -> pd.DataFrame:
-        numbers = {name: self._numbers(frame[name]) for name in self.spec.target}
-        return pd.DataFrame({**rows, **numbers, SERIES: self._ids(frame)})
+        rows |= {name: self._numbers(frame[name]) for name in self.spec.target}
+        rows[SERIES] = self._ids(frame)
+        return pd.DataFrame({name: rows[name] for name in (SERIES, TIME, ROW, *self.spec.values)}, copy=False)
 
     def _long(self, rows: dict[str, Any], frame: pd.DataFrame, wide: Sequence[str]) -> pd.DataFrame:
         """The rows of a wide table once for each of its series."""
@@ -65,7 +66,7 @@ class RowReader:
         repeated = pd.DataFrame(rows).take(again).reset_index(drop=True)
         repeated[SERIES] = pd.Series(np.repeat(np.array(wide, dtype=object), len(frame)), dtype="str")
         repeated[self.spec.target[0]] = self._block(frame[list(wide)]).ravel(order="F")
-        return repeated
+        return repeated[[SERIES, TIME, ROW, *self.spec.values]]
 
     def _block(self, frame: pd.DataFrame) -> np.ndarray:
         """(rows, columns): thousands of columns at once where nothing is wrong, else the first wrong one is told."""

@@ -12,6 +12,7 @@ from lstm.errors import DataError
 
 _BLANK = r"[ \t\n\r\f\v]*"  # \s would make pandas leave Arrow's fast expressions
 _OFFSET = rf"[T ]{_BLANK}\d[\d:.]*{_BLANK}(?:Z|[+-]\d\d?(?::?\d\d)?){_BLANK}$"  # behind a time: a date has a - too
+_FIRST, _END = np.datetime64("1800", "us"), np.datetime64("2201", "us")
 _PRESENT = ("now", "today")  # which pandas reads as the time of reading
 _ISO = "Use ISO 8601 such as 2013-01-31T18:00:00Z, or say how times are written: data.time_format: '%d/%m/%Y %H:%M'."
 _SINCE = "and nobody says since when"
@@ -35,15 +36,18 @@ class StampReader:
         """
         raw = self._written(raw)
         times = pd.to_datetime(raw, errors="coerce", utc=True, format=self.spec.time_format or "ISO8601")
-        times = times.mask(raw.isin(_PRESENT)) if _is_text(raw) else times
+        if _is_text(raw) and (present := raw.isin(_PRESENT)).any():
+            times = times.mask(present)
         bad = times.isna().to_numpy()
         if bad.any():
             raise DataError(f"{cell(raw, bad)}: {self._unparsable(raw, bad)}")
-        outside = ~times.dt.year.between(1800, 2200).to_numpy()
+        moments = times.to_numpy("datetime64[us]")
+        outside = (moments < _FIRST) | (moments >= _END)
         if outside.any():
             raise DataError(f"{cell(raw, outside)}: {shown(raw, outside)} is not in 1800 to 2200. Correct the time.")
-        times = times if self._has_zone(raw, cell) else self._localized(times.dt.tz_localize(None), raw, cell)
-        return times.dt.tz_convert("UTC").dt.as_unit("us")
+        if not self._has_zone(raw, cell):
+            times = self._localized(times.dt.tz_localize(None), raw, cell).dt.tz_convert("UTC")
+        return times.dt.as_unit("us")
 
     def _written(self, raw: pd.Series) -> pd.Series:
         """Text or dates; whole numbers are text where a format says what their digits mean."""

@@ -102,7 +102,7 @@ class Settler:
 
     def settle_whole(self, rows: pd.DataFrame) -> pd.DataFrame:
         """`settle`, where one piece is all there is."""
-        return self._settled(self._binned(rows))
+        return self._checked(self._binned(rows)).drop(columns=ROW)
 
     def _binned(self, rows: pd.DataFrame) -> pd.DataFrame:
         if self.spec.resample is None:
@@ -112,13 +112,17 @@ class Settler:
         return rows.assign(**{TIME: pd.DatetimeIndex(bins, tz="UTC")})
 
     def _settled(self, rows: pd.DataFrame) -> pd.DataFrame:
-        rows = self._merged(rows.reset_index(drop=True))
+        rows = self._checked(rows.reset_index(drop=True))
+        self._before = rows.iloc[[-1]]
+        return rows.drop(columns=ROW)
+
+    def _checked(self, rows: pd.DataFrame) -> pd.DataFrame:
+        rows = self._merged(rows)
         starts = self._series_starts(rows)
         self._check_grid(rows, starts)
         self._check_static(rows, starts)
         self._count(rows, starts)
-        self._before = rows.iloc[[-1]]
-        return rows.drop(columns=ROW)
+        return rows
 
     def _merged(self, rows: pd.DataFrame) -> pd.DataFrame:
         new = _new_key(rows)
@@ -208,13 +212,13 @@ class Settler:
         times = rows[TIME].to_numpy("datetime64[us]")
         low = pd.Timestamp(times.min(), tz="UTC")
         self.first = low if self.first is None else min(self.first, low)
-        found = ~np.isnan(rows[list(self.spec.target)].to_numpy(np.float64))  # (rows, targets)
-        measured = times[found.any(axis=1)]
+        found = np.array([rows[name].notna() for name in self.spec.target])  # (targets, rows)
+        measured = times[found.any(axis=0)]
         if len(measured):  # rows ahead, which hold known columns alone, are no part of the span
             high = pd.Timestamp(measured.max(), tz="UTC")
             self.last = high if self.last is None else max(self.last, high)
-        for target, any_found in zip(self.spec.target, found.any(axis=0).tolist(), strict=True):
-            self._with_value[target] |= any_found
+        for target, values in zip(self.spec.target, found, strict=True):
+            self._with_value[target] |= bool(values.any())
 
     def check_whole(self) -> None:
         """Rules that only the whole table can break.

@@ -3,9 +3,10 @@
 The circular block bootstrap (Politis & Romano 1992, "A circular block-resampling procedure for stationary data",
 after the moving blocks of Künsch 1989): blocks of origin times that follow each other are drawn with replacement,
 from a circle on which the newest time is followed by the oldest, so that every time is drawn as often. All series
-and steps of a time stay together. A metric is computed of each resample's sums as it is of the whole. In simulations of the best
-forecasts of an AR(1), 1 to 24 steps ahead, 91 to 96 of 100 intervals held the true RMSE: the fewer, the longer errors
-go on.
+and steps of a time stay together. A metric is computed of each resample's sums as it is of the whole.
+
+In simulations of the best forecasts of an AR(1), 1 to 24 steps ahead, 90 to 96 of 100 intervals held the true RMSE:
+the fewer, the longer errors go on.
 """
 
 import numpy as np

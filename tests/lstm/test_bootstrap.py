@@ -26,7 +26,6 @@ def overlapping_errors(random, count, horizon, memory):
     return total / horizon, true
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("count", "horizon", "memory"), [(500, 1, 0.0), (700, 12, 0.8), (720, 24, 0.5), (3000, 24, 0.9)]
 )

@@ -277,6 +277,29 @@ def test_a_challenger_is_told_from_a_champion_with_commands_for_this_very_versio
     assert 'load_model("models:/shops@champion")' in champion.words
 
 
+def test_the_python_lines_say_of_every_column_what_it_is_read_as(tmp_path):
+    data = {
+        "source": "a",
+        "time": "t",
+        "series": ["shop"],
+        "target": ["y"],
+        "static": ["size", 'ki"nd'],
+        "categorical": ['ki"nd'],
+    }
+    page = Page(write_report(tmp_path, facts(config={**facts().config, "data": data})))
+    lines = next(text for text in page.text if text.startswith("import mlflow"))
+    types = next(line for line in lines.splitlines() if line.startswith("types = "))
+    assert eval(types.removeprefix("types = ")) == {"t": str, "shop": str, "y": float, "size": float, 'ki"nd': str}
+    compile(lines, "report", "exec")
+
+
+@pytest.mark.parametrize(("wide", "columns"), [("all", "t and one a series"), (["a", "b"], "t , a , b")])
+def test_a_wide_table_is_told_by_its_columns(tmp_path, wide, columns):
+    data = {"source": "a", "time": "t", "wide": wide, "target": ["y"]}
+    page = Page(write_report(tmp_path, facts(config={**facts().config, "data": data})))
+    assert f"The input holds the columns {columns}" in page.words
+
+
 def test_a_picture_says_what_it_shows_and_a_table_what_its_columns_and_rows_are(tmp_path):
     page = Page(write_report(evaluation_folder(tmp_path), facts()))
     assert all(attrs["alt"] for attrs in page.of("img"))
