@@ -13,6 +13,7 @@ from prefect.runtime import flow_run
 from lstm.config_file import load_config
 from lstm.data.runs import Runs
 from lstm.data.store import PanelStore
+from lstm.evaluation.baselines import check_baselines
 from lstm.pipeline_config import PipelineConfig
 from lstm.presets import completed
 from tasks import tracking
@@ -68,6 +69,7 @@ def train(
         fresh: search anew, where the same search of the same data has been made or begun before.
     """
     settings = load_config(config, tuple(overrides))
+    check_baselines(settings.evaluate.baselines)
     seconds: dict[str, float] = {}
     with _timed(seconds, "prepare"):
         table = ingest(settings)
