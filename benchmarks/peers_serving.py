@@ -1,7 +1,7 @@
 """One package's forecasts at full speed, as a process of its own; benchmarks/serving.py starts it and says why.
 
-Prints one JSON object: milliseconds of each forecast of one series, seconds of each forecast of all series. Each package
-is imported where it is used: the packages live in several environments.
+Prints one JSON object: seconds of each forecast of one series, and of each forecast of all series. Each package is
+imported where it is used: the packages live in several environments.
 """
 
 import argparse
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from lstm.forecaster import Forecaster
 
 LOOK_BACK, HORIZON, HIDDEN, LAYERS = 24, 24, 64, 1
-BATCH = 1024  # windows that darts and neuralforecast forecast at once
+BATCH = 256  # windows that darts and neuralforecast forecast at once
 START = pd.Timestamp("2024-03-01", tz="UTC")
 Forecast = Callable[[Any], Any]
 
@@ -76,11 +76,11 @@ def with_ours(series: int) -> tuple[Forecast, Any, Any]:
     return our_forecaster(series).forecast, long_table(1, stamps()), long_table(series, stamps())
 
 
-def with_darts(series: int) -> tuple[Forecast, Any, Any]:
+def with_darts(series: int, batch: int | None = BATCH) -> tuple[Forecast, Any, Any]:
     """From series that are made ahead: what that takes is not counted."""
     from darts import TimeSeries
 
-    forecast, times = _darts(), pd.date_range(START.tz_localize(None), periods=LOOK_BACK, freq="h")
+    forecast, times = _darts(batch), pd.date_range(START.tz_localize(None), periods=LOOK_BACK, freq="h")
     every = [TimeSeries.from_times_and_values(times, one) for one in values(series)]
     return forecast, every[:1], every
 
@@ -89,7 +89,7 @@ def with_darts_from_a_table(series: int) -> tuple[Forecast, Any, Any]:
     """As the others: a table goes in."""
     from darts import TimeSeries
 
-    forecast, times = _darts(), pd.date_range(START.tz_localize(None), periods=LOOK_BACK, freq="h")
+    forecast, times = _darts(BATCH), pd.date_range(START.tz_localize(None), periods=LOOK_BACK, freq="h")
 
     def from_table(frame: pd.DataFrame) -> Any:
         return forecast(TimeSeries.from_group_dataframe(frame, "series", "time", "value", verbose=False))
@@ -97,7 +97,7 @@ def with_darts_from_a_table(series: int) -> tuple[Forecast, Any, Any]:
     return from_table, long_table(1, times), long_table(series, times)
 
 
-def _darts() -> Forecast:
+def _darts(batch: int | None) -> Forecast:
     from darts import TimeSeries
     from darts.models import BlockRNNModel
 
@@ -107,19 +107,17 @@ def _darts() -> Forecast:
     )  # fmt: skip
     times = pd.date_range(START.tz_localize(None), periods=2 * LOOK_BACK, freq="h")
     model.fit(TimeSeries.from_times_and_values(times, np.tile(values(1)[0], 2)))
-    # Its default of 32 is slower.
-    return lambda series: model.predict(HORIZON, series=series, batch_size=BATCH, verbose=False, show_warnings=False)
+    return lambda series: model.predict(HORIZON, series=series, batch_size=batch, verbose=False, show_warnings=False)
 
 
-def with_neuralforecast(series: int) -> tuple[Forecast, Any, Any]:
+def with_neuralforecast(series: int, **batches: int) -> tuple[Forecast, Any, Any]:
     from neuralforecast import NeuralForecast
     from neuralforecast.losses.pytorch import MSE
     from neuralforecast.models import LSTM
 
     model = LSTM(
         h=HORIZON, input_size=LOOK_BACK, encoder_n_layers=LAYERS, encoder_hidden_size=HIDDEN, encoder_dropout=0.0,
-        decoder_layers=1, recurrent=False, loss=MSE(), scaler_type="identity", max_steps=1, valid_batch_size=BATCH,
-        inference_windows_batch_size=BATCH, **_quiet(),
+        decoder_layers=1, recurrent=False, loss=MSE(), scaler_type="identity", max_steps=1, **batches, **_quiet(),
     )  # fmt: skip
     times = pd.date_range(START.tz_localize(None), periods=LOOK_BACK, freq="h")
     columns = {"series": "unique_id", "time": "ds", "value": "y"}
@@ -137,9 +135,14 @@ def _quiet() -> dict[str, Any]:
 
 PACKAGES: dict[str, tuple[str, Callable[[int], tuple[Forecast, Any, Any]]]] = {
     "ours": ("lstm", with_ours),
-    "darts": ("darts", with_darts),
-    "darts, from a table": ("darts", with_darts_from_a_table),
+    "darts": ("darts", lambda series: with_darts(series, None)),
+    "darts, large batches": ("darts", with_darts),
+    "darts, large batches, from a table": ("darts", with_darts_from_a_table),
     "neuralforecast": ("neuralforecast", with_neuralforecast),
+    "neuralforecast, large batches": (
+        "neuralforecast",
+        lambda series: with_neuralforecast(series, valid_batch_size=BATCH, inference_windows_batch_size=BATCH),
+    ),
 }
 
 

@@ -12,6 +12,7 @@ Cell = Literal["lstm", "gru", "bilstm", "transformer"]
 Anchor = Literal["none", "last", "seasonal", "gate", "mean", "standard"]
 Head = Literal["direct", "parallel", "bidirectional", "recursive"]
 Loss = Literal["mse", "mae", "huber", "mase", "pinball", "gaussian", "student_t"]
+EnsembleMethod = Literal["mean", "median", "inverse_error", "greedy"]
 _UNFINISHED = "unfinished"
 LIKELIHOODS = ("gaussian", "student_t")
 
@@ -94,7 +95,9 @@ class ModelConfig(Strict):
     loss: Loss | None = Field(None, description="mse, or pinball where quantiles are set")
     quantiles: tuple[float, ...] | None = Field(None, description="levels in (0, 1), rising, with 0.5")
     augment: tuple[Method, ...] = ()
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field("auto", description="auto: fp32, bf16 on CUDA for large layers and batches")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto", description="auto: fp32, bf16 on CUDA for large layers and batches"
+    )
     deterministic: bool = Field(False, description="the same bits each time on a GPU, too: slower there")
     seed: int = Field(0, ge=0, lt=2**32)
 

@@ -5,12 +5,11 @@ from typing import get_args
 
 import numpy as np
 
-from lstm.config import ModelConfig
+from lstm.config import EnsembleMethod, ModelConfig
 from lstm.data.windows import Windows
 from lstm.networks import outputs
 from lstm.networks.network import ForecastNetwork
 from lstm.networks.training import forecast
-from lstm.pipeline_config import EnsembleSpec
 from lstm.prediction import Prediction
 
 _CLEARLY_WORSE = 1.1
@@ -111,7 +110,7 @@ def method_scores(forecasts: Sequence[np.ndarray], actual: np.ndarray) -> dict[s
     """RMSE of every method's combination on the windows of `weights_of`, for a comparison of the methods."""
     return {
         method: _rmse(combine(forecasts, method, weights_of(method, forecasts, actual)), actual)
-        for method in get_args(EnsembleSpec.model_fields["method"].annotation)
+        for method in get_args(EnsembleMethod)
     }
 
 

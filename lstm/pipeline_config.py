@@ -5,11 +5,10 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from lstm.config import ModelConfig, Strict, is_unfinished
+from lstm.config import EnsembleMethod, ModelConfig, Strict, is_unfinished
 from lstm.data.spec import DataSpec, Duration, NormalizeSpec, SplitSpec
 from lstm.errors import ConfigError
 from lstm.search_spec import SET_ELSEWHERE, SearchSpec, condition, ends, holds, nearest_to
-
 
 Baseline = Literal["persistence", "seasonal_naive", "drift", "ridge", "auto_ets", "auto_theta"]
 
@@ -28,7 +27,7 @@ class EnsembleSpec(Strict):
         None, description="keys of the model in which the first trials differ; by default the preset's"
     )
     size: int = Field(5, ge=1, description="members first, then the best of the other trials")
-    method: Literal["mean", "median", "inverse_error", "greedy"] = "mean"
+    method: EnsembleMethod = "mean"
 
 
 class BacktestSpec(Strict):
@@ -57,7 +56,6 @@ class EvaluateSpec(Strict):
         if not value or not all(1 <= level <= 99 for level in value) or len(set(value)) < len(value):
             raise ValueError("must be whole percents from 1 to 99, each once")
         return value
-
 
     @field_validator("baselines")
     @classmethod

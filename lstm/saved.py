@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, get_args
 import numpy as np
 import torch
 
-from lstm.config import ModelConfig
+from lstm.config import EnsembleMethod, ModelConfig
 from lstm.data.scaling import PanelNormalizer
 from lstm.data.spec import DataSpec
 from lstm.errors import CheckpointError, ConfigError, DataError
 from lstm.evaluation.intervals import Conformal
 from lstm.networks.checkpoint import load_checkpoint, save_checkpoint, write_atomic
 from lstm.networks.network import ForecastNetwork
-from lstm.pipeline_config import EnsembleSpec
 
 if TYPE_CHECKING:
     from lstm.forecaster import Forecaster
@@ -123,7 +122,7 @@ def _check(made: "Forecaster") -> None:
         raise ValueError(
             f"there must be as many weights as members, and one, but there are {len(made.weights)} and {count}"
         )
-    methods = get_args(EnsembleSpec.model_fields["method"].annotation)
+    methods = get_args(EnsembleMethod)
     if made.method not in methods:
         raise ValueError(f"method {made.method!r} is none of {', '.join(methods)}")
     shape = (99, made.horizon, len(made.spec.target))

@@ -148,7 +148,7 @@ def against_champion(case: Case, incumbent: int) -> tuple[Verdict, dict[str, Any
         return Verdict(True, f"{useless} ({error})"), {}
     figures = {"test_rmse": found.rmse, "incumbent_test_rmse": found.incumbent_rmse, "origins": found.origins}
     if not isfinite(found.rmse):
-        return Verdict(False, f"its RMSE on the windows that {name}, knows is {found.rmse}"), figures
+        return Verdict(False, f"its RMSE on the windows of {name}, is {found.rmse}"), figures
     if not isfinite(found.incumbent_rmse):
         return Verdict(True, f"{useless} (its RMSE is {found.incumbent_rmse})"), figures
     rule = case.config.register_.gate.against_champion

@@ -71,7 +71,7 @@ def register(
 def _version(config: PipelineConfig, candidate: Candidate, example: pd.DataFrame) -> tuple[int, bool]:
     """The candidate's version, and whether it was made now."""
     served = json.dumps(signature(config, example).to_dict(), sort_keys=True)
-    same = fingerprint(candidate.folder, served, *requirements(), _code_sha256())
+    same = fingerprint(candidate.folder, candidate.kind, served, *requirements(), _code_sha256())
     if (known := same_version(config.name, same)) is not None:
         return known, False
     model_id = log_artefact(config, candidate.folder, candidate.run_id, example)

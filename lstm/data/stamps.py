@@ -35,7 +35,7 @@ class StampReader:
             DataError: a time is missing, unparsable, out of range, or comes twice or never on the local clock.
         """
         raw = self._written(raw)
-        times = pd.to_datetime(raw, errors="coerce", utc=True, format=self.spec.time_format or "ISO8601")
+        times = _by_value(raw, self._parsed)
         if _is_text(raw) and (present := raw.isin(_PRESENT)).any():
             times = times.mask(present)
         bad = times.isna().to_numpy()
@@ -48,6 +48,9 @@ class StampReader:
         if not self._has_zone(raw, cell):
             times = self._localized(times.dt.tz_localize(None), raw, cell).dt.tz_convert("UTC")
         return times.dt.as_unit("us")
+
+    def _parsed(self, raw: pd.Series) -> pd.Series:
+        return pd.to_datetime(raw, errors="coerce", utc=True, format=self.spec.time_format or "ISO8601")
 
     def _written(self, raw: pd.Series) -> pd.Series:
         """Text or dates; whole numbers are text where a format says what their digits mean."""
@@ -87,7 +90,7 @@ class StampReader:
             return np.full(len(raw), getattr(raw.dt, "tz", None) is not None)
         if self.spec.time_format:
             return np.full(len(raw), "%z" in self.spec.time_format.lower())
-        return raw.astype("str").str.contains(_OFFSET, regex=True).to_numpy(bool, na_value=False)
+        return _by_value(raw.astype("str"), _with_offset).to_numpy(bool, na_value=False)
 
     def _localized(self, wall: pd.Series, raw: pd.Series, cell: Cell) -> pd.Series:
         zone = self.spec.timezone
@@ -124,6 +127,18 @@ def shown(raw: pd.Series, bad: Any) -> str:
         return str(value.isoformat())
     text = repr(value.item() if isinstance(value, np.generic) else value)
     return text if len(text) <= 60 else f"{text[:60]}…"
+
+
+def _with_offset(raw: pd.Series) -> pd.Series:
+    return raw.str.contains(_OFFSET, regex=True)
+
+
+def _by_value(raw: pd.Series, made: Callable[[pd.Series], pd.Series]) -> pd.Series:
+    """What `made` makes of a column; of text it is asked once a value, since series share their times."""
+    if not isinstance(raw.dtype, pd.StringDtype):
+        return made(raw)
+    codes, values = pd.factorize(raw, use_na_sentinel=False)
+    return made(pd.Series(values)).take(codes).set_axis(raw.index)
 
 
 def _is_text(raw: pd.Series) -> bool:

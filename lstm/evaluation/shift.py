@@ -18,6 +18,8 @@ from lstm.pipeline_config import PipelineConfig
 
 PSI = 0.25  # population stability index: a major shift (Siddiqi 2006, Credit Risk Scorecards)
 DISTANCE = 0.2  # Kolmogorov–Smirnov
+_FARTHER = 0.05  # than any stretch of training: less is chance
+_OUTSIDE = 0.1  # share of values beyond all of training, as a trend brings: then no stretch excuses them
 _BINS = 10
 _STRETCHES = 12  # of training, at most
 _MOST_ROWS, _MOST_VALUES = 20_000, 2_000_000  # that distances are taken of
@@ -46,28 +48,24 @@ def ks_distance(one: np.ndarray, other: np.ndarray) -> float:
 def shifts(spans: Spans, config: PipelineConfig) -> tuple[Finding, ...]:
     """Columns whose distribution in validation or test is not that of training, the largest shift first.
 
-    A column is told where PSI and distance are both over their thresholds, and no stretch of training, as long as the
-    test, lies as far from the whole of training.
+    A column is told where PSI and distance are both over their thresholds, and either no stretch of training, as long
+    as the test, lies about as far from the whole of training, or a tenth of the values lie outside of its range.
     """
-    train, thinned = _thinned(spans.train, len(spans.columns)), {}
-    for split in ("validation", "test"):
-        thinned[split] = _thinned(getattr(spans, split), len(spans.columns))
+    train = _thinned(spans.train, len(spans.columns))
+    later = {split: _thinned(getattr(spans, split), len(spans.columns)) for split in ("validation", "test")}
     stretches = _stretches(train, spans)
     found: list[tuple[float, Finding]] = []
     for number, column in enumerate(spans.columns):
-        seen = _values(train, number)
-        sizes = {split: _size(seen, _values(span, number)) for split, span in thinned.items()}
+        seen, came = _values(train, number), {split: _values(span, number) for split, span in later.items()}
+        sizes = {split: _size(seen, values) for split, values in came.items()}
         large = [split for split, (index, distance) in sizes.items() if index >= PSI and distance >= DISTANCE]
-        if not large:
-            continue
-        usual = max((_size(seen, _values(part, number))[1] for part in stretches), default=0.0)
-        large = [split for split in large if sizes[split][1] > usual]
+        usual = max((_size(seen, _values(part, number))[1] for part in stretches), default=0.0) if large else 0.0
+        large = [
+            split for split in large if sizes[split][1] > usual + _FARTHER or _outside(seen, came[split]) >= _OUTSIDE
+        ]
         if large:
-            came = {split: _values(span, number) for split, span in thinned.items()}
-            evidence = _evidence(seen, came, sizes, large, usual)
-            place = f"column {column}"
-            remedy = _to_follow(spans, number, config)
-            found.append((max(sizes[one][1] for one in large), Finding("shift", evidence, remedy, place)))
+            evidence, remedy = _evidence(seen, came, sizes, large, usual), _to_follow(spans, number, config)
+            found.append((max(sizes[one][1] for one in large), Finding("shift", evidence, remedy, f"column {column}")))
     found.sort(key=lambda one: -one[0])
     return (*(one for _, one in found[:_MOST_SHIFTS]), *_others([one for _, one in found[_MOST_SHIFTS:]]))
 
@@ -110,6 +108,11 @@ def _size(seen: np.ndarray, came: np.ndarray) -> tuple[float, float]:
     return psi(seen, came), ks_distance(seen, came)
 
 
+def _outside(seen: np.ndarray, came: np.ndarray) -> float:
+    """Share of values beyond the range of those that were seen."""
+    return float(np.mean((came < seen.min()) | (came > seen.max())))
+
+
 def _evidence(
     seen: np.ndarray,
     came: dict[str, np.ndarray],
@@ -122,11 +125,11 @@ def _evidence(
         f"{split} against training: PSI {sizes[split][0]:.2f} (threshold {PSI:g}), Kolmogorov–Smirnov distance "
         f"{sizes[split][1]:.2f} (threshold {DISTANCE:g}), mean moved by {(came[split].mean() - center) / spread:+.2f} "
         f"of training's standard deviations, spread {came[split].std() / spread:.2f} times, "
-        f"{np.mean((came[split] < seen.min()) | (came[split] > seen.max())):.0%} outside of training's range"
+        f"{_outside(seen, came[split]):.0%} outside of training's range"
         for split in large
     ]
     if usual:
-        parts.append(f"no stretch of training of the test's length lies farther off than {usual:.2f}")
+        parts.append(f"of the stretches of training of the test's length the farthest off is at {usual:.2f}")
     parts += [f"{split} is at {sizes[split][1]:.2f}" for split in came if split not in large]
     return "; ".join(parts)
 

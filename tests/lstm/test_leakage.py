@@ -10,7 +10,7 @@ import torch
 
 from lstm import Forecaster
 from lstm.config import ModelConfig
-from lstm.data import covariates, grid, panel, scaling, store
+from lstm.data import covariates, panel, scaling, store
 from lstm.data.arrays import SplitArrays
 from lstm.data.frequency import Frequency
 from lstm.data.ingest import Table, ingest_table

@@ -15,20 +15,21 @@ from lstm.evaluation.intervals import Conformal
 from lstm.forecaster import Forecaster
 from lstm.networks.network import ForecastNetwork
 from tasks import registry, tracking
+from tasks.gate import Case, judge
 from tasks.handles import Candidate, Evaluation
-from tasks.register import _judge
-from tasks.registry import load_forecaster, set_alias
+from tasks.promotion import Check
+from tasks.registry import alias_version, fingerprint, load_forecaster, same_version, set_alias, versions
 
 from .test_prepare import prepared
 
-BASELINE = 1e6  # a validation RMSE that every finite one beats
+PASSED = (Check("serves", True, "served"), Check("baseline", True, "beats seasonal_naive"))
 
 
-def untrained(config, panel, seed=0):
+def untrained(config, panel, seed=0, **changes):
     """A forecaster of the panel, whose network has learned nothing."""
     store = PanelStore.load(panel.folder)
     sizes = {"input_size": len(store.columns), "output_size": 1, "horizon": 6, "hidden_size": 4, "seed": seed}
-    network = ForecastNetwork(ModelConfig(sequence_length=24, **sizes), range(1), store.n_known).eval()
+    network = ForecastNetwork(ModelConfig(sequence_length=24, **{**sizes, **changes}), range(1), store.n_known).eval()
     errors = np.random.default_rng(0).normal(size=(50, 6, 1))
     return Forecaster(
         name="shops",
@@ -65,13 +66,16 @@ def shops(hourly, home, tmp_path):
         set_alias("shops", "champion", int(made.version))
         return folder / "artifacts"
 
-    def judge(candidate, rmse=1.0):
+    def judged(candidate):
         candidate.save(tmp_path / "candidate")
-        best = Candidate("best-single", tmp_path / "candidate", "", "trial-000", {"val_rmse": rmse})
-        evaluation = Evaluation((best,), (), ({"name": "seasonal_naive", "val_rmse": BASELINE},))
-        return _judge(config, table, panel, windows, evaluation, best, 7)
+        scores = {"val_rmse": 1.0, "test_rmse": 1.0}
+        best = Candidate("best-single", tmp_path / "candidate", "", "trial-000", scores)
+        folds = {"trial-000": (1.0, 1.0), "seasonal_naive": (2.0, 2.0)}
+        evaluation = Evaluation((best,), (), ({"name": "seasonal_naive", "test_rmse": 2.0},), folds, tmp_path, ())
+        case = Case(config, table, panel, windows, evaluation, best, 7, table.part())
+        return judge(case, PASSED, alias_version("shops", "champion"))
 
-    return (config, panel), champion, judge
+    return (config, panel), champion, judged
 
 
 def test_a_forecaster_is_loaded_by_version_and_as_champion(shops):
@@ -135,24 +139,68 @@ def test_the_better_of_candidate_and_champion_wins(shops):
     assert not judge(untrained(*made)).champion  # a tie
     champion(shifted(untrained(*made), 9))
     won = judge(untrained(*made))
-    assert won.champion and won.val_rmse < won.incumbent_val_rmse
+    assert won.champion and won.test_rmse < won.incumbent_test_rmse and won.p_value < 0.05
 
 
 def test_a_champion_without_a_finite_rmse_loses_to_a_candidate_with_one(shops):
     made, champion, judge = shops
     champion(shifted(untrained(*made), float("nan")))
     promotion = judge(untrained(*made))
-    assert promotion.champion and promotion.incumbent_val_rmse is None
+    assert promotion.champion and np.isnan(promotion.incumbent_test_rmse)
     assert "the champion, version 1, can't forecast these windows (its RMSE is nan)" in promotion.reason
     assert not judge(shifted(untrained(*made), float("nan"))).champion
 
 
-@pytest.mark.parametrize("rmse", [float("nan"), float("inf")])
-def test_a_candidate_without_a_finite_rmse_never_wins(shops, rmse):
+def test_a_candidate_that_is_not_finite_on_the_windows_never_wins(shops):
     made, champion, judge = shops
-    assert not judge(untrained(*made), rmse).champion
-    champion(shifted(untrained(*made), float("nan")))
-    assert not judge(untrained(*made), rmse).champion
+    champion(untrained(*made))
+    promotion = judge(shifted(untrained(*made), float("nan")))
+    assert not promotion.champion
+    assert promotion.reason == "its RMSE on the windows of the champion, version 1, is nan"
+
+
+def test_a_store_that_fails_is_told_in_one_line(shops, monkeypatch):
+    made, champion, judge = shops
+    champion(untrained(*made))
+
+    def broken(*_):
+        raise MlflowException("(sqlite3.OperationalError) disk I/O error\n[SQL: SELECT …]\n(Background …)")
+
+    monkeypatch.setattr(tracking.client(), "get_registered_model", broken)
+    with pytest.raises(StoreError, match="^shops: the registry does not answer .*disk I/O error.* Check") as caught:
+        judge(untrained(*made))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_fingerprint_knows_weights_and_description_but_not_where_they_came_from(shops, tmp_path):
+    made, *_ = shops
+    one = untrained(*made)
+
+    def of(forecaster, *more):
+        forecaster.save(tmp_path / "printed")
+        return fingerprint(tmp_path / "printed", *more)
+
+    assert of(one) == of(replace(one, lineage={"run_id": "another"})) == of(untrained(*made))
+    others = (untrained(*made, seed=1), replace(one, name="other"), shifted(untrained(*made), 1e-6))
+    assert len({of(one), of(one, "kind"), *map(of, others)}) == 5
+
+
+def test_the_newest_version_with_a_fingerprint_is_found(shops):
+    made, champion, _ = shops
+    for _ in range(3):
+        champion(untrained(*made))
+    for number, value in ((1, "a"), (2, "a"), (3, "b")):
+        tracking.client().set_model_version_tag("shops", str(number), "fingerprint", value)
+    assert [same_version("shops", value) for value in "abc"] == [2, 3, None]
+
+
+def test_a_version_whose_run_is_gone_is_listed_with_its_own_tags(shops):
+    made, champion, _ = shops
+    champion(untrained(*made))
+    client = tracking.client()
+    made = client.create_model_version("shops", "file:///gone", "f" * 32, {"val_rmse": "1.5", "run_name": "ensemble"})
+    row = next(row for row in versions("shops") if row["version"] == int(made.version))
+    assert (row["run"], row["val_rmse"], row["aliases"]) == ("ensemble", 1.5, [])
 
 
 def test_a_damaged_candidate_is_no_reason_to_replace_the_champion(shops, tmp_path):

@@ -16,7 +16,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.pyfunc import scoring_server
 
 from lstm.forecaster import Forecaster
-from tasks import tracking
+from tasks import serving_app, tracking
 
 from .served import history, register, without_this_repository
 
@@ -199,6 +199,15 @@ def test_every_form_of_a_request_gives_the_same_forecast(model):
     assert first[0]["time"] == "2024-04-10T00:00:00+00:00"
     for _, answer in answers[1:]:
         assert [row["forecast"] for row in answer["predictions"]] == pytest.approx([row["forecast"] for row in first])
+
+
+def test_lstm_serve_writes_what_mlflow_writes(model):
+    made = serving_app.Strict(model).predict(history())
+    ours, theirs = StringIO(), StringIO()
+    serving_app.write_forecasts(made, ours)
+    scoring_server.predictions_to_json(model.predict(history()), theirs)
+    assert ours.getvalue() == theirs.getvalue()
+    assert len(ours.getvalue()) > 1000
 
 
 REFUSED = {
