@@ -27,6 +27,7 @@ from tasks.worker import history_of
 REFERENCE = "seasonal_naive"
 SPLITS = {"val": "validation", "test": "test"}  # prefix of the metrics -> split
 _BOUNDED = ("rmse", "mae", "rmse_skill")  # of the test, whose bootstrap intervals stand in MLflow too
+_OF_THE_TEST = ("crps", "owa", "width", "mape_left_out")  # of the other splits in scores.json alone
 Splits = Mapping[str, ScoredWindows]
 
 
@@ -74,13 +75,19 @@ class Scoring:
 
     @property
     def logged(self) -> dict[str, float]:
-        """For MLflow: with the intervals that decisions rest on."""
+        """For MLflow, where runs are compared: the usual metrics, and the intervals that decisions rest on."""
+        shown = {name: value for name, value in self.metrics.items() if not _in_files_only(name)}
         bounds = {
             f"test_{name}_{side}": values.get(f"test_{name}", float("nan"))
             for name in _BOUNDED
             for side, values in (("low", self.low), ("high", self.high))
         }
-        return {**self.metrics, **bounds}
+        return {**shown, **bounds}
+
+
+def _in_files_only(name: str) -> bool:
+    prefix, _, metric = name.partition("_")
+    return metric.endswith("_normalized_skill") or (prefix != "test" and metric.startswith(_OF_THE_TEST))
 
 
 def scoring_of(own: Mapping[str, Scored], reference: Mapping[str, Scored], bounded: Sequence[str]) -> Scoring:

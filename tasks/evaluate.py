@@ -80,7 +80,7 @@ def evaluate(
         _leaderboard(contenders, scorings),
         {name: one.folds for name, one in scorings.items()},
         run_folder(run.run_id) / FOLDER,
-        tuple(map(str, findings)),
+        tuple(str(one) for one in findings if one.where not in _unused(trials, best)),
     )
     tracking.log(run, scorings[evaluation.proposed.label].logged)
     tracking.tag(run, diagnosis=",".join(sorted({one.trouble for one in findings})) or "none")
@@ -202,6 +202,11 @@ def _findings(
         for found in (scorings[one.name],)
     ]
     return diagnose(config, trainings, standings, spans)
+
+
+def _unused(trials: Sequence[Trial], best: Sequence[Trial]) -> set[str]:
+    """Networks that are in no candidate: their troubles stand in findings.json."""
+    return {one.name for one in trials[1:]} - {one.name for one in best}
 
 
 def _leaderboard(contenders: Sequence[Contender], scorings: Mapping[str, Scoring]) -> tuple[dict[str, Any], ...]:

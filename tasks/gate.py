@@ -137,11 +137,13 @@ def against_champion(case: Case, incumbent: int) -> tuple[Verdict, dict[str, Any
 
     Raises:
         StoreError: the champion can't be fetched.
+        CheckpointError: the candidate is damaged.
     """
     name = f"the champion, version {incumbent}"
     useless = f"{name}, can't forecast these windows"
+    candidate = Forecaster.load(case.best.folder)
     try:
-        found = _compared(case, incumbent)
+        found = _compared(case, candidate, incumbent)
     except StoreError:  # it may be better than the candidate
         raise
     except InputError as error:
@@ -156,9 +158,8 @@ def against_champion(case: Case, incumbent: int) -> tuple[Verdict, dict[str, Any
     return verdict, {**figures, **more, "alpha": rule.alpha, "min_effect": rule.min_effect}
 
 
-def _compared(case: Case, incumbent: int) -> Comparison:
+def _compared(case: Case, candidate: Forecaster, incumbent: int) -> Comparison:
     """Candidate and champion on the windows of the test span, each with its own look-back before it."""
-    candidate = Forecaster.load(case.best.folder)
     champion, _ = load_forecaster(f"{case.config.name}/{incumbent}")
     store = PanelStore.load(case.panel.folder)
     seen = case.table.part(since=_reach(store.cuts.test, champion), until=store.cuts.end)

@@ -150,6 +150,14 @@ def test_params_choose_horizon_and_levels(server):
     assert made.groupby("series").size().to_dict() == {"north": 2, "south": 2}
 
 
+def test_steps_beyond_the_trained_horizon_are_marked(server):
+    made = server.forecasts(split(history(), params={"horizon": 9, "levels": [80]}))
+    trained = server.forecasts(split(history(), params={"levels": [80]}))
+    assert made["rolled"].tolist() == ([False] * 6 + [True] * 3) * 2
+    assert made.loc[~made["rolled"], "forecast"].tolist() == trained["forecast"].tolist()
+    assert np.isfinite(made["forecast"]).all()
+
+
 def test_ten_thousand_series_in_one_request_are_those_of_the_library(server, place):
     frame = of_many_shops()
     made = server.forecasts(frame.to_csv(index=False), "text/csv")

@@ -51,8 +51,24 @@ def shifted(forecaster, by):
     return forecaster
 
 
+@pytest.fixture(scope="session")
+def tables(tmp_path_factory):
+    """A new store, which takes seconds to make and none to copy."""
+    path = tmp_path_factory.mktemp("tables") / "mlflow.db"
+    tracking._make_tables(path)
+    return path
+
+
 @pytest.fixture
-def shops(hourly, home, tmp_path):
+def store(home, tables):
+    """A new store in a home of its own."""
+    home.mkdir(exist_ok=True)
+    shutil.copy(tables, home / "mlflow.db")
+    return home
+
+
+@pytest.fixture
+def shops(hourly, store, tmp_path):
     """Prepared data, and a way to register a saved forecaster as the next version and champion."""
     config, table, panel, windows = prepared(hourly, tmp_path)
 
