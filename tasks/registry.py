@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from mlflow.artifacts import download_artifacts
+from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from lstm.errors import CheckpointError, StoreError, nearest
@@ -171,7 +172,8 @@ def _said(error: Exception) -> str:
 def _resolve(model: str) -> tuple[str, int]:
     name, at, alias = model.partition("@")
     name, slash, number = (name, "", "") if at else name.partition("/")
-    known = [] if store_is_empty() else [found.name for found in tracking.client().search_registered_models()]
+    with _asked(name):
+        known = [] if store_is_empty() else [found.name for found in tracking.client().search_registered_models()]
     if name not in known:
         hint = nearest(name, known) if known else f" Nothing is registered in {home()} yet. Run: lstm train CONFIG"
         raise CheckpointError(f"{model}: there is no registered model {name!r}, nor a folder of that name.{hint}")
@@ -183,7 +185,8 @@ def _resolve(model: str) -> tuple[str, int]:
                 f"{model}: {name!r} has no alias {alias or 'champion'!r}{why}. Name a version: {name}/1"
             )
         return name, found
-    versions = sorted(int(one.version) for one in tracking.client().search_model_versions(f"name = '{name}'"))
+    with _asked(name):
+        versions = sorted(int(one.version) for one in tracking.client().search_model_versions(f"name = '{name}'"))
     if not number.isdecimal() or int(number) not in versions:
         raise CheckpointError(f"{model}: there is no version {number!r} of {name!r}. Known: {versions}.")
     return name, int(number)
@@ -203,31 +206,32 @@ def versions(name: str) -> list[dict[str, Any]]:
 
     Raises:
         CheckpointError: there is no such model.
+        StoreError: the store does not answer.
     """
     if store_is_empty():
         _resolve(name)
-    client = tracking.client()
-    try:
-        aliases = client.get_registered_model(name).aliases
-    except MlflowException:
-        _resolve(name)  # says which names there are
-        raise
-    rows = []
-    for version in client.search_model_versions(f"name = '{name}'"):
-        tags = version.tags
-        run, metrics = _run(str(version.run_id), tags)
-        rows.append(
-            {
-                "version": int(version.version),
-                "aliases": sorted(alias for alias, number in aliases.items() if int(number) == int(version.version)),
-                "kind": tags.get("kind", ""),
-                "run": run,
-                "run_id": version.run_id,
-                **metrics,
-                **{key: value for key, value in tags.items() if key.startswith(("gate", "forced_", "rolled_back_"))},
-            }
-        )
+    with _asked(name):
+        try:
+            aliases = tracking.client().get_registered_model(name).aliases
+        except MlflowException:
+            _resolve(name)  # says which names there are
+            raise
+        rows = [_row(version, aliases) for version in tracking.client().search_model_versions(f"name = '{name}'")]
     return sorted(rows, key=lambda row: (row.get("val_rmse", float("inf")), row["version"]))
+
+
+def _row(version: ModelVersion, aliases: Mapping[str, str]) -> dict[str, Any]:
+    run, metrics = _run(str(version.run_id), version.tags)
+    recorded = ("gate", "forced_", "rolled_back_")
+    return {
+        "version": int(version.version),
+        "aliases": sorted(alias for alias, number in aliases.items() if int(number) == int(version.version)),
+        "kind": version.tags.get("kind", ""),
+        "run": run,
+        "run_id": version.run_id,
+        **metrics,
+        **{key: value for key, value in version.tags.items() if key.startswith(recorded)},
+    }
 
 
 def _run(run_id: str, tags: Mapping[str, str]) -> tuple[str, dict[str, float]]:
