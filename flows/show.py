@@ -31,6 +31,7 @@ _COLUMNS = {
     "test_coverage_95": "in 95 %",
 }
 
+_COMPARED = ("val_rmse", "test_rmse", "test_rmse_skill", "test_coverage_80", "test_coverage_95")  # in the terminal
 _STYLE = """
 :root { color-scheme: light dark; }
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem; }
@@ -134,12 +135,12 @@ def _short(value: Any) -> str:
 
 
 def show_versions(name: str, rows: list[dict[str, Any]]) -> None:
-    """Print the registered versions, and what the gate said of each."""
-    columns = [key for key in _COLUMNS if any(key in row for row in rows)]
-    table = _table(name, ["version", "aliases", "kind", "run"], columns)
+    """Print the registered versions, and what the gate said of each. The page and the JSON hold more figures."""
+    columns = [key for key in _COMPARED if any(key in row for row in rows)]
+    table = _table(name, ["version", "aliases", "kind"], columns)
     for row in rows:
-        figures = [_with_interval(key, row) for key in columns]
-        table.add_row(str(row["version"]), ", ".join(row["aliases"]), row["kind"], row["run"], *figures)
+        figures = [_with_interval(key, row) if key.endswith("rmse") else _figure(key, row.get(key)) for key in columns]
+        table.add_row(str(row["version"]), ", ".join(row["aliases"]), row["kind"], *figures)
     console = _console()
     console.print(table)
     for row in rows:

@@ -242,16 +242,26 @@ def test_work_is_cleaned_up_and_nothing_lies_outside_the_stores(trained):
     assert not list((place.folder / "mlruns" / "work").glob("run-*"))
 
 
-def test_a_second_run_on_the_same_data_keeps_the_champion_unless_it_is_better(trained, client):
+def test_a_second_run_on_the_same_data_keeps_the_champion_unless_it_is_surely_better(trained, client):
     place, outcome = trained
-    again = json.loads(place.run("train", "shops.yaml", "--set", "search.seed=1", "--json").stdout)
+    again = json.loads(place.run("train", "shops.yaml", "--set", "model.seed=1", "--json").stdout)
     first, second = outcome["promotion"], again["promotion"]
-    better = second["val_rmse"] < first["val_rmse"]
-    assert second["incumbent_version"] == first["version"]
-    assert second["incumbent_val_rmse"] == pytest.approx(first["val_rmse"], rel=1e-6)
-    assert second["champion"] is better
+    assert second["incumbent_version"] == first["version"] != second["version"]
+    assert second["incumbent_test_rmse"] == pytest.approx(first["test_rmse"], rel=1e-6)
+    sure = second["p_value"] < second["alpha"] and second["effect"] >= second["min_effect"]
+    assert second["champion"] is sure
     champion = int(client.get_registered_model("shops").aliases["champion"])
-    assert champion == (second["version"] if better else first["version"])
+    assert champion == (second["version"] if sure else first["version"])
+
+
+def test_the_same_model_is_not_registered_twice(trained, client):
+    place, outcome = trained
+    before = {one.version for one in client.search_model_versions("name = 'shops'")}
+    again = json.loads(place.run("train", "shops.yaml", "--json").stdout)
+    assert {one.version for one in client.search_model_versions("name = 'shops'")} == before
+    version = outcome["promotion"]["version"]
+    assert again["promotion"]["version"] == version
+    assert f"version {version} is the same model: it was not registered again" in again["notices"]
 
 
 def test_over_a_champion_that_can_not_be_fetched_nothing_is_promoted(trained, client):
@@ -261,7 +271,7 @@ def test_over_a_champion_that_can_not_be_fetched_nothing_is_promoted(trained, cl
     artifacts = Path(urlparse(source).path)
     artifacts.rename(artifacts.with_name("away"))
     try:
-        done = place.run("train", "shops.yaml", "--set", "search.seed=2", check=False)
+        done = place.run("train", "shops.yaml", "--set", "model.seed=2", check=False)
     finally:
         artifacts.with_name("away").rename(artifacts)
     assert done.returncode == 2 and done.stderr.count("\n") == 1
@@ -344,7 +354,7 @@ def test_time_that_is_over_ends_the_running_trials_too(place: Place):
     outcome = json.loads(place.run("train", "shops.yaml", "--json").stdout)
     assert outcome["seconds"]["train"] < 40
     assert "then search.timeout was over" in outcome["search"]
-    assert len(outcome["leaderboard"]) == 5
+    assert len(outcome["leaderboard"]) == 6
 
 
 @pytest.mark.slow
