@@ -133,6 +133,7 @@ def test_without_refit_one_network_forecasts_all_folds_and_the_first_fold_is_the
     assert {span["learned_until"] for span in once.spans} == {once.spans[0]["from"]}
 
 
+@pytest.mark.slow
 def test_a_fold_scores_what_the_raw_data_say_in_a_run_of_its_own_and_nothing_is_registered(hourly, tested, home):
     found = tested(hourly)
     rows = {(row["model"], row["fold"]): row for row in found.folds}
