@@ -194,7 +194,7 @@ def promote(
 
 @app.command()
 def rollback(name: Annotated[str, typer.Argument(help="The pipeline's name.", metavar="NAME")]) -> None:
-    """Make the previous champion champion again. Doing it twice changes nothing."""
+    """Make the previous champion champion again. Asked twice, the second time is refused."""
     from flows import show
     from tasks.promotion import rollback
 

@@ -89,7 +89,8 @@ def show_outcome(outcome: "Outcome", seconds: float) -> None:
             console.print(f"{mark}: {line}", markup=False, soft_wrap=True)
     promotion = outcome.promotion
     verb = "champion" if promotion.champion else "challenger"
-    console.print(f"{verb}: {outcome.name} version {promotion.version} ({promotion.kind}): {promotion.reason}.")
+    said = f"{verb}: {outcome.name} version {promotion.version} ({promotion.kind}): {promotion.reason}."
+    console.print(said, markup=False, soft_wrap=True)
     console.print(f"search: {outcome.search}.")
     work = outcome.seconds["train"] + outcome.seconds["evaluate"]
     console.print(
@@ -145,7 +146,7 @@ def show_versions(name: str, rows: list[dict[str, Any]]) -> None:
     console.print(table)
     for row in rows:
         for line in _judged(row):
-            console.print(f"version {row['version']}: {line}", markup=False, soft_wrap=True)
+            console.print(f"version {row['version']}: {line}", markup=False, highlight=False, soft_wrap=True)
 
 
 def versions_page(name: str, rows: list[dict[str, Any]]) -> str:
@@ -182,7 +183,9 @@ def _judged(row: dict[str, Any]) -> list[str]:
     if "forced_by" in row:
         lines.append(f"forced by {row['forced_by']} at {row['forced_at']} ({row['forced_reason']})")
     if "rolled_back_by" in row:
-        lines.append(f"rolled back by {row['rolled_back_by']} at {row['rolled_back_at']}")
+        lines.append(
+            f"rolled back to version {row['rolled_back_to']} by {row['rolled_back_by']} at {row['rolled_back_at']}"
+        )
     return lines
 
 

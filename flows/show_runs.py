@@ -47,7 +47,7 @@ def show_backtest(found: "Backtest") -> None:
         table.add_row(row["model"], *(_figure(key, row.get(key)) for key in columns))
     console.print(table)
     console.print(_by_fold(found))
-    for line in found.notices:
+    for line in (*found.notices, *_beaten(found)):
         console.print(f"note: {line}", markup=False, soft_wrap=True)
     how = "fitted anew before each fold" if found.refit else "fitted once, before the first fold"
     seconds = found.seconds
@@ -57,6 +57,14 @@ def show_backtest(found: "Backtest") -> None:
         f"{found.run_name}, backtest.csv",
         soft_wrap=True,
     )
+
+
+def _beaten(found: "Backtest") -> list[str]:
+    """Baselines that were better than the networks over all folds."""
+    errors = {row["model"]: row["rmse"] for row in found.overall}
+    ours = errors.pop("ensemble")
+    better = [f"{name} ({error:.4g})" for name, error in errors.items() if error < ours]
+    return [f"better than the networks ({ours:.4g}): {', '.join(better)}"] if better else []
 
 
 def _by_fold(found: "Backtest") -> Table:

@@ -113,11 +113,12 @@ def train(
 
 def _as_row(trial: Trial, settings: PipelineConfig, evaluation: Evaluation) -> dict[str, Any]:
     network, shown = settings.network(trial.changes), ("val_rmse", "best_epoch", "parameters", "seconds")
+    told = {key: getattr(network, key) for key in _TOLD} | {"loss": network.trained_loss}
     return {
         "name": trial.name,
         "in_ensemble": trial.name in evaluation.members,
         **{key: getattr(trial, key) for key in shown},
-        "network": {key: getattr(network, key) for key in _TOLD},
+        "network": told,
     }
 
 
@@ -125,6 +126,11 @@ def _remarks(settings: PipelineConfig, found: Search, evaluation: Evaluation, pr
     """What a reader of the leaderboard should know."""
     if promotion.notice:
         yield promotion.notice
+    if found.cut:
+        yield (
+            f"{found.cut} networks were cut short by search.timeout ({settings.search.timeout}), and count as far as "
+            "they came: the same command goes on with them, or raise it"
+        )
     yield from (f"{trial.name}: {trial.findings}" for trial in found.trials if trial.findings)
     if found.front:
         front = (one for one in sorted(found.trials, key=lambda one: one.latency_ms or 0) if one.number in found.front)

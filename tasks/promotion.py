@@ -139,11 +139,11 @@ def promote(name: str, version: str, force: bool, why: str = "") -> Move:
 
 
 def rollback(name: str) -> Move:
-    """Make the previous champion champion again; the one that was is `previous` then, so that it can be undone.
+    """Make the previous champion champion again; the one that was is `previous` then. Once: a retry changes nothing.
 
     Raises:
         CheckpointError: there is no such model, or it has no champion.
-        InputError: there is no previous champion.
+        InputError: there is no previous champion, or it was rolled back itself.
     """
     resolved(f"{name}@champion")
     with promotion_lock(name):
@@ -151,6 +151,11 @@ def rollback(name: str) -> Move:
         if current is None or previous is None or previous == current:
             raise InputError(
                 f"{name}: there is no previous champion to go back to. See lstm compare {name}, and promote a version."
+            )
+        if version_tags(name, previous).get("rolled_back_to") == str(current):
+            raise InputError(
+                f"{name}: version {previous}, the previous champion, was itself rolled back to version {current}. To "
+                f"make it champion again: lstm promote {name} {previous}"
             )
         tags = {"rolled_back_by": _who(), "rolled_back_at": _now(), "rolled_back_to": str(previous)}
         tag_version(name, current, tags)
@@ -223,7 +228,8 @@ def _apply(name: str, decision: Promotion) -> None:
     """Under the lock: tags first, so that no alias ever points at what says nothing of its judgement."""
     if decision.incumbent_version == decision.version:
         return  # the champion stays, with the judgement that made it champion
-    tag_version(name, decision.version, decision.tags)
+    if decision.champion or version_tags(name, decision.version).get("gate") != "champion":
+        tag_version(name, decision.version, decision.tags)  # what it has earned once is not taken from the record
     if decision.champion:
         _make_champion(name, decision.version, decision.incumbent_version)
     else:

@@ -38,7 +38,8 @@ class Frequency:
             ValueError: it is neither a duration of 1 ms or more nor a calendar step of pandas.
         """
         with warnings.catch_warnings():
-            warnings.simplefilter("error")  # a unit that pandas is giving up, such as 1H, is refused
+            # A unit that pandas is giving up, such as 1H, is refused. No other warning: filters hold for all threads.
+            warnings.filterwarnings("error", "'.+' is deprecated")
             try:
                 length = duration(f"1{text}" if text in ("h", "min", "s", "ms") else text)
             except (ValueError, OverflowError, Warning):

@@ -27,6 +27,12 @@ def _duration(value: Any) -> Any:
     return value
 
 
+def _with_unit(value: Any) -> Any:
+    if isinstance(value, int | float):
+        raise ValueError("must be a duration with its unit, such as 60s or 10min")
+    return _duration(value)
+
+
 def _span(value: Any) -> Any:
     whole = isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 1_000_000_000
     share = isinstance(value, float) and 0 < value < 1
@@ -49,7 +55,7 @@ Columns = Annotated[tuple[str, ...], BeforeValidator(_as_tuple)]
 Wide = Annotated[
     tuple[str, ...] | Literal["all"], BeforeValidator(lambda value: value if value == "all" else _as_tuple(value))
 ]
-Duration = Annotated[str, BeforeValidator(_duration)]
+Duration = Annotated[str, BeforeValidator(_with_unit)]
 StepsOrDuration = Annotated[int | str, BeforeValidator(_steps)]
 Span = Annotated[
     int | float | str, BeforeValidator(_span), Field(description="rows, a fraction of the span, or a duration")

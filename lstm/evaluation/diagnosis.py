@@ -139,6 +139,7 @@ def _to_hold(causes: Sequence[Finding]) -> str:
         places = list(dict.fromkeys(f"{one.trouble} of {one.where}" for one in causes))
         return f"See to its causes: {', '.join(places[:5])}"
     return (
-        "No column shifted, so the choice by validation did not hold: lengthen split.validation, search fewer trials "
+        "No column lies farther off than stretches of the training span do, so the choice by validation did not hold: "
+        "lengthen split.validation, search fewer trials "
         "(search.trials), or combine more networks (ensemble.size)"
     )

@@ -15,7 +15,7 @@ Epochs = Sequence[Mapping[str, float]]
 
 FALL = 0.02  # of the first epoch's training loss: less is no fall
 SAFE = 0.95  # of the naive error: who is below it learns, however flat the loss
-RISE = 0.05  # of the best validation loss, on average over the last epochs: more is a turn
+RISE = 0.15  # of the best validation loss, on average over the last epochs: more is a turn
 _LAST = 3  # epochs that the turn is averaged over
 _FEWEST = 3  # epochs: fewer say nothing of a course
 ORDERS = 30.0  # × the median gradient norm: an explosion

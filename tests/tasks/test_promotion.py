@@ -269,14 +269,23 @@ def test_a_version_that_is_not_there_is_told(shops, version):
         promote(shops, version, force=True)
 
 
-def test_a_rollback_can_be_undone_and_is_recorded(shops):
+def test_a_rollback_is_recorded_and_asked_for_twice_it_does_not_bring_the_bad_one_back(shops):
     promote(shops, "2", force=True)
     back = rollback(shops)
     assert (back.version, back.before) == (1, 2)
     assert aliases() == {"champion": 1, "previous": 2}
     assert version_tags(shops, 2)["rolled_back_to"] == "1"
-    rollback(shops)
-    assert aliases() == {"champion": 2, "previous": 1}
+    with pytest.raises(InputError, match=r"version 2, the previous champion, was itself rolled back to version 1"):
+        rollback(shops)
+    assert aliases() == {"champion": 1, "previous": 2}
+
+
+def test_what_a_version_has_won_stays_on_record_when_it_loses_later(shops):
+    settle(shops, lambda incumbent: Promotion(2, "best-single", True, "won", 1, 1, incumbent, _own_checks()))
+    promote(shops, "3", force=True)
+    settle(shops, lambda incumbent: Promotion(2, "best-single", False, "lost", 1, 1, incumbent, _own_checks()))
+    assert aliases() == {"champion": 3, "previous": 2, "challenger": 2}
+    assert version_tags(shops, 2)["gate"] == "champion" and version_tags(shops, 2)["gate_reason"] == "won"
 
 
 def test_after_a_rollback_the_one_that_won_may_come_back_without_force(shops):
