@@ -39,7 +39,7 @@ def prefect_server() -> Iterator[None]:
         "PREFECT_SERVER_API_HOST": "127.0.0.1",
         **os.environ,
     }
-    command = [sys.executable, "-m", "uvicorn", "--factory", "prefect.server.api.server:create_app"]
+    command = [sys.executable, "-P", "-m", "uvicorn", "--factory", "prefect.server.api.server:create_app"]
     command += ["--host", "127.0.0.1", "--port", str(port), "--log-level", "warning"]
     with (folder("logs") / "prefect-server.log").open("ab") as log:
         server = subprocess.Popen(

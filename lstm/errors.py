@@ -49,6 +49,8 @@ def nearest(name: str, known: Iterable[str], longest: int | None = None) -> str:
     Where there may be thousands of names, `longest` characters of the list are enough.
     """
     names = sorted(known)
+    if not names:
+        return ""
     close = difflib.get_close_matches(name, names, n=1)
     hint = f" Did you mean {close[0]!r}?" if close else f" Known: {', '.join(names)}."
     return hint if longest is None or len(hint) <= longest else f"{hint[:longest].rpartition(', ')[0]}, …"

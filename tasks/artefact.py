@@ -45,6 +45,9 @@ def input_example(config: PipelineConfig, table: Table, names: Sequence[str]) ->
     """The newest rows that a forecast of some series needs, as a caller would send them."""
     data = config.data
     rows = table.part(names if data.wide else names[:_EXAMPLE_SERIES])
+    if not data.known:  # a forecast begins after the last row with a target: nobody sends what lies behind it
+        measured = rows[list(data.target)].notna().all(axis=1)
+        rows = rows[measured[::-1].groupby(rows[SERIES][::-1]).cummax()[::-1]]
     rows = rows.groupby(SERIES).tail(2 * config.longest_lookback + config.window.horizon)
     if data.known:  # they are needed for the steps ahead: the last rows stand for these
         ahead = rows.groupby(SERIES).cumcount(ascending=False) < config.window.horizon

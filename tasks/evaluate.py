@@ -13,7 +13,7 @@ from lstm.data.arrays import SplitArrays
 from lstm.data.ingest import Table
 from lstm.data.store import PanelStore
 from lstm.ensemble import chosen, weights_of
-from lstm.errors import TrainingError
+from lstm.errors import DataError, TrainingError
 from lstm.evaluation.diagnosis import Finding, Spans, Standing, Training, diagnose
 from lstm.evaluation.intervals import Conformal, split_bands
 from lstm.evaluation.leakage import Audit, audit
@@ -41,7 +41,8 @@ def evaluate(
     """Build the best single model and the ensemble; score them beside the baselines; log and save everything.
 
     Raises:
-        TrainingError: the leakage audit found a leak, so that no score here means anything.
+        DataError: a column counts as known ahead and is the target.
+        TrainingError: the leakage audit found another leak, so that no score here means anything.
     """
     splits = scored_splits(config, panel, windows)
     best, weights = members(config, trials, splits["validation"])
@@ -117,10 +118,10 @@ def _audited(
     found = audit(forecaster, table, PanelStore.load(panel.folder), arrays, config.normalize)
     if not found.passed:
         failed = "; ".join(f"{check.name}: {check.evidence}" for check in found.failures)
-        raise TrainingError(
-            f"leakage audit: {failed}. Scores would not mean anything: nothing is registered. If a column counts as "
-            "known ahead and is not, move it to data.observed; else report a bug."
-        )
+        said = f"leakage audit: {failed}. Scores would not mean anything: nothing is registered."
+        if {check.name for check in found.failures} == {"known"}:
+            raise DataError(f"{said} Move the column from data.known to data.observed.")
+        raise TrainingError(f"{said} Report it as a bug.")
     return found
 
 

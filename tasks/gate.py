@@ -97,7 +97,7 @@ def serves(case: Case) -> Verdict:
         answered = _invoked(f"models:/{case.config.name}/{case.version}", case.example)
     except (InputError, MlflowException) as error:
         said = next((line for line in reversed(str(error).splitlines()) if line.strip()), type(error).__name__)
-        return Verdict(False, f"can't be served: {said[:300]}")
+        return Verdict(False, f"can't be served: {said[:300].rstrip('.')}")
     if list(answered.columns) != list(direct.columns) or len(answered) != len(direct):
         return Verdict(False, "can't be served: the served table has other rows or columns than the forecaster's own")
     numbers = direct.select_dtypes("number").columns
@@ -147,7 +147,7 @@ def against_champion(case: Case, incumbent: int) -> tuple[Verdict, dict[str, Any
     except StoreError:  # it may be better than the candidate
         raise
     except InputError as error:
-        return Verdict(True, f"{useless} ({error})"), {}
+        return Verdict(True, f"{useless} ({str(error).rstrip('.')})"), {}
     figures = {"test_rmse": found.rmse, "incumbent_test_rmse": found.incumbent_rmse, "origins": found.origins}
     if not isfinite(found.rmse):
         return Verdict(False, f"its RMSE on the windows of {name}, is {found.rmse}"), figures

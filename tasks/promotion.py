@@ -14,7 +14,15 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from lstm.errors import InputError, StoreError
-from tasks.registry import alias_version, drop_alias, resolved, set_alias, tag_version, version_tags
+from tasks.registry import (
+    alias_version,
+    drop_alias,
+    load_forecaster,
+    resolved,
+    set_alias,
+    tag_version,
+    version_tags,
+)
 from tasks.settings import home, tracking_uri, without_password
 
 _TRIES = 5  # judgements, while others move the champion
@@ -117,10 +125,12 @@ def promote(name: str, version: str, force: bool, why: str = "") -> Move:
         why: of the force.
 
     Raises:
-        CheckpointError: there is no such model or version.
+        CheckpointError: there is no such model or version, or it is damaged.
+        StoreError: its artifacts can't be fetched.
         InputError: the gate has not allowed it.
     """
     number = resolved(f"{name}/{version}")
+    load_forecaster(f"{name}/{number}")  # --force is about the gate: what can't be loaded is no champion
     with promotion_lock(name):
         current = alias_version(name, "champion")
         if current == number:
@@ -142,7 +152,8 @@ def rollback(name: str) -> Move:
     """Make the previous champion champion again; the one that was is `previous` then. Once: a retry changes nothing.
 
     Raises:
-        CheckpointError: there is no such model, or it has no champion.
+        CheckpointError: there is no such model, or it has no champion, or the previous one is damaged.
+        StoreError: the artifacts of the previous champion can't be fetched.
         InputError: there is no previous champion, or it was rolled back itself.
     """
     resolved(f"{name}@champion")
@@ -157,6 +168,7 @@ def rollback(name: str) -> Move:
                 f"{name}: version {previous}, the previous champion, was itself rolled back to version {current}. To "
                 f"make it champion again: lstm promote {name} {previous}"
             )
+        load_forecaster(f"{name}/{previous}")
         tags = {"rolled_back_by": _who(), "rolled_back_at": _now(), "rolled_back_to": str(previous)}
         tag_version(name, current, tags)
         set_alias(name, "champion", previous)

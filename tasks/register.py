@@ -14,14 +14,14 @@ from prefect.cache_policies import NO_CACHE
 import lstm
 from lstm.data.ingest import Table
 from lstm.data.store import PanelStore
-from lstm.errors import StoreError
+from lstm.errors import CheckpointError, StoreError
 from lstm.pipeline_config import PipelineConfig
 from tasks import tracking
 from tasks.artefact import input_example, log_artefact, requirements, signature
 from tasks.gate import Case, judge, own_checks
 from tasks.handles import Candidate, Evaluation, PanelHandle, RunHandle, WindowsHandle
 from tasks.promotion import Promotion, settle
-from tasks.registry import SHOWN, create_version, fingerprint, same_version, set_alias
+from tasks.registry import SHOWN, create_version, fingerprint, load_forecaster, same_version, set_alias
 from tasks.settings import tracking_uri
 
 __all__ = ["Promotion", "register"]
@@ -73,7 +73,9 @@ def _version(config: PipelineConfig, candidate: Candidate, example: pd.DataFrame
     served = json.dumps(signature(config, example).to_dict(), sort_keys=True)
     same = fingerprint(candidate.folder, candidate.kind, served, *requirements(), _code_sha256())
     if (known := same_version(config.name, same)) is not None:
-        return known, False
+        with suppress(CheckpointError, StoreError):  # what is damaged or gone is registered anew
+            load_forecaster(f"{config.name}/{known}")
+            return known, False
     model_id = log_artefact(config, candidate.folder, candidate.run_id, example)
     shown = {key: f"{candidate.scores[key]:.6g}" for key in SHOWN}
     tags = {"kind": candidate.kind, "run_name": candidate.label, "fingerprint": same, **shown}

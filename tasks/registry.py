@@ -172,11 +172,10 @@ def _said(error: Exception) -> str:
 def _resolve(model: str) -> tuple[str, int]:
     name, at, alias = model.partition("@")
     name, slash, number = (name, "", "") if at else name.partition("/")
-    with _asked(name):
-        known = [] if store_is_empty() else [found.name for found in tracking.client().search_registered_models()]
-    if name not in known:
-        hint = nearest(name, known) if known else f" Nothing is registered in {home()} yet. Run: lstm train CONFIG"
-        raise CheckpointError(f"{model}: there is no registered model {name!r}, nor a folder of that name.{hint}")
+    if not _is_registered(name):
+        raise CheckpointError(
+            f"{model}: there is no registered model {name!r}, nor a folder of that name.{_others(name)}"
+        )
     if not slash:
         found = alias_version(name, alias or "champion")
         if found is None:
@@ -190,6 +189,25 @@ def _resolve(model: str) -> tuple[str, int]:
     if not number.isdecimal() or int(number) not in versions:
         raise CheckpointError(f"{model}: there is no version {number!r} of {name!r}. Known: {versions}.")
     return name, int(number)
+
+
+def _is_registered(name: str) -> bool:
+    if store_is_empty() or not name:
+        return False
+    with _asked(name):
+        try:
+            tracking.client().get_registered_model(name)
+        except MlflowException as error:
+            if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                raise
+            return False
+    return True
+
+
+def _others(name: str) -> str:
+    """A hint at the name that was meant. Only the first hundred names are looked at."""
+    known = [] if store_is_empty() else [found.name for found in tracking.client().search_registered_models()]
+    return nearest(name, known, _SHOWN) if known else f" Nothing is registered in {home()} yet. Run: lstm train CONFIG"
 
 
 def resolved(model: str) -> int:

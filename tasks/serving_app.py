@@ -35,6 +35,7 @@ FOLDER, WORKERS = "LSTM_SERVED_FOLDER", "LSTM_SERVED_WORKERS"  # in the environm
 _PREFIX = re.compile(r"Failed to enforce schema of data '.*?' with schema '\[.*?\]'\. Error: ", re.DOTALL)
 _ECHOES = ("\nInput: ", " IMPORTANT: ")  # what follows repeats the data, or tells of MLflow 1
 _UNEXPECTED = "Encountered an unexpected error"
+_UNREADABLE = "The request can't be read as a table"
 _NO_TYPE = "The request has no Content-Type. Send application/json, text/csv or application/vnd.apache.parquet."
 _log = logging.getLogger(__name__)
 
@@ -108,7 +109,7 @@ class Strict:
         for name in data.columns.intersection(self.numeric):
             try:
                 made[name] = data[name].astype("float64")
-            except (ValueError, TypeError):
+            except (ValueError, TypeError, OverflowError):
                 bad = pd.to_numeric(data[name].map(_scalar), errors="coerce").isna() & data[name].notna()
                 cell = f"history: column {name!r}, row {int(bad.to_numpy().argmax()) + 1}"
                 raise Refused(f"{cell}: {shown(data[name], bad)} is no number. Leave a missing value empty.") from None
@@ -117,7 +118,8 @@ class Strict:
 
 def _scalar(cell: Any) -> Any:
     """Lists and objects as text: pandas would not look at them."""
-    return str(cell) if isinstance(cell, list | dict) else cell
+    large = isinstance(cell, int) and abs(cell) > sys.float_info.max
+    return "text" if isinstance(cell, list | dict) or large else cell
 
 
 class OneLine:
@@ -134,7 +136,14 @@ class OneLine:
         elif scope["method"] == "POST" and not any(name == b"content-type" for name, _ in scope["headers"]):
             await _answer(send, 415, {"error_code": "BAD_REQUEST", "message": _NO_TYPE})
         else:
-            await self.app(scope, receive, _Rewriter(send))
+            answer = _Rewriter(send)
+            try:
+                await self.app(scope, receive, answer)
+            except (RecursionError, TypeError, ValueError) as error:  # MLflow's parser, before a model is asked
+                if answer.begun:
+                    raise
+                said = "its JSON is nested too deep" if isinstance(error, RecursionError) else one_line(str(error))
+                await _answer(send, 400, {"error_code": "BAD_REQUEST", "message": f"{_UNREADABLE} ({said})."})
 
 
 class _Rewriter:
@@ -144,8 +153,10 @@ class _Rewriter:
         self.send = send
         self.start: Message | None = None  # of an error
         self.body = b""
+        self.begun = False  # whether something was sent
 
     async def __call__(self, message: Message) -> None:
+        self.begun = self.begun or message["type"] == "http.response.start"
         if message["type"] == "http.response.start" and message["status"] >= 400:
             self.start = message
         elif self.start is None:

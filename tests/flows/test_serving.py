@@ -219,6 +219,21 @@ BAD: dict[str, tuple[Any, str, int, str]] = {
 }
 
 
+BAD_JSON = {
+    "nested lists": "[" * 100_000 + "]" * 100_000,
+    "nested objects": '{"dataframe_split":' * 5_000 + "1" + "}" * 5_000,
+    "a column that is a list": '{"dataframe_split": {"columns": ["time", ["a"]], "data": [[1, 2]]}}',
+    "a number that no float holds": json.dumps(split(history().assign(sales=10**400))),
+}
+
+
+@pytest.mark.parametrize("body", BAD_JSON.values(), ids=BAD_JSON)
+def test_what_breaks_the_parser_is_bad_input_too(server, body):
+    status, answer = server.post(body)
+    message = json.loads(answer)["message"]
+    assert status == 400 and "\n" not in message and "unexpected" not in message, answer
+
+
 @pytest.mark.parametrize("name", BAD)
 def test_a_bad_request_is_told_in_one_line_and_harms_nothing(server, name):
     body, kind, status, said = BAD[name]

@@ -264,6 +264,19 @@ def test_the_same_model_is_not_registered_twice(trained, client):
     assert f"version {version} is the same model: it was not registered again" in again["notices"]
 
 
+def test_a_damaged_version_is_registered_anew_and_replaced(place: Place):
+    place.write(search={"trials": 1, "space": {}})
+    first = json.loads(place.run("train", "shops.yaml", "--json").stdout)["promotion"]
+    assert first["champion"] is True
+    client = MlflowClient(f"sqlite:///{place.folder / 'mlruns' / 'mlflow.db'}")
+    source = Path(urlparse(client.get_model_version_download_uri("shops", str(first["version"]))).path)
+    weights = next(source.rglob("model.safetensors"))
+    weights.write_bytes(weights.read_bytes()[:-1] + b"?")
+    second = json.loads(place.run("train", "shops.yaml", "--json").stdout)["promotion"]
+    assert second["version"] != first["version"] and second["champion"] is True
+    assert "is damaged" in second["reason"]
+
+
 def test_over_a_champion_that_can_not_be_fetched_nothing_is_promoted(trained, client):
     place, _ = trained
     before = client.get_registered_model("shops").aliases

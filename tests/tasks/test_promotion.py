@@ -11,29 +11,40 @@ import pytest
 from mlflow.exceptions import MlflowException
 
 from flows import cli
+from lstm.data.spec import DataSpec
 from lstm.errors import CheckpointError, InputError, StoreError
 from tasks import promotion, tracking
 from tasks.promotion import Promotion, promote, promotion_lock, rollback, settle
 from tasks.registry import alias_version, set_alias, tag_version, version_tags
 
-from ..conftest import ROOT
+from ..conftest import DATA, ROOT, make_hourly
+from ..lstm.test_forecaster import make_forecaster
 from ..lstm.test_services import QUOTED, SECRETS, postgres  # noqa: F401
 from .test_registry import store, tables  # noqa: F401
 
 ALIASES = ("champion", "previous", "challenger")
 
 
+@pytest.fixture(scope="session")
+def saved(tmp_path_factory):
+    """The artifacts of every version here: one forecaster."""
+    spec = DataSpec.parse({**DATA, "calendar": {"features": ["hour"]}})
+    folder = tmp_path_factory.mktemp("saved")
+    make_forecaster(spec, make_hourly()).save(folder)
+    return folder
+
+
 @pytest.fixture
-def shops(store):  # noqa: F811
+def shops(store, saved):  # noqa: F811
     """Five registered versions, the first of them champion."""
-    return with_versions()
+    return with_versions(saved)
 
 
-def with_versions(count=5):
+def with_versions(folder, count=5):
     client = tracking.client()
     client.create_registered_model("shops")
-    for number in range(count):
-        client.create_model_version("shops", f"file:///gone/{number}", await_creation_for=0)
+    for _ in range(count):
+        client.create_model_version("shops", folder.as_uri(), await_creation_for=0)
     set_alias("shops", "champion", 1)
     return "shops"
 
@@ -178,8 +189,8 @@ def database(home, monkeypatch, postgres):  # noqa: F811
 
 
 @pytest.mark.service
-def test_the_same_race_on_postgres(database, home, tmp_path):
-    with_versions()
+def test_the_same_race_on_postgres(database, home, saved, tmp_path):
+    with_versions(saved)
     race(tmp_path, dict(os.environ))
     check_lock()
     assert not list(home.glob(".promote*"))
@@ -278,6 +289,25 @@ def test_a_rollback_is_recorded_and_asked_for_twice_it_does_not_bring_the_bad_on
     with pytest.raises(InputError, match=r"version 2, the previous champion, was itself rolled back to version 1"):
         rollback(shops)
     assert aliases() == {"champion": 1, "previous": 2}
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_what_can_not_be_loaded_is_never_made_champion(shops, force):
+    client = tracking.client()
+    client.create_model_version(shops, "file:///gone/6", await_creation_for=0)
+    tag_version(shops, 6, decided(6, True, 1).tags)
+    with pytest.raises(StoreError, match="^shops/6: its artifacts at file:///gone/6 can't be fetched"):
+        promote(shops, "6", force)
+    set_alias(shops, "previous", 6)
+    with pytest.raises(StoreError, match="^shops/6: its artifacts"):
+        rollback(shops)
+    assert aliases() == {"champion": 1, "previous": 6}
+
+
+def test_a_model_is_found_among_more_than_a_page_of_others(shops):
+    for number in range(101):
+        tracking.client().create_registered_model(f"a{number:03}")
+    assert promote(shops, "2", force=True).version == 2
 
 
 def test_what_a_version_has_won_stays_on_record_when_it_loses_later(shops):
