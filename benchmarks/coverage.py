@@ -34,7 +34,7 @@ from lstm.networks.training import fit
 from lstm.pipeline_config import PipelineConfig
 from lstm.prediction import Prediction
 from lstm.presets import completed
-from tasks.evaluate import scored_splits
+from tasks.contenders import scored_splits
 from tasks.handles import WindowsHandle
 from tasks.ingest import ingest
 from tasks.normalize import normalize

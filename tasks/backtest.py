@@ -28,11 +28,11 @@ from lstm.pipeline_config import PipelineConfig
 from lstm.prediction import Prediction
 from lstm.presets import completed
 from tasks import tracking
-from tasks.contenders import REFERENCE, scored_splits
+from tasks.contenders import REFERENCE, forecaster_of, scored_splits
 from tasks.crew import search_devices
 from tasks.handles import PanelHandle, RunHandle, Trial, WindowsHandle
 from tasks.normalize import cuts_of, frequency_of, normalize, panel_of
-from tasks.retrain import forecaster_of, jobs_of, planned_networks, train_all, trial_of
+from tasks.retrain import jobs_of, planned_networks, train_all, trial_of
 from tasks.settings import folder
 from tasks.window import window
 

@@ -11,6 +11,7 @@ from lstm.data.arrays import SplitArrays
 from lstm.data.frequency import Frequency
 from lstm.data.ingest import Table
 from lstm.data.store import PanelStore
+from lstm.ensemble import weights_of
 from lstm.evaluation.baselines import fit_baselines
 from lstm.evaluation.intervals import Band, Conformal, Origins, adaptive_bands, split_bands
 from lstm.evaluation.metrics import band_levels, naive_errors
@@ -136,10 +137,15 @@ def forecaster_of(
     windows: WindowsHandle,
     validation: ScoredWindows,
     trials: Sequence[Trial],
-    weights: tuple[float, ...],
     run: RunHandle,
+    weights: tuple[float, ...] | None = None,
 ) -> Forecaster:
-    """A Forecaster of these trials' networks, its intervals from its validation forecast."""
+    """A Forecaster of these trials' networks, its intervals from its validation forecast.
+
+    `weights`: of each, by default what the ensemble's method makes of their validation forecasts.
+    """
+    if weights is None:
+        weights = weights_of(config.ensemble.method, forecasts_of(trials), validation.actual)
     store, members = PanelStore.load(panel.folder), tuple(_network(trial) for trial in trials)
     told = [{"trial": one.name, "epochs": len(history_of(one.folder))} for one in trials]
     nothing = np.zeros((99, config.window.horizon, len(config.data.target)))
@@ -158,6 +164,11 @@ def forecaster_of(
     )
     prediction, newest = made.predict_windows(validation.windows), validation.times.max()
     return replace(made, intervals=Conformal.fit(validation.actual, prediction, until=newest))
+
+
+def forecasts_of(trials: Sequence[Trial]) -> list[np.ndarray]:
+    """Each trial's validation forecast: (windows, horizon, targets), normalised."""
+    return [np.load(trial.folder / "validation.npy") for trial in trials]
 
 
 def _network(trial: Trial) -> ForecastNetwork:

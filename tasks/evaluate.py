@@ -22,7 +22,7 @@ from lstm.forecaster import Forecaster
 from lstm.pipeline_config import PipelineConfig
 from tasks import contenders as make
 from tasks import tracking
-from tasks.contenders import REFERENCE, Contender, Scoring, scored_splits
+from tasks.contenders import REFERENCE, Contender, Scoring, forecasts_of, scored_splits
 from tasks.evaluation_folder import FOLDER, Results, log_evaluation
 from tasks.handles import Candidate, Evaluation, PanelHandle, RunHandle, Trial, WindowsHandle
 from tasks.settings import run_folder
@@ -53,7 +53,7 @@ def evaluate(
     tracking.tag(runs["best-ensemble"], members=", ".join(one.name for one in best))
     parts = {"best-single": (trials[:1], (1.0,)), "best-ensemble": (best, weights)}
     forecasters = {
-        kind: make.forecaster_of(config, table, panel, windows, splits["validation"], *part, run)
+        kind: make.forecaster_of(config, table, panel, windows, splits["validation"], part[0], run, part[1])
         for kind, part in parts.items()
     }
     audited = _audited(forecasters["best-ensemble"], config, table, panel, windows)
@@ -96,19 +96,15 @@ def members(
     if method != "greedy":
         planned = [trial.member is not None for trial in trials]
         best = [trials[number] for number in chosen([one.val_rmse for one in trials], planned, size)]
-        return best, weights_of(method, _forecasts(best), validation.actual)
+        return best, weights_of(method, forecasts_of(best), validation.actual)
     best = list(trials)
     for most in (size, len(trials)):  # who was taken most, and then the weights of these alone
-        weights = weights_of(method, _forecasts(best), validation.actual)
+        weights = weights_of(method, forecasts_of(best), validation.actual)
         taken = sorted(np.argsort(weights, kind="stable")[::-1][:most])
         best, weights = [best[n] for n in taken if weights[n]], tuple(weights[n] for n in taken if weights[n])
         if len(best) == len(trials) or sum(weights) > 1 - 1e-9:
             break
     return best, weights
-
-
-def _forecasts(trials: Sequence[Trial]) -> list[np.ndarray]:
-    return [np.load(trial.folder / "validation.npy") for trial in trials]
 
 
 def _audited(
@@ -169,7 +165,7 @@ def _log_trials(
 ) -> None:
     """The other trials' validation scores. Their test windows stay unseen."""
     levels = config.evaluate.levels
-    for trial, forecast in zip(trials, _forecasts(trials), strict=True):
+    for trial, forecast in zip(trials, forecasts_of(trials), strict=True):
         bands = split_bands(Conformal.fit(validation.actual, forecast), validation, forecast, levels)
         own = validation.scored(forecast, bands, levels, config.evaluate.backtest.folds).against(reference)
         named = {f"val_{name}": value for name, value in own.items() if not name.startswith("crps")}

@@ -7,7 +7,6 @@ from math import isfinite
 from pathlib import Path
 from typing import Any, get_args
 
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -18,7 +17,7 @@ from lstm.evaluation.metrics import band_levels
 from lstm.evaluation.scoring import By, Scored
 from lstm.pipeline_config import PipelineConfig
 from tasks import figures, tracking
-from tasks.contenders import REFERENCE, Contender, Scoring, Splits
+from tasks.contenders import REFERENCE, Contender, Scoring, Splits, forecasts_of
 from tasks.drawing import save_pictures
 from tasks.handles import RunHandle, Trial
 from tasks.worker import history_of
@@ -78,8 +77,7 @@ def table(results: Results, by: By) -> pd.DataFrame:
 
 def _methods(results: Results) -> dict[str, float]:
     """Normalised validation RMSE of the same members by each way to combine them."""
-    forecasts = [np.load(one.folder / "validation.npy") for one in results.members]
-    return method_scores(forecasts, results.splits["validation"].actual)
+    return method_scores(forecasts_of(results.members), results.splits["validation"].actual)
 
 
 def _scores(results: Results) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from lstm.evaluation.comparison import Comparison, Verdict, beats, better
 from lstm.evaluation.incumbent import compare
 from lstm.forecaster import Forecaster
 from lstm.pipeline_config import PipelineConfig
-from tasks.evaluate import scored_splits
+from tasks.contenders import scored_splits
 from tasks.handles import Candidate, Evaluation, PanelHandle, WindowsHandle
 from tasks.promotion import Check, Promotion
 from tasks.registry import load_forecaster

@@ -17,13 +17,13 @@ from lstm.data.ingest import Table, ingest_table
 from lstm.data.rows import TIME
 from lstm.forecaster import Forecaster
 from tasks import tracking
-from tasks.contenders import scored_splits
+from tasks.contenders import forecaster_of, scored_splits
 from tasks.crew import search_devices
 from tasks.handles import RunHandle
 from tasks.normalize import cuts_of, panel_of
 from tasks.origin import DataThen, Origin, origin_of
 from tasks.reproduction import Change, Comparison, Figure, Member, differences, figures, largest_difference, same_bits
-from tasks.retrain import evaluated, forecaster_of, jobs_of, train_all, trial_of
+from tasks.retrain import evaluated, jobs_of, train_all, trial_of
 from tasks.settings import folder
 from tasks.window import window
 from tasks.worker import Result

@@ -7,13 +7,10 @@ from dataclasses import replace
 from multiprocessing.connection import wait
 from pathlib import Path
 
-import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from lstm.config import ModelConfig
-from lstm.data.ingest import Table
-from lstm.ensemble import weights_of
 from lstm.errors import TrainingError
 from lstm.evaluation.scoring import ScoredWindows
 from lstm.forecaster import Forecaster
@@ -21,7 +18,7 @@ from lstm.pipeline_config import PipelineConfig
 from tasks import contenders
 from tasks.contenders import REFERENCE
 from tasks.crew import Worker, WorkerDiedError, workers
-from tasks.handles import PanelHandle, RunHandle, Trial, WindowsHandle, trial_name
+from tasks.handles import RunHandle, Trial, WindowsHandle, trial_name
 from tasks.worker import Job, Result
 
 
@@ -113,23 +110,6 @@ def trial_of(number: int, job: Job, result: Result) -> Trial:
 def planned_networks(config: PipelineConfig) -> list[ModelConfig]:
     """What a search would train before it proposes anything: the members of the ensemble, or the model as it is."""
     return [config.network(config.trial_of(member)) for member in config.members]
-
-
-def forecaster_of(
-    config: PipelineConfig,
-    table: Table,
-    panel: PanelHandle,
-    windows: WindowsHandle,
-    validation: ScoredWindows,
-    trials: Sequence[Trial],
-    run: RunHandle,
-    weights: tuple[float, ...] | None = None,
-) -> Forecaster:
-    """These networks as one forecaster, made as the training flow makes it; weights by the ensemble's method."""
-    if weights is None:
-        forecasts = [np.load(trial.folder / "validation.npy") for trial in trials]
-        weights = weights_of(config.ensemble.method, forecasts, validation.actual)
-    return contenders.forecaster_of(config, table, panel, windows, validation, trials, weights, run)
 
 
 def evaluated(

@@ -14,7 +14,7 @@ import torch
 from lstm.data.store import PanelStore
 from lstm.errors import StoreError
 from tasks import registry, tracking
-from tasks.evaluate import scored_splits
+from tasks.contenders import scored_splits
 from tasks.gate import Case, serves
 from tasks.handles import Candidate, Evaluation, RunHandle
 from tasks.register import Promotion, register
