@@ -166,7 +166,7 @@ def test_error_and_latency_make_a_front(searched):
     assert found.front and set(found.front) <= {trial.number for trial in found.trials}
     assert runs["trial-000"].data.metrics["latency_ms"] > 0
     parent = runs["trial-000"].data.tags["mlflow.parentRunId"]
-    assert "search_pareto.png" in {one.path for one in tracking.client().list_artifacts(parent)}
+    assert "search/pareto.png" in {one.path for one in tracking.client().list_artifacts(parent, "search")}
 
 
 @pytest.mark.slow
