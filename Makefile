@@ -27,7 +27,7 @@ $(READY): requirements.lock pyproject.toml
 run: $(READY)  ## train, evaluate and register on real hourly weather (CONFIG=...: on yours)
 	@$(BIN)/lstm train $(CONFIG)
 
-test: $(READY)  ## the default test suite, under five minutes
+test: $(READY)  ## the default test suite, some six minutes
 	@$(BIN)/python -m pytest
 
 test-slow: $(READY)  ## the rest of it: slow tests, and those that start servers

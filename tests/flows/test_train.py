@@ -254,6 +254,7 @@ def test_a_second_run_on_the_same_data_keeps_the_champion_unless_it_is_surely_be
     assert champion == (second["version"] if sure else first["version"])
 
 
+@pytest.mark.slow
 def test_the_same_model_is_not_registered_twice(trained, client):
     place, outcome = trained
     before = {one.version for one in client.search_model_versions("name = 'shops'")}
@@ -264,6 +265,7 @@ def test_the_same_model_is_not_registered_twice(trained, client):
     assert f"version {version} is the same model: it was not registered again" in again["notices"]
 
 
+@pytest.mark.slow
 def test_a_damaged_version_is_registered_anew_and_replaced(place: Place):
     place.write(search={"trials": 1, "space": {}})
     first = json.loads(place.run("train", "shops.yaml", "--json").stdout)["promotion"]
@@ -277,6 +279,7 @@ def test_a_damaged_version_is_registered_anew_and_replaced(place: Place):
     assert "is damaged" in second["reason"]
 
 
+@pytest.mark.slow
 def test_over_a_champion_that_can_not_be_fetched_nothing_is_promoted(trained, client):
     place, _ = trained
     before = client.get_registered_model("shops").aliases
@@ -295,6 +298,7 @@ def test_over_a_champion_that_can_not_be_fetched_nothing_is_promoted(trained, cl
     assert told is not None and str(after["challenger"]) == told[1] != str(before["champion"])
 
 
+@pytest.mark.slow
 def test_a_candidate_that_beats_no_baseline_is_not_promoted(trained, client):
     place, _ = trained
     weak = ("--set", "name=weak", "--set", "search.trials=1", "--set", "model.epochs=1", "--set", "model.hidden_size=1")
