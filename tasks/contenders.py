@@ -42,18 +42,21 @@ class Contender:
     intervals: Conformal  # as validation leaves them
     predictions: Mapping[str, Prediction]  # of validation and test
 
-    def bands(self, splits: Splits, split: str, config: PipelineConfig) -> Iterator[tuple[int, Band]]:
-        """Of all levels that are scored, one after the other: on the test they follow the errors, where asked to."""
+    def bands(
+        self, splits: Splits, split: str, levels: Sequence[int], config: PipelineConfig
+    ) -> Iterator[tuple[int, Band]]:
+        """Of these levels, one after the other: on the test they follow the errors, where asked to."""
         follows = split == "test" and config.evaluate.intervals == "adaptive"
         made = adaptive_bands if follows else split_bands
-        levels = band_levels(config.evaluate.levels)
         return made(self.intervals, splits[split], self.predictions[split], levels)
 
     def scored(self, splits: Splits, config: PipelineConfig) -> dict[str, Scored]:
         """Its sums on each split."""
         levels, folds = config.evaluate.levels, config.evaluate.backtest.folds
         return {
-            split: splits[split].scored(prediction.point, self.bands(splits, split, config), levels, folds)
+            split: splits[split].scored(
+                prediction.point, self.bands(splits, split, band_levels(levels), config), levels, folds
+            )
             for split, prediction in self.predictions.items()
         }
 
@@ -77,17 +80,20 @@ class Scoring:
     @property
     def logged(self) -> dict[str, float]:
         """For MLflow, where runs are compared: the usual metrics, and the intervals that decisions rest on."""
-        shown = {name: value for name, value in self.metrics.items() if not _in_files_only(name)}
         bounds = {
             f"test_{name}_{side}": values.get(f"test_{name}", float("nan"))
             for name in _BOUNDED
             for side, values in (("low", self.low), ("high", self.high))
         }
-        return {**shown, **bounds}
+        return {**usual(self.metrics), **bounds}
 
 
-def _in_files_only(name: str) -> bool:
-    prefix, _, metric = name.partition("_")
+def usual(metrics: Mapping[str, float]) -> dict[str, float]:
+    """What runs are compared by in MLflow, of `val_*`, `test_*` and `backtest_*`: the rest is in scores.json alone."""
+    return {name: value for name, value in metrics.items() if not _in_files_only(*name.split("_", 1))}
+
+
+def _in_files_only(prefix: str, metric: str) -> bool:
     return metric.endswith("_normalized_skill") or (prefix != "test" and metric.startswith(_OF_THE_TEST))
 
 

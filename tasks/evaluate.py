@@ -168,7 +168,7 @@ def _log_trials(
     for trial, forecast in zip(trials, forecasts_of(trials), strict=True):
         bands = split_bands(Conformal.fit(validation.actual, forecast), validation, forecast, levels)
         own = validation.scored(forecast, bands, levels, config.evaluate.backtest.folds).against(reference)
-        named = {f"val_{name}": value for name, value in own.items() if not name.startswith("crps")}
+        named = make.usual({f"val_{name}": value for name, value in own.items()})
         tracking.log(RunHandle(trial.run_id, run.experiment_id, ""), named)
 
 

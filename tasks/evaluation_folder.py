@@ -95,9 +95,7 @@ def _finite(values: Mapping[str, float]) -> dict[str, float | None]:
 def _pictures(config: PipelineConfig, results: Results) -> Iterator[tuple[str, Figure]]:
     test, ensemble = results.splits["test"], results.ensemble
     point = ensemble.predictions["test"].point
-    bands = {
-        level: band for level, band in ensemble.bands(results.splits, "test", config) if level in config.evaluate.levels
-    }
+    bands = dict(ensemble.bands(results.splits, "test", config.evaluate.levels, config))
     histories = {one.name: history_of(one.folder) for one in results.members}
     yield "training_curves", figures.training_curves(histories, config)
     yield "forecast_vs_actual", figures.forecast_vs_actual(test, point, bands, config)
