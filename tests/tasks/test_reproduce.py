@@ -4,7 +4,6 @@ import math
 import shutil
 from dataclasses import replace
 
-import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -13,12 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lstm.config import ModelConfig
-from lstm.data.store import PanelStore
 from lstm.errors import CheckpointError, StoreError, TrainingError
-from lstm.evaluation.intervals import Conformal
-from lstm.forecaster import Forecaster
 from lstm.networks.checkpoint import load_checkpoint
-from lstm.networks.network import ForecastNetwork
 from tasks import tracking
 from tasks.environment import code_sha256, environment
 from tasks.origin import DataThen, origin_of
@@ -28,26 +23,7 @@ from tasks.reproduction import Comparison, Figure, Member, differences, figures,
 from tasks.retrain import jobs_of, train_all
 
 from .test_prepare import prepared
-
-
-def untrained(config, panel):
-    """A forecaster of the panel, whose network has learned nothing."""
-    store = PanelStore.load(panel.folder)
-    sizes = {"input_size": len(store.columns), "output_size": 1, "horizon": 6, "hidden_size": 4}
-    network = ForecastNetwork(ModelConfig(sequence_length=24, **sizes), range(1), store.n_known).eval()
-    errors = np.random.default_rng(0).normal(size=(50, 6, 1))
-    return Forecaster(
-        name="shops",
-        spec=config.data,
-        levels=store.levels,
-        normalizer=store.normalizer,
-        members=(network,),
-        weights=(1.0,),
-        method="mean",
-        intervals=Conformal.fit(errors, np.zeros_like(errors)),
-        lineage={},
-    )
-
+from .test_registry import untrained
 
 numbers = st.floats(-1e6, 1e6)
 THEN = DataThen("a" * 64, 100, "2024-01-01T00:00:00+00:00", "2024-01-02T00:00:00+00:00")
