@@ -9,6 +9,8 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from flows import cli_operations
+from flows.cli_operations import Json
 from lstm.errors import InputError, LstmError
 
 app = typer.Typer(
@@ -18,7 +20,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
 def main() -> None:
@@ -129,19 +130,6 @@ def forecast(
 
 
 @app.command()
-def serve(
-    model: Annotated[str, typer.Argument(help="NAME (its champion), NAME@alias, or NAME/3.", metavar="MODEL")],
-    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0: every one.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on; 0: any that is free.")] = 5001,
-    workers: Annotated[int, typer.Option(help="Processes that answer.")] = 1,
-) -> None:
-    """Answer forecasts over HTTP by MLflow's scoring server, until Ctrl-C."""
-    from tasks.serve import serve
-
-    serve(model, host, port, workers, lambda line: print(line, flush=True))
-
-
-@app.command()
 def export(
     model: Annotated[str, typer.Argument(help="NAME, NAME@alias, NAME/3, or a folder.", metavar="MODEL")],
     out: Annotated[Path, typer.Option(help="Folder to make.")],
@@ -244,14 +232,8 @@ def reproduce(
         raise typer.Exit(1)
 
 
-@app.command()
-def doctor(as_json: Json = False) -> None:
-    """Versions, devices and stores: what this machine has."""
-    from flows import show
-    from tasks.doctor import report
-
-    found = report()
-    print(show.as_json(found)) if as_json else show.show_report(found)
+for command in (cli_operations.serve, cli_operations.up, cli_operations.monitor, cli_operations.doctor):
+    app.command()(command)
 
 
 def _levels(text: str) -> tuple[int, ...]:

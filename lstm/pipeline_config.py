@@ -8,6 +8,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from lstm.config import EnsembleMethod, ModelConfig, Strict, is_unfinished
 from lstm.data.spec import DataSpec, Duration, NormalizeSpec, SplitSpec
 from lstm.errors import ConfigError
+from lstm.operations_spec import ExecutionSpec, ForecastSpec, MonitorSpec, RetentionSpec
 from lstm.search_spec import SET_ELSEWHERE, SearchSpec, condition, ends, holds, nearest_to
 
 Baseline = Literal["persistence", "seasonal_naive", "drift", "ridge", "auto_ets", "auto_theta"]
@@ -102,6 +103,10 @@ class PipelineConfig(Strict):
     ensemble: EnsembleSpec = EnsembleSpec()
     evaluate: EvaluateSpec = EvaluateSpec()
     register_: RegisterSpec = Field(RegisterSpec(), alias="register")
+    execution: ExecutionSpec = ExecutionSpec()
+    forecast: ForecastSpec = ForecastSpec()
+    monitor: MonitorSpec = MonitorSpec()
+    retention: RetentionSpec = RetentionSpec()
 
     @model_validator(mode="before")
     @classmethod

@@ -4,7 +4,6 @@ import functools
 import hashlib
 import math
 import os
-import socket
 import subprocess
 import time
 import urllib.error
@@ -14,7 +13,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import psutil
 import yaml
 from filelock import FileLock
 from mlflow import MlflowClient
@@ -26,6 +24,7 @@ from lstm.errors import ConfigError
 from lstm.pipeline_config import PipelineConfig
 from tasks.environment import environment
 from tasks.handles import RunHandle, key_of
+from tasks.owner import is_dead, this_process
 from tasks.settings import artifact_location, home, store_is_empty, tracking_uri, without_password
 
 _ROOT = Path(__file__).resolve().parent.parent
@@ -96,7 +95,7 @@ def parent_run(
         **lineage(config, table),
         "device": ",".join(devices),
         "prefect_flow_run_id": flow_run_id,
-        **owner(),
+        "owner": this_process(),
     }
     experiment = experiment_id(config.name)
     _end_dead(experiment)
@@ -186,29 +185,12 @@ def lineage(config: PipelineConfig, table: Table) -> dict[str, str]:
     return {key: value for key, value in found.items() if value}
 
 
-def owner() -> dict[str, str]:
-    """Which process a run belongs to, so that a dead one's runs can be told from a living one's."""
-    return {"owner": f"{socket.gethostname()}:{os.getpid()}:{psutil.Process().create_time():.2f}"}
-
-
 def _end_dead(experiment: str) -> None:
     """End what a killed process of this machine has left RUNNING."""
     for run in client().search_runs([experiment], "attributes.status = 'RUNNING'"):
-        if _is_dead(run.data.tags.get("owner", "")):
+        if is_dead(run.data.tags.get("owner", "")):
             end_children(RunHandle(run.info.run_id, experiment, run.info.run_name), "KILLED")
             client().set_terminated(run.info.run_id, "KILLED")
-
-
-def _is_dead(owner: str) -> bool:
-    """Whether the owner was a process of this machine that is no more; of another machine nobody here knows."""
-    host, _, process = owner.partition(":")
-    number, _, started = process.partition(":")
-    if host != socket.gethostname() or not number.isdigit():
-        return False
-    try:
-        return f"{psutil.Process(int(number)).create_time():.2f}" != started
-    except psutil.NoSuchProcess:
-        return True
 
 
 @functools.cache
