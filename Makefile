@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+PARALLEL := --numprocesses auto --maxprocesses 4 --dist worksteal
 CONFIG ?= examples/nyc_weather.yaml
 
 .DEFAULT_GOAL := help
@@ -27,8 +28,8 @@ $(READY): requirements.lock pyproject.toml
 run: $(READY)  ## train, evaluate and register on real hourly weather (CONFIG=...: on yours)
 	@$(BIN)/lstm train $(CONFIG)
 
-test: $(READY)  ## the default test suite, some six minutes
-	@$(BIN)/python -m pytest
+test: $(READY)  ## the default test suite, some four minutes
+	@$(BIN)/python -m pytest $(PARALLEL)
 
 test-slow: $(READY)  ## the rest of it: slow tests, and those that start servers
 	@$(BIN)/python -m pytest -m "slow or service"
