@@ -7,7 +7,7 @@ PARALLEL := --numprocesses auto --maxprocesses 4 --dist worksteal
 CONFIG ?= examples/nyc_weather.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-slow check format bench ui lock clean
+.PHONY: help setup run test test-slow check audit format bench ui lock clean
 
 help:  ## what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ check: $(READY)  ## format, lint, types and the direction of imports
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
+audit: $(READY)  ## known holes in what the lock names
+	@$(BIN)/python .ci/audit
+
 format: $(READY)  ## rewrite the code as `make check` wants it
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
@@ -47,9 +50,9 @@ format: $(READY)  ## rewrite the code as `make check` wants it
 bench: $(READY)  ## the benchmarks, written to benchmarks/README.md
 	@$(BIN)/python benchmarks/run_split.py
 
-ui: $(READY)  ## the MLflow UI on the local stores
+ui: $(READY)  ## the MLflow UI on the local stores, on loopback
 	@echo "MLflow: http://127.0.0.1:5000 (Ctrl-C ends it)"
-	@MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow ui --port 5000 \
+	@MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow ui --host 127.0.0.1 --port 5000 \
 	  --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$${LSTM_HOME:-mlruns}/mlflow.db}"
 
 lock: $(READY)  ## resolve requirements.lock anew from pyproject.toml

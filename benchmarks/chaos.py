@@ -1,44 +1,64 @@
-"""Kill -9 a search and its workers at random moments, and see that nothing is lost: benchmarks/chaos.py [--kills 20]
+"""Kill -9 at random moments of a deployed training, and see that nothing is lost: benchmarks/chaos.py [--kills 50]
 
-A search of some small networks by two workers is started again and again. At a random moment one of its workers is
-killed, or the search itself; a killed worker is left to the search, a killed search is started anew. When it has ended
-by itself:
+A real Prefect server with a worker, a real MLflow server, and a champion, made by a first training that nobody
+disturbs. Then the deployment `train` searches the same again, as if it had never been, and at random moments one of
+these is killed: the flow, a worker of the search, the Prefect worker, the Prefect server, the MLflow server. What a
+service manager would start again is started again; a flow that ended by it is run again, as a user would. When the
+training has ended by itself, it begins anew, until there were so many kills. What must hold:
 
-- every trial is in the study once, and complete or pruned; none has gone on after it had ended (by the results' times);
-- every network is trained once more, undisturbed, and its weights are compared with those of the search bit for bit.
+- after every kill, while the victim is down and when it is back, the champion is there and loads;
+- a trial that has ended is never lost, and never done again; at the end each is there once, ended before nothing more
+  was written of it;
+- every trial has the parameters, the error and the weights, bit for bit, of the undisturbed search: the best one, too;
+- nothing is left that says it is running: no run in MLflow, no trial, no flow run in Prefect; no process either.
+
+The sampler is `random` without pruning: what a trial gets follows from its number. With TPE a proposal depends on which
+trials ended before, which is another order with every kill, and with every undisturbed search by two workers, too.
 
 Exit code 1 where any of this does not hold. Prints the seed; writes the table to benchmarks/README.md.
 """
 
 import argparse
-import os
+import json
 import random
-import subprocess
+import shutil
+import signal
 import sys
 import tempfile
 import time
+from collections import Counter
+from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import optuna
 import pandas as pd
 import psutil
-import torch
+from chaos_checks import differences
+from chaos_stage import FLOW, KINDS, NAME, ROOT, SEARCH_WORKER, Stage, wait_for
 from tables import machine, publish, table
 
-ROOT = Path(__file__).resolve().parent.parent
-TRIALS = 24
+sys.path.insert(0, str(ROOT))  # flows, tasks and lstm of this checkout
+TRIALS = 48
+_LATEST = 8.0  # seconds after the last kill
+_STUCK = 20.0  # seconds without a process after which a flow run is given up
 _CONFIG = {
-    "name": "chaos",
+    "name": NAME,
     "data": {"source": "waves.csv", "time": "time", "series": "name", "target": "value", "frequency": "1h"},
     "split": {"validation": "5d", "test": "5d"},
     "window": {"horizon": 12},
-    "model": {"sequence_length": 24, "epochs": 150, "patience": 150, "device": "cpu"},
-    "ensemble": {"members": []},
+    "model": {"sequence_length": 24, "epochs": 40, "patience": 40, "device": "cpu"},
+    "ensemble": {"members": [], "size": 2},
+    "evaluate": {"season": 24},
     "search": {
         "trials": TRIALS,
         "timeout": "1h",
         "workers": 2,
+        "sampler": "random",
+        "pruner": "none",
+        "warm_start": False,
         "space": {
             "hidden_size": [16, 24, 32],
             "num_layers": {"low": 1, "high": 2},
@@ -49,29 +69,8 @@ _CONFIG = {
 }
 
 
-def prepared():
-    """Configuration and windows of the search, in the working directory."""
-    from lstm.pipeline_config import PipelineConfig
-    from tasks.ingest import ingest
-    from tasks.normalize import normalize
-    from tasks.window import window
-
-    config = PipelineConfig.parse(_CONFIG)
-    table = ingest.fn(config)
-    return config, table, window.fn(config, normalize.fn(config, table))
-
-
-def search() -> None:
-    """What is killed: the search with its tracking, without Prefect's server."""
-    from tasks import tracking
-    from tasks.train import train
-
-    config, table, windows = prepared()
-    with tracking.parent_run(config, table, ["cpu"] * 2, "") as run:
-        train.fn(config, windows, run, ["cpu"] * 2)
-
-
 def waves(path: Path) -> None:
+    """Two series with a daily wave and noise, 60 days."""
     generator, hours = np.random.default_rng(0), np.arange(60 * 24)
     parts = [
         pd.DataFrame(
@@ -86,135 +85,218 @@ def waves(path: Path) -> None:
     pd.concat(parts).to_csv(path, index=False)
 
 
-class Place:
-    """A folder with data and stores, and the search that runs there."""
+@dataclass
+class Found:
+    """What was seen on the way."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        waves(folder / "waves.csv")
-        hidden = ("MLFLOW_", "PREFECT_", "LSTM_")
-        kept = {key: value for key, value in os.environ.items() if not key.startswith(hidden)}
-        self.environment = {**kept, "PYTHONPATH": f"{ROOT}:{ROOT / 'benchmarks'}"}
+    kills: Counter[str] = field(default_factory=Counter)
+    rounds: int = 0
+    again: int = 0  # flow runs that were started because one had ended badly
+    stuck: int = 0  # of them, those whose flow run still said Pending or Running
+    by_hand: int = 0  # of these, those that `lstm doctor --repair` could not know to be dead
+    looked: int = 0  # at the champion
+    wrong: list[str] = field(default_factory=list)  # what does not hold
+    ended: dict[int, tuple[Any, ...]] = field(default_factory=dict)  # trials of this round
 
-    def start(self) -> subprocess.Popen:
-        command = [sys.executable, "-c", "import chaos; chaos.search()"]
-        return subprocess.Popen(command, cwd=self.folder, env=self.environment, start_new_session=True)
 
-    @property
-    def study_folder(self) -> Path | None:
-        return next(iter(self.folder.glob("mlruns/studies/chaos/*/")), None)
+class Chaos:
+    """Searches on a stage, and what kills them."""
 
-    def study(self) -> optuna.Study:
+    def __init__(self, stage: Stage, trials: int, dice: random.Random) -> None:
+        """Train undisturbed: the champion, and what the disturbed searches are held against."""
+        self.stage, self.dice, self.found = stage, dice, Found()
+        waves(stage.folder / "waves.csv")
+        sections = {**_CONFIG, "data": {**_CONFIG["data"], "source": str(stage.folder / "waves.csv")}}
+        sections["search"] = {**_CONFIG["search"], "trials": trials}
+        self.trials, self.config = trials, stage.folder / "chaos.yaml"
+        self.config.write_text(json.dumps(sections))
+        self.flow_run = self._submit()
+        wait_for(lambda: stage.has_ended(self.flow_run), "the undisturbed training to end", 900)
+        if stage.state(self.flow_run) != "COMPLETED":
+            raise SystemExit("the undisturbed training failed")
+        [study] = (path for path in self._studies().iterdir() if path.is_dir())
+        self.key, self.undisturbed = study.name, stage.folder / "undisturbed"
+        shutil.move(study, self.undisturbed)
+        self._look("before the first kill")
+
+    def _submit(self) -> str:
+        """Each round registers versions of its own: their intervals are others."""
+        return self.stage.submit(self.config, [f"evaluate.levels=[80, {81 + self.found.rounds}]"])
+
+    def _studies(self) -> Path:
+        return self.stage.folder / "mlruns" / "studies" / NAME
+
+    def go(self, victims: list[str]) -> None:
+        """Kill them one after the other, and run what is left to its end."""
+        while victims:
+            self.found.rounds += 1
+            self.found.ended = {}
+            self.flow_run = self._submit()
+            while victims and self._strike(victims[0]):
+                victims.pop(0)
+            while self._goes_on():
+                time.sleep(0.3)
+            self._check()
+            shutil.rmtree(self._studies() / self.key)
+
+    def _strike(self, kind: str) -> bool:
+        """Kill at a random moment, look, and start again what was killed; False: the training was over before."""
+        target, moment = None, time.monotonic() + self.dice.uniform(0, _LATEST)
+        while time.monotonic() < moment or (kind in (FLOW, SEARCH_WORKER) and not target):
+            if not self._goes_on():
+                return False
+            if kind in (FLOW, SEARCH_WORKER) and time.monotonic() >= moment - 0.5:
+                target = self.dice.choice(self.stage.victims(kind) or [None])
+            time.sleep(0.1)
+        try:
+            self.stage.kill(kind, target)
+        except psutil.NoSuchProcess:
+            return self._strike(kind)
+        self.found.kills[kind] += 1
+        print(f"{time.strftime('%X')} kill {sum(self.found.kills.values())}: {kind}", flush=True)
+        self._look(f"{kind} killed")
+        self._remember()
+        if kind not in (FLOW, SEARCH_WORKER):
+            self.stage.start(kind)
+            self._look(f"{kind} is back")
+        return True
+
+    def _goes_on(self) -> bool:
+        """Whether the training is not over; a flow run that ended badly is followed by another one."""
+        state = self.stage.state(self.flow_run)
+        if state == "COMPLETED":
+            return False
+        stuck = state in ("RUNNING", "PENDING") and self._is_stuck()
+        if stuck or state in ("FAILED", "CRASHED", "CANCELLED"):
+            self.found.again, self.found.stuck = self.found.again + 1, self.found.stuck + stuck
+            if stuck:
+                self._repair()
+            if stuck and not self.stage.has_ended(self.flow_run):
+                self.found.by_hand += 1
+                self.stage.crash(self.flow_run)
+            print(
+                f"{time.strftime('%X')} run again, since the flow run was {state}{' without a process' * stuck}",
+                flush=True,
+            )
+            self.flow_run = self._submit()
+        return True
+
+    def _is_stuck(self) -> bool:
+        """Whether nobody works at the flow run, and nobody begins to."""
+        deadline = time.monotonic() + _STUCK
+        while not self.stage.victims(FLOW):
+            if time.monotonic() > deadline:
+                return not self.stage.has_ended(self.flow_run)
+            if self.stage.has_ended(self.flow_run):
+                return False
+            time.sleep(0.5)
+        return False
+
+    def _repair(self) -> None:
+        """What `lstm doctor --repair` does."""
+        from tasks.reconcile import reconcile
+
+        told = reconcile()
+        for line in (*told.lines, *told.left):
+            print(f"  repair: {line}", flush=True)
+
+    def _look(self, when: str) -> None:
+        """At the champion, in the stores and, where it answers, through the server."""
+        looks = [self.stage.champion_on_disk]
+        looks += [self.stage.champion_served] if "MLflow server killed" not in when else []
+        for look in looks:
+            self.found.looked += 1
+            try:
+                wrong = look()
+            except Exception as error:  # whatever it is, the champion could not be had
+                wrong = f"{type(error).__name__}: {error}"
+            if wrong:
+                self.found.wrong.append(f"champion, {when}: {wrong}")
+
+    def _study(self) -> optuna.Study | None:
+        """Of this round, where there is one yet."""
+        return self._study_of(self._studies() / self.key)
+
+    def _study_of(self, folder: Path) -> optuna.Study | None:
         from tasks.study import load_study
 
-        place = self.study_folder
-        assert place is not None
-        found = load_study(f"chaos/{place.name}", place)
-        assert found is not None
-        return found
+        return load_study(f"{NAME}/{self.key}", folder)
+
+    def _remember(self) -> None:
+        """What has ended stays as it is."""
+        study = self._study()
+        for trial in [] if study is None else study.trials:
+            if trial.state.is_finished():
+                told = (trial.datetime_complete, trial.values, trial.params)
+                if self.found.ended.setdefault(trial.number, told) != told:
+                    self.found.wrong.append(f"trial {trial.number} of round {self.found.rounds} was done again")
+
+    def _check(self) -> None:
+        """What must hold when a training has ended after all."""
+        from tasks import tracking
+
+        self._remember()
+        deadline = time.monotonic() + _STUCK  # Completed is said before the process ends
+        while list(self.stage.processes("prefect.engine")) and time.monotonic() < deadline:
+            time.sleep(0.2)
+        self._repair()
+        client = tracking.client()
+        experiment = client.get_experiment_by_name(NAME).experiment_id
+        running = {
+            "runs in MLflow": len(client.search_runs([experiment], "attributes.status = 'RUNNING'")),
+            "flow runs in Prefect": self.stage.unended(),
+            "processes of the flow": len(self.stage.victims(FLOW)) + len(self.stage.victims(SEARCH_WORKER)),
+        }
+        study, undisturbed = self._study(), self._study_of(self.undisturbed)
+        found = ["there is no study"]
+        if study is not None and undisturbed is not None:
+            found = differences(study, undisturbed, self._studies() / self.key, self.undisturbed)
+        found += [f"{count} {name} are left" for name, count in running.items() if count]
+        self.found.wrong += [f"round {self.found.rounds}: {line}" for line in found]
+        self._look(f"after round {self.found.rounds}")
 
 
-def disturbed(place: Place, kills: int, dice: random.Random) -> dict[str, int]:
-    """Run the search to its end, with so many kills before."""
-    counts = {"search": 0, "worker": 0}
-    running = place.start()
-    for _ in range(kills):
-        wanted = dice.choice(["search", "worker"])
-        busy = _workers_of(running) if wanted == "worker" else []
-        time.sleep(dice.uniform(0, 4) if busy else dice.uniform(0, 14))
-        if running.poll() is not None:
-            break
-        if busy := [worker for worker in busy if worker.is_running()]:
-            dice.choice(busy).kill()
-        else:
-            running.kill()
-            running.wait()
-            running = place.start()
-        counts["worker" if busy else "search"] += 1
-    if running.wait() != 0:
-        raise SystemExit("the search did not end well")
-    return counts
-
-
-def _workers_of(search: subprocess.Popen) -> list[psutil.Process]:
-    """Its workers, once there are some; none where it ends before."""
-    while search.poll() is None:
-        if found := psutil.Process(search.pid).children():
-            return found
-        time.sleep(0.05)
-    return []
-
-
-def checked(place: Place) -> dict[str, object]:
-    """What holds of the study, and of every network."""
-    os.chdir(place.folder)
-    study, folder = place.study(), place.study_folder
-    assert folder is not None
-    states = [trial.state.name for trial in study.trials]
-    results = {path.parent.name: path.stat().st_mtime for path in folder.glob("trial-*/result.json")}
-    late = [
-        trial.number
-        for trial in study.trials
-        if trial.datetime_complete and results[f"trial-{trial.number:03d}"] > trial.datetime_complete.timestamp()
-    ]
-    networks = _finished(study)
-    same = [number for number in networks if _retrained_is_same(folder, study.trials[number])]
-    return {
-        "trials": len(states),
-        "complete": states.count("COMPLETE"),
-        "pruned": states.count("PRUNED"),
-        "others": len(states) - states.count("COMPLETE") - states.count("PRUNED"),
-        "ended twice": len(late),
-        "networks": len(networks),
-        "same bits": len(same),
-    }
-
-
-def _finished(study: optuna.Study) -> list[int]:
-    return [
-        trial.number for trial in study.trials if trial.state.name == "COMPLETE" and "same_as" not in trial.user_attrs
-    ]
-
-
-def _retrained_is_same(folder: Path, trial: optuna.trial.FrozenTrial) -> bool:
-    from lstm.networks.checkpoint import load_checkpoint
-    from tasks.worker import Job
-    from tasks.worker import train as train_network
-
-    torch.set_num_threads(1)
-    config, _, windows = prepared()
-    with tempfile.TemporaryDirectory() as other:
-        network = config.network(trial.user_attrs["changes"]).replace(device="cpu")
-        counts = {"n_targets": 1, "n_known": windows.n_known, "n_series": windows.n_series, "stride": 1}
-        train_network(Job(network, windows.folder, **counts, folder=Path(other), timed=False))
-        (ours, _), (again, _) = (
-            load_checkpoint(place / "network.safetensors")
-            for place in (folder / f"trial-{trial.number:03d}", Path(other))
-        )
-    return all(torch.equal(ours[name], again[name]) for name in ours)
+def chaos(folder: Path, kills: int, seed: int, trials: int = TRIALS) -> Found:
+    """So many kills, as many of each kind as can be."""
+    dice = random.Random(seed)
+    victims = (list(KINDS) * (kills // len(KINDS) + 1))[:kills]
+    dice.shuffle(victims)
+    stage = Stage(folder)
+    try:
+        played = Chaos(stage, trials, dice)
+        played.go(victims)
+    finally:
+        left = stage.close()
+    played.found.wrong += [f"process {process.pid} is left: {process.name()}" for process in left]
+    return played.found
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="kill -9 a search at random moments")
-    parser.add_argument("--kills", type=int, default=20)
+    parser = argparse.ArgumentParser(description="kill -9 at random moments of a deployed training")
+    parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
     options = parser.parse_args()
     print(f"seed {options.seed}", flush=True)
-    with tempfile.TemporaryDirectory() as folder:
-        place = Place(Path(folder))
-        counts = disturbed(place, options.kills, random.Random(options.seed))
-        found = checked(place)
-        os.chdir(ROOT)
-    print({**counts, **found})
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # the stage is cleared in that case, too
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        found = chaos(Path(folder), options.kills, options.seed)
+    minutes = (time.monotonic() - started) / 60
     rows = [
-        ("kills of a worker", counts["worker"]),
-        ("kills of the search, with its workers", counts["search"]),
-        ("trials planned", TRIALS),
-        *((f"trials {name}" if name in ("complete", "pruned") else name, value) for name, value in found.items()),
+        *((f"kills of {kind}", found.kills[kind]) for kind in KINDS),
+        (f"searches of {TRIALS} trials", found.rounds),
+        ("trainings run again", found.again),
+        ("of them while their flow run still said Pending or Running", found.stuck),
+        ("of these not mended by `lstm doctor --repair`", found.by_hand),
+        ("looks at the champion", found.looked),
+        ("what did not hold", len(found.wrong)),
     ]
-    versions = {"torch": torch.__version__, "optuna": optuna.__version__}
-    publish("chaos", f"{machine(versions)} Seed {options.seed}.\n\n" + table(["", ""], [[k, str(v)] for k, v in rows]))
-    if found["trials"] != TRIALS or found["others"] or found["ended twice"] or found["same bits"] != found["networks"]:
+    versions = {name: version(name) for name in ("torch", "prefect", "mlflow", "optuna")}
+    said = f"{machine(versions)} Seed {options.seed}, {minutes:.0f} minutes."
+    publish("chaos", f"{said}\n\n" + table(["", ""], [[name, str(value)] for name, value in rows]))
+    for line in found.wrong:
+        print(line, file=sys.stderr)
+    if found.wrong:
         raise SystemExit(1)
 
 

@@ -29,16 +29,16 @@ def _processor() -> str:
     return found[1].strip() if found else platform.machine()
 
 
-def publish(section: str, text: str) -> None:
-    """Print the text, and put it between the marks of a section of benchmarks/README.md.
+def publish(section: str, text: str, file: Path = README) -> None:
+    """Print the text, and put it between the marks of a section of a file, benchmarks/README.md by default.
 
     Raises:
-        SystemExit: the README has no such marks.
+        SystemExit: the file has no such marks.
     """
     print(text)
     pattern = re.compile(rf"(<!-- {section} -->\n).*?(<!-- end -->)", re.DOTALL)
-    before = README.read_text(encoding="utf-8")
+    before = file.read_text(encoding="utf-8")
     after, found = pattern.subn(lambda match: f"{match[1]}{text}\n{match[2]}", before)
     if not found:
-        raise SystemExit(f"{README}: has no line <!-- {section} -->, below which <!-- end --> follows.")
-    README.write_text(after, encoding="utf-8")
+        raise SystemExit(f"{file}: has no line <!-- {section} -->, below which <!-- end --> follows.")
+    file.write_text(after, encoding="utf-8")

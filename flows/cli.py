@@ -5,13 +5,16 @@ import signal
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from flows import cli_operations
 from flows.cli_operations import Json
 from lstm.errors import InputError, LstmError
+
+if TYPE_CHECKING:
+    from flows.partitions import Segments
 
 app = typer.Typer(
     help="Time-series forecasting with LSTMs: train, compare, deploy.",
@@ -71,14 +74,14 @@ def train(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Forget what the same search of the same data has found before.")
     ] = False,
+    reason: Annotated[str, typer.Option(help="Why, for the record: the tag `reason` of the run.")] = "",
     as_json: Json = False,
 ) -> None:
     """Ingest, search, evaluate and register; print the leaderboard and the champion."""
     from flows.server import prefect_server, wait_until_ready
     from lstm.config_file import load_config
-    from lstm.data.ingest import ingest_table
     from lstm.sources.spec import SqlSource
-    from tasks.settings import folder
+    from tasks.partitions import read_ahead
 
     started = time.perf_counter()
     settings = load_config(config, tuple(set_))
@@ -86,20 +89,40 @@ def train(
     with prefect_server():
         if not isinstance(settings.data.source, SqlSource):  # a query would be run twice
             # While the server comes up: most mistakes are in the data, and need no heavy import to be seen.
-            # The flow finds the table that this makes.
-            ingest_table(settings.data, folder("work"), folder("downloads"))
+            read_ahead(settings)
+        from flows.partitions import SegmentsFailedError
         from flows.train import train
 
         wait_until_ready()
         try:
-            outcome = train(str(config), tuple(set_), strict, fresh)
+            outcome = train(str(config), tuple(set_), strict, fresh, reason)
+        except SegmentsFailedError as error:
+            _told_segments(error.segments, time.perf_counter() - started, as_json)
+            for row in error.segments.failed:
+                print(f"lstm: {row.name}: {row.error}", file=sys.stderr)
+            raise typer.Exit(2 if error.bad_input else 1) from None
         except KeyboardInterrupt:
             print("lstm: interrupted. What the search has found is kept: the same command goes on.", file=sys.stderr)
             raise
         from flows import show
+        from flows.pipeline import Outcome
 
         seconds = time.perf_counter() - started
-        print(show.as_json(show.outcome_json(outcome, seconds))) if as_json else show.show_outcome(outcome, seconds)
+        if not isinstance(outcome, Outcome):
+            _told_segments(outcome, seconds, as_json)
+        elif as_json:
+            print(show.as_json(show.outcome_json(outcome, seconds)))
+        else:
+            show.show_outcome(outcome, seconds)
+
+
+def _told_segments(outcome: "Segments", seconds: float, as_json: bool) -> None:
+    from flows import show
+
+    if as_json:
+        print(show.as_json({**outcome.to_dict(), "seconds": seconds}))
+    else:
+        show.show_segments(outcome, seconds)
 
 
 @app.command()

@@ -1,9 +1,12 @@
 """The commands of the `lstm` command that run what others use: serve, up, monitor, doctor. Heavy imports wait."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from tasks.reconcile import Repairs
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
@@ -28,7 +31,7 @@ def up(
     """Prefect server, worker, MLflow and the deployments of prefect.yaml; one Ctrl-C ends all of it."""
     from flows.up import up
 
-    up(host, prefect_port, mlflow_port, lambda line: print(line, flush=True))
+    raise typer.Exit(up(host, prefect_port, mlflow_port, lambda line: print(line, flush=True)))
 
 
 def monitor(
@@ -41,12 +44,12 @@ def monitor(
     """Hold the scheduled forecasts against what came: live errors, drift, and whether to train again."""
     from lstm.config_file import load_config
 
-    settings = load_config(config, tuple(set_))
+    load_config(config, tuple(set_))  # a mistake in it needs no heavy import to be seen
     from flows import show, show_runs
-    from tasks.monitor import monitor
+    from flows.monitor import monitor
 
-    found = monitor.fn(settings)
-    print(show.as_json(found.to_dict())) if as_json else show_runs.show_monitoring(found)
+    found = monitor.fn(str(config), tuple(set_))
+    print(show.as_json([one.to_dict() for one in found])) if as_json else show_runs.show_monitoring(found)
 
 
 def doctor(
@@ -57,7 +60,33 @@ def doctor(
 ) -> None:
     """Versions, devices and stores: what this machine has, and what is wrong with it."""
     from flows import show
+    from lstm.errors import LstmError
+
+    repairs = _repairs() if repair else None
     from tasks.doctor import report
 
-    found = report()
+    found = {**report(), **({} if repairs is None else {"repairs": repairs.to_dict()})}
     print(show.as_json(found)) if as_json else show.show_report(found)
+    if found["unreachable"]:
+        raise LstmError(found["unreachable"])
+    if repairs is not None and repairs.left:
+        raise LstmError(f"{len(repairs.left)} problems could not be repaired: {'; '.join(repairs.left)}")
+
+
+def _repairs() -> "Repairs | None":
+    """What was repaired; None: a store does not answer, which the report tells. A Prefect server is started if one is
+    needed and none is configured."""
+    from flows.server import prefect_server, wait_until_ready
+    from lstm.errors import InputError
+    from tasks.reconcile import problems, reconcile
+    from tasks.settings import prefect_api_url
+
+    try:
+        flow_runs = any(problem.kind == "flow_runs" for problem in problems())
+        if not flow_runs or prefect_api_url():
+            return reconcile()
+        with prefect_server():
+            wait_until_ready()
+            return reconcile()
+    except InputError:
+        return None

@@ -1,36 +1,105 @@
-"""The forecasting flow: the champion, the newest history, a file of forecasts."""
+"""The scheduled forecasts: the champion, the newest data, and a log of slots."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path
+from typing import Any
 
+import pandas as pd
 from prefect import flow
+from prefect.client.orchestration import get_client
+from prefect.context import FlowRunContext
+from prefect.events import emit_event
 from prefect.runtime import flow_run
+from prefect.task_runners import ThreadPoolTaskRunner
 
-from tasks.forecast import forecast as forecast_task
-from tasks.registry import model_name
-from tasks.settings import folder
+from lstm.config_file import load_config
+from lstm.errors import LstmError
+from lstm.operations_spec import ExecutionSpec
+from lstm.pipeline_config import PipelineConfig
+from tasks.partitions import partitions
+from tasks.scheduled import Forecasts, forecast_slots
+
+FALLBACK = "lstm.forecast.fallback"  # the event
 
 
-@flow(name="forecast", persist_result=False)
+# One model at a time: each uses every core, and torch's threads in one process stand in each other's way.
+_RUNNER: Any = ThreadPoolTaskRunner(max_workers=1)
+
+
+@flow(name="forecast", persist_result=False, task_runner=_RUNNER)
 def forecast(
-    model: str = "nyc-temperature",
-    data: str | None = None,
-    out: str | None = None,
-    horizon: int | None = None,
-    levels: tuple[int, ...] = (80, 95),
-) -> str:
-    """Forecast every series from the end of `data` on; return the path of the file.
+    config: str = "examples/nyc_weather.yaml", overrides: tuple[str, ...] = (), slot: datetime | None = None
+) -> tuple[Forecasts, ...]:
+    """Forecast as of this run's slot and of missed ones; return what was made, model by model.
+
+    The slot is the step of `forecast.every` that the moment falls in. A run that is repeated finds its slot in the log
+    and changes nothing. Without Prefect: `forecast.fn(config)`.
 
     Args:
-        model: `NAME` (its champion), `NAME@alias`, `NAME/version`, or a folder.
-        data: source of the history; what the model was trained from, by default.
-        out: file to write; by default one a scheduled time below `forecasts/` of the local stores,
-            so that a run that is repeated writes the same file again.
-        horizon: steps ahead; what the model was trained for, by default.
-        levels: of the intervals, in percent.
+        config: path of the YAML file.
+        overrides: `dotted.key=value` each.
+        slot: the moment, UTC where it has no time zone; default: when the run was scheduled to start, else now.
+
+    Raises:
+        LstmError: of a model there are no forecasts; of several, which and why, when all others are made.
     """
-    scheduled = flow_run.scheduled_start_time or datetime.now(UTC)
-    default = folder("forecasts") / model_name(model) / f"{scheduled.strftime('%Y%m%dT%H%M%SZ')}.parquet"
-    path = Path(out) if out else default
-    forecast_task(model, data, path, horizon, levels)
-    return str(path)
+    settings = load_config(config, tuple(overrides))
+    moment = pd.Timestamp(slot or flow_run.scheduled_start_time or datetime.now(UTC))
+    moment = moment.tz_localize("UTC") if moment.tzinfo is None else moment
+    models = partitions(settings)
+    if FlowRunContext.get() is None:
+        found = [_tried(model, moment) for model in models]
+    elif settings.execution.runner == "local" or len(models) == 1:
+        found = _each(models, moment, str(flow_run.id))
+    else:
+        found = _spread(settings.execution)(models, moment, str(flow_run.id))
+    made = tuple(one for one in found if isinstance(one, Forecasts))
+    _alarm([one for one in made if one.fallback], config, overrides)
+    errors = {model.name: one for model, one in zip(models, found, strict=True) if not isinstance(one, Forecasts)}
+    if len(models) == 1 and errors:
+        raise errors[settings.name]
+    if errors:
+        told = "; ".join(f"{name}: {error}" for name, error in errors.items())
+        raise LstmError(f"{len(errors)} of {len(models)} models have no forecasts: {told}")
+    return made
+
+
+def _tried(model: PipelineConfig, moment: pd.Timestamp) -> Forecasts | BaseException:
+    try:
+        return forecast_slots.fn(model, moment)
+    except Exception as error:  # told when the others are made
+        return error
+
+
+def _each(models: tuple[PipelineConfig, ...], moment: pd.Timestamp, run: str) -> list[Forecasts | BaseException]:
+    futures = [forecast_slots.submit(model, moment, run) for model in models]
+    return [future.result(raise_on_failure=False) for future in futures]
+
+
+def _spread(execution: ExecutionSpec) -> Callable[..., list[Forecasts | BaseException]]:
+    """`_each` as a flow on a cluster."""
+    from flows.partitions import task_runner  # with all that training needs
+
+    return flow(
+        name="forecast-segments", task_runner=task_runner(execution), persist_result=False, validate_parameters=False
+    )(_each)
+
+
+def _alarm(fallen: list[Forecasts], config: str, overrides: tuple[str, ...]) -> None:
+    """Say by a tag of the flow run, and by an event a model, that the champion could not be used."""
+    if not fallen or FlowRunContext.get() is None:
+        return
+    with get_client(sync_client=True) as client:
+        client.update_flow_run(flow_run.id, tags={*flow_run.tags, "fallback"})
+    for one in fallen:
+        emit_event(
+            FALLBACK,
+            {"prefect.resource.id": f"lstm.model.{one.name}", "prefect.resource.name": one.name},
+            payload={
+                "name": one.name,
+                "version": one.version,
+                "reason": one.fallback,
+                "config": config,
+                "overrides": list(overrides),
+            },
+        )

@@ -9,16 +9,17 @@ import pandas as pd
 from flows.server import prefect_server, wait_until_ready
 from lstm.config_file import load_config
 from lstm.data.frames import stored
-from lstm.data.ingest import ingest_table
+from tasks.partitions import read_ahead
 from tasks.settings import folder
 
 if TYPE_CHECKING:
-    from flows.train import Outcome
+    from flows.partitions import Segments
+    from flows.pipeline import Outcome
 
 
 def train_frame(
     frame: pd.DataFrame, config: str | Path, overrides: Sequence[str] = (), strict: bool = False
-) -> "Outcome":
+) -> "Outcome | Segments":
     """Train as `lstm train` does, on a frame in place of the configuration's `data.source`.
 
     Args:
@@ -32,7 +33,7 @@ def train_frame(
         TrainingError: no trial could be finished.
     """
     source = (*overrides, f"data.source={stored(frame, folder('work'))}", "data.sha256=null")
-    ingest_table(load_config(config, source).data, folder("work"), folder("downloads"))
+    read_ahead(load_config(config, source))
     with prefect_server():
         from flows.train import train  # after the server's start: prefect reads its address when it is imported
 

@@ -3,11 +3,7 @@
 It is started before the heavy imports, so that both happen at the same time.
 """
 
-import ctypes
 import os
-import signal
-import socket
-import subprocess
 import sys
 import time
 import urllib.error
@@ -15,6 +11,8 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from flows.processes import end, free_port, start
+from flows.running import running
 from lstm.errors import ConfigError
 from tasks.settings import folder, home, prefect_api_url
 
@@ -25,34 +23,45 @@ _PATIENCE = 120  # seconds; a new database takes twenty
 def prefect_server() -> Iterator[None]:
     """Start a server on a free port of the loopback and point this process at it; end it on the way out.
 
-    Nothing is started where `PREFECT_API_URL` or the active profile names a server. The server may
-    still be coming up when the block is entered: call `wait_until_ready` before the first flow.
+    Nothing is started where `PREFECT_API_URL` or the active profile names a server, or where `lstm up` runs one on the
+    same stores. The server may still be coming up when the block is entered: call `wait_until_ready` before the first
+    flow.
     """
     if prefect_api_url():
         wait_until_ready(patience=10)
         yield
         return
-    port = _free_port()
-    os.environ["PREFECT_API_URL"] = f"http://127.0.0.1:{port}/api"
-    environment = {
-        "PREFECT_API_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{home() / 'prefect.db'}",
-        "PREFECT_SERVER_API_HOST": "127.0.0.1",
-        **os.environ,
-    }
-    command = [sys.executable, "-P", "-m", "uvicorn", "--factory", "prefect.server.api.server:create_app"]
-    command += ["--host", "127.0.0.1", "--port", str(port), "--log-level", "warning"]
-    with (folder("logs") / "prefect-server.log").open("ab") as log:
-        server = subprocess.Popen(
-            command, env=environment, stdout=log, stderr=log, start_new_session=True, preexec_fn=_end_with_parent
-        )
+    if url := running().get("prefect"):  # by `lstm up`: two servers on one SQLite database get in each other's way
+        with _pointed_at(url):
+            wait_until_ready(patience=30)
+            yield
+        return
+    port = free_port()
+    with _pointed_at(f"http://127.0.0.1:{port}"):
+        environment = {**database(), "PREFECT_SERVER_API_HOST": "127.0.0.1", **os.environ}
+        command = [sys.executable, "-P", "-m", "uvicorn", "--factory", "prefect.server.api.server:create_app"]
+        command += ["--host", "127.0.0.1", "--port", str(port), "--log-level", "warning"]
+        server = start(command, folder("logs") / "prefect-server.log", environment)
+        try:
+            yield
+        finally:
+            end(server, patience=3)
+
+
+def database() -> dict[str, str]:
+    """The setting of the database of the Prefect servers that this project starts."""
+    return {"PREFECT_API_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{home() / 'prefect.db'}"}
+
+
+@contextmanager
+def _pointed_at(address: str) -> Iterator[None]:
+    os.environ["PREFECT_API_URL"] = f"{address}/api"
+    password = os.environ.get("PREFECT_SERVER_API_AUTH_STRING")
+    if password and "PREFECT_API_AUTH_STRING" not in os.environ:
+        os.environ["PREFECT_API_AUTH_STRING"] = password
     try:
         yield
     finally:
-        server.terminate()
-        try:
-            server.wait(timeout=3)
-        except subprocess.TimeoutExpired:
-            server.kill()
         del os.environ["PREFECT_API_URL"]
 
 
@@ -76,15 +85,3 @@ def wait_until_ready(patience: float = _PATIENCE) -> None:
         f"the Prefect server at {url} does not answer. Start it, or unset PREFECT_API_URL; what `lstm train` starts by "
         f"itself writes to {folder('logs') / 'prefect-server.log'}."
     )
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _end_with_parent() -> None:
-    """On Linux the kernel ends the server when this process dies, however it dies."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG

@@ -17,7 +17,8 @@ from rich.table import Table
 from tasks.settings import tracking_uri, without_password
 
 if TYPE_CHECKING:
-    from flows.train import Outcome
+    from flows.partitions import Segments
+    from flows.pipeline import Outcome
     from tasks.promotion import Move
 
 _MOST_NETWORKS = 10  # listed below the leaderboard
@@ -31,6 +32,7 @@ _COLUMNS = {
     "test_coverage_95": "in 95 %",
 }
 
+_OF_SEGMENTS = ["val_rmse", "test_rmse", "test_rmse_skill"]
 _COMPARED = ("val_rmse", "test_rmse", "test_rmse_skill", "test_coverage_80", "test_coverage_95")  # in the terminal
 _STYLE = """
 :root { color-scheme: light dark; }
@@ -107,6 +109,25 @@ def show_outcome(outcome: "Outcome", seconds: float) -> None:
     console.print(f"use:  lstm forecast {model}{data} --out forecast.parquet", soft_wrap=True)
     if outcome.known:
         console.print(f"      FILE: the history, and below it the rows ahead with {', '.join(outcome.known)}")
+
+
+def show_segments(outcome: "Segments", seconds: float) -> None:
+    """Print a line for each segment of partitioned data, how many have a champion now, and where to look."""
+    console = _console()
+    table = _table(f"{outcome.name}: {len(outcome.rows)} segments", ["model", "proposed"], _OF_SEGMENTS)
+    table.add_column("seconds", justify="right")
+    for row in outcome.rows:
+        proposed = "none: failed" if row.error else f"version {row.version}" + (" ★" if row.champion else "")
+        spent = "–" if row.seconds is None else f"{row.seconds:.0f}"
+        table.add_row(row.name, proposed, *(_figure(key, getattr(row, key)) for key in _OF_SEGMENTS), spent)
+    console.print(table)
+    champions = sum(row.champion for row in outcome.rows)
+    console.print(
+        f"★ the proposed version is champion: {champions} of {len(outcome.rows)}; failed: {len(outcome.failed)}."
+    )
+    console.print(f"time: {seconds:.0f} s.")
+    if trained := [row for row in outcome.rows if not row.error]:
+        console.print(f"look: lstm compare {trained[0].name} · use: lstm forecast {trained[0].name}", soft_wrap=True)
 
 
 def _networks(outcome: "Outcome") -> Table:
@@ -198,6 +219,15 @@ def show_report(found: dict[str, Any]) -> None:
         console.print(device)
     for name, where in found["stores"].items():
         console.print(f"{name}: {where}", soft_wrap=True)
+    repairs = found.get("repairs", {"lines": (), "left": ()})
+    marked = (("repaired", repairs["lines"]), ("not repaired", repairs["left"]), ("problem", found["problems"]))
+    for mark, lines in (*marked, ("interrupted", found["interrupted"])):
+        for line in lines:
+            console.print(f"{mark}: {line}", markup=False, highlight=False, soft_wrap=True)
+    if found["problems"] and "repairs" not in found:
+        console.print("repair: lstm doctor --repair")
+    elif not (found["problems"] or found["unreachable"]):
+        console.print("healthy: dead processes have left nothing that is to be put right")
 
 
 def _leaderboard(outcome: "Outcome") -> Table:

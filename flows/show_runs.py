@@ -1,7 +1,8 @@
-"""What the commands print that train again: reproduce and backtest."""
+"""What the commands print that train again, and what monitoring found: reproduce, backtest, monitor."""
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console
@@ -9,6 +10,7 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from tasks.backtest import Backtest
+    from tasks.monitor import Monitored
     from tasks.reproduce import Reproduction
 
 _SHOWN = ("val_rmse", "val_mae", "test_rmse", "test_mae", "test_mase", "test_coverage_80", "test_coverage_95")
@@ -57,6 +59,46 @@ def show_backtest(found: "Backtest") -> None:
         f"{found.run_name}, backtest.csv",
         soft_wrap=True,
     )
+
+
+def show_monitoring(found: "Sequence[Monitored]") -> None:
+    """Print of each model the live figures beside the promised ones, by age, the inputs, and the verdict."""
+    console = _console()
+    for one in found:
+        if one.live:
+            console.print(_live(one))
+            console.print(_moved(one))
+        for line in one.warnings:
+            console.print(f"input moved: {line}", markup=False, soft_wrap=True)
+        counts = f"{one.forecasts} forecasts, {one.waiting} of them still wait for what they forecast"
+        others = {"by other versions": one.others, "repeated": one.repeated}
+        told = ", ".join([counts, *(f"{count} {what}" for what, count in others.items() if count)])
+        console.print(f"since {one.since[:16]}: {told}", markup=False, soft_wrap=True)
+        console.print(f"{one.reason}.", markup=False, soft_wrap=True)
+
+
+def _live(one: "Monitored") -> Table:
+    columns = [key for key in _BACKTEST if key in one.live]
+    title = f"{one.version} as of {one.moment[:16]}, {one.age_days} days after the end of its data"
+    table = _table(title, ["forecasts"], ["windows", *(_BACKTEST[key] for key in columns)])
+
+    def add(name: str, windows: str, values: Mapping[str, Any]) -> None:
+        table.add_row(name, windows, *(_figure(key, values.get(key)) for key in columns))
+
+    add("promised by the backtest", "", one.promised)
+    add("live", str(sum(row["windows"] for row in one.by_age)), one.live)
+    for row in one.by_age:
+        to = f"to {row['to_day']:g}" if math.isfinite(row["to_day"]) else "on"
+        add(f"  age {row['from_day']} {to} days", str(row["windows"]), row)
+    return table
+
+
+def _moved(one: "Monitored") -> Table:
+    table = _table("inputs beside training", ["input"], ["PSI", "KS", "KS in training", "mean moved", "drifted"])
+    for row in one.inputs:
+        figures = (f"{row.psi:.2f}", f"{row.ks:.2f}", f"{row.usual_ks:.2f}", f"{row.moved:+.2f}")
+        table.add_row(row.column, *figures, "yes" if row.drifted else "no")
+    return table
 
 
 def _beaten(found: "Backtest") -> list[str]:

@@ -30,6 +30,15 @@ from lstm.prediction import Prediction
 from lstm.rolling import MOST_BLOCKS, rolled_forward
 
 
+class HistoryError(DataError):
+    """Some series have too little history for a forecast; the message tells of the first."""
+
+    def __init__(self, message: str, series: tuple[str, ...]) -> None:
+        """Of these series."""
+        super().__init__(message)
+        self.series = series
+
+
 @dataclass(frozen=True)
 class Forecaster:
     """Schema, normaliser, calendar, network(s), weights and intervals. An ensemble is a Forecaster."""
@@ -222,10 +231,11 @@ class Forecaster:
         short = unbroken < self.lookback
         if short.any():
             series = int(short.argmax())
-            raise DataError(
+            raise HistoryError(
                 f"series {panel.names[series]!r}: a forecast needs {self.lookback} rows of history without a gap over "
                 f"{self.spec.missing.max_gap}, but there are {unbroken[series]} before "
-                f"{pd.Timestamp(panel.times[origins[series]]).isoformat()}Z. Give a longer history."
+                f"{pd.Timestamp(panel.times[origins[series]]).isoformat()}Z. Give a longer history.",
+                tuple(np.array(panel.names, dtype=object)[short]),
             )
 
     def _as_frame(

@@ -3,10 +3,12 @@
 import re
 from typing import Literal, Self
 
+import pandas as pd
 from pydantic import Field, field_validator, model_validator
 
 from lstm.config import Strict
-from lstm.data.spec import Duration
+from lstm.data.fields import Duration
+from lstm.data.frequency import Frequency
 from lstm.sources.spec import VARIABLE
 
 
@@ -48,21 +50,36 @@ class LogSpec(Strict):
 class ForecastSpec(Strict):
     """Scheduled forecasts: one slot each step of a schedule."""
 
-    every: Duration | None = Field(None, description="between two slots; the data's frequency by default")
+    every: str | None = Field(
+        None, description="between two slots: a duration of whole seconds, B, W-MON, MS, …; default: data.frequency"
+    )
     backfill: int = Field(24, ge=0, le=10_000, description="missed slots that a run makes up for, at most")
     log: LogSpec = LogSpec()
+
+    @field_validator("every")
+    @classmethod
+    def _whole_seconds(cls, value: str | None) -> str | None:
+        if value is not None:
+            step = Frequency.parse(value)
+            if step.unit is None and step.step % pd.Timedelta(1, "s"):
+                raise ValueError(f"must be whole seconds, but got {value!r}")
+        return value
 
 
 class MonitorSpec(Strict):
     """When the world has moved."""
 
     window: Duration = Field("30d", description="newest forecasts and inputs that are looked at")
-    cooldown: Duration = Field("1d", description="no second alarm within it")
+    cooldown: Duration = Field("7d", description="no second alarm of the same champion within it")
+    cusum: float = Field(4.0, gt=0, le=100, description="days' errors over the backtest's, summed, in its deviations")
+    ratio: float = Field(2.0, ge=1, le=100, description="newest error over the backtest's: with cusum, drift")
+    psi: float = Field(0.25, gt=0, le=100, description="population stability index of an input")
+    ks: float = Field(0.2, gt=0, le=1, description="Kolmogorov-Smirnov distance of an input: with psi, a warning")
 
 
 class RetentionSpec(Strict):
     """What is removed, and when. A version that has an alias, or was champion once, is never touched."""
 
-    runs: int = Field(50, ge=1, description="training runs of the name that are kept whole, the newest")
+    runs: int = Field(50, ge=1, description="runs of the name, of each kind the newest, that are kept whole")
     forecasts: Duration = Field("400d", description="scheduled forecasts")
     work: Duration = Field("30d", description="prepared tables and windows that no run has used since")

@@ -6,7 +6,8 @@ from typing import Any, Literal, Self
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from lstm.config import EnsembleMethod, ModelConfig, Strict, is_unfinished
-from lstm.data.spec import DataSpec, Duration, NormalizeSpec, SplitSpec
+from lstm.data.fields import Duration
+from lstm.data.spec import DataSpec, NormalizeSpec, SplitSpec
 from lstm.errors import ConfigError
 from lstm.operations_spec import ExecutionSpec, ForecastSpec, MonitorSpec, RetentionSpec
 from lstm.search_spec import SET_ELSEWHERE, SearchSpec, condition, ends, holds, nearest_to

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 from pydantic import Discriminator, Field, Tag, ValidationInfo, field_validator, model_validator
 
 from lstm.config import ModelConfig, Strict, is_unfinished
-from lstm.data.spec import Duration
+from lstm.data.fields import Duration
 from lstm.errors import nearest
 
 # Keys of the model that another section says.

@@ -3,16 +3,20 @@
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import mlflow
 import pandas as pd
-from mlflow.models import ModelSignature
+from mlflow.entities import LoggedModelOutput
+from mlflow.models import Model, ModelSignature
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema, TensorSpec
 
 import lstm
 from lstm.data.ingest import Table
 from lstm.data.rows import SERIES, TIME
 from lstm.pipeline_config import PipelineConfig
+from tasks import tracking
+from tasks.seal import SEAL, seal_of, without_leftovers
 
 # What Forecaster imports; tzdata for images without the system's time zones.
 _NEEDS = ("filelock", "holidays", "numpy", "pandas", "pyarrow", "pydantic", "safetensors", "scipy", "torch", "tzdata")
@@ -21,10 +25,18 @@ _SERVED = Path(__file__).with_name("served_model.py")
 
 
 def log_artefact(config: PipelineConfig, folder: Path, run_id: str, example: pd.DataFrame) -> str:
-    """Log the forecaster in `folder` as a model of a run, as MLflow's scoring server loads it; its model id."""
-    with mlflow.start_run(run_id=run_id):
-        info = mlflow.pyfunc.log_model(
-            name="model",
+    """Log the forecaster in `folder` as a model of a run, as MLflow's scoring server loads it; its model id.
+
+    In the steps of `mlflow.pyfunc.log_model`, which shows nobody the files that it sends: they are sealed before.
+    """
+    client = tracking.client()
+    run = client.get_run(run_id)
+    logged = client.create_logged_model(run.info.experiment_id, "model", run_id, params=run.data.params)
+    with TemporaryDirectory() as scratch:
+        made = Path(scratch) / "model"
+        mlflow.pyfunc.save_model(
+            made,
+            mlflow_model=Model(logged.artifact_location, run_id, model_uuid=logged.model_id, model_id=logged.model_id),
             python_model=str(_SERVED),
             artifacts={"forecaster": str(folder)},
             code_paths=[str(Path(lstm.__file__).parent)],
@@ -33,7 +45,12 @@ def log_artefact(config: PipelineConfig, folder: Path, run_id: str, example: pd.
             # Named, since MLflow would take 15 seconds to find them out.
             pip_requirements=requirements(),
         )
-    return str(info.model_id)
+        without_leftovers(made)
+        client.set_logged_model_tags(logged.model_id, {SEAL: seal_of(made)})
+        client.log_model_artifacts(logged.model_id, str(made))
+    client.finalize_logged_model(logged.model_id, "READY")
+    client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, 0)])
+    return str(logged.model_id)
 
 
 def requirements() -> list[str]:

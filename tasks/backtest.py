@@ -4,7 +4,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -27,6 +26,7 @@ from lstm.forecaster import Forecaster
 from lstm.pipeline_config import PipelineConfig
 from lstm.prediction import Prediction
 from lstm.presets import completed
+from lstm.scratch import scratch_folder
 from tasks import tracking
 from tasks.contenders import REFERENCE, forecaster_of, scored_splits
 from tasks.crew import search_devices
@@ -97,15 +97,15 @@ def backtest(config: PipelineConfig, refit: bool = True, flow_run_id: str = "") 
     check_baselines(config.evaluate.baselines)
     table = ingest_table(config.data, folder("work"), folder("downloads"))
     config = _completed(config.with_frequency(table.frequency), table)
-    with TemporaryDirectory(prefix=".backtest-", dir=folder("work")) as scratch:
-        prepared = _prepared(config, table, refit, Path(scratch))
+    with scratch_folder("backtest", folder("work")) as scratch:
+        prepared = _prepared(config, table, refit, scratch)
         fitted = prepared if refit else prepared[:1]
         count = len(fitted) * len(planned_networks(config))
         search = config.search.model_copy(update={"trials": count})
         devices = search_devices(config.model_copy(update={"search": search}))
         seconds = {"prepare": time.perf_counter() - started}
         with tracking.parent_run(config, table, devices, flow_run_id, "backtest") as run:
-            trials = _trained(config, fitted, devices, Path(scratch))
+            trials = _trained(config, fitted, devices, scratch)
             seconds["train"] = time.perf_counter() - started - sum(seconds.values())
             learned = [_learned(config, table, *pair, run) for pair in zip(fitted, trials, strict=True)]
             scored, notices = _scored(config, prepared, learned)

@@ -98,8 +98,12 @@ def workers(devices: Sequence[str]) -> Iterator[list[Worker]]:
             worker.end(0.5)
 
 
-def search_devices(config: PipelineConfig) -> list[str]:
+def search_devices(config: PipelineConfig, most: int | None = None) -> list[str]:
     """The device of each worker: one a GPU, else the CPU once a core, and never more workers than trials.
+
+    Args:
+        config: complete.
+        most: cores that `search.workers: auto` may take; all by default.
 
     Raises:
         ConfigError: the device is not there or can't compute in a precision that some trial may have, or more workers
@@ -114,9 +118,9 @@ def search_devices(config: PipelineConfig) -> list[str]:
     for precision in _precisions(config):
         mixed_precision(precision, torch.device(available[0]))
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    most = cores if available == ["cpu"] else len(available)
+    places = min(cores, most or cores) if available == ["cpu"] else len(available)
     asked = config.search.workers
-    count = min(most, config.search.trials) if asked == "auto" else asked
+    count = min(places, config.search.trials) if asked == "auto" else asked
     if available == ["cpu"] and count > cores:
         raise ConfigError(f"`search.workers <= cores` must hold on the CPU, but got {count} > {cores}. Use auto.")
     return [available[number % len(available)] for number in range(count)]

@@ -1,6 +1,7 @@
 """How every picture of a run looks: one width, a colour-blind safe palette, no pyplot and no global state."""
 
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ _MARKERS = ("o", "s", "^", "D", "v", "P")
 _DASHES = ("-", "--", ":", "-.")  # the second, third and fourth time round the palette
 _MARKED = 24  # points of a line that are marked
 MOST_NAMED = 12  # entries of a legend
+# One for all: matplotlib opens its fonts for each thread anew and keeps them, and each flow run draws in new threads.
+_THREAD = ThreadPoolExecutor(1, thread_name_prefix="drawing")
 _WIDE = 10.0  # largest by smallest value from which on a log scale shows more
 
 
@@ -82,4 +85,4 @@ def legend_below(figure: Figure, axes: Axes, columns: int = 4) -> None:
 def save_pictures(folder: Path, figures: Mapping[str, Figure]) -> None:
     """Each as `<name>.png` in the folder."""
     for name, figure in figures.items():
-        figure.savefig(folder / f"{name}.png")
+        _THREAD.submit(figure.savefig, folder / f"{name}.png").result()

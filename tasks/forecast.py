@@ -1,8 +1,6 @@
 """A registered model and fresh history → forecasts in a file."""
 
-import os
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pandas as pd
 from prefect import task
@@ -12,6 +10,8 @@ from lstm.data.ingest import ingest_table
 from lstm.data.spec import DataSpec
 from lstm.errors import ConfigError
 from lstm.forecaster import Forecaster
+from lstm.scratch import scratch_folder
+from tasks.forecast_log import write_table
 from tasks.registry import load_forecaster
 from tasks.settings import folder
 
@@ -56,17 +56,6 @@ def _history(forecaster: Forecaster, data: str | None) -> pd.DataFrame:
     spec = forecaster.spec
     if data is not None:
         spec = DataSpec.parse({**spec.model_dump(), "source": data, "sha256": None}, where="--data")
-    with TemporaryDirectory(dir=folder("work")) as scratch:
-        table = ingest_table(spec, Path(scratch), folder("downloads"))
+    with scratch_folder("history", folder("work")) as scratch:
+        table = ingest_table(spec, scratch, folder("downloads"))
         return pd.concat([forecaster.recent(piece) for piece in table.pieces()], ignore_index=True)
-
-
-def write_table(frame: pd.DataFrame, out: Path) -> None:
-    """Write beside `out`, then move into place."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    beside = out.with_name(f".{out.stem}.{os.getpid()}{out.suffix}")
-    try:
-        frame.to_parquet(beside, index=False) if out.suffix == ".parquet" else frame.to_csv(beside, index=False)
-        os.replace(beside, out)
-    finally:
-        beside.unlink(missing_ok=True)

@@ -26,7 +26,7 @@ from lstm.pipeline_config import PipelineConfig
 from tasks.contenders import scored_splits
 from tasks.handles import Candidate, Evaluation, PanelHandle, WindowsHandle
 from tasks.promotion import Check, Promotion
-from tasks.registry import load_forecaster
+from tasks.registry import fetched, load_forecaster
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def serves(case: Case) -> Verdict:
     levels = case.config.evaluate.levels
     try:
         direct = Forecaster.load(case.best.folder).forecast(case.example, levels=levels)
-        answered = _invoked(f"models:/{case.config.name}/{case.version}", case.example)
+        answered = _invoked(f"{case.config.name}/{case.version}", case.example)
     except (InputError, MlflowException) as error:
         said = next((line for line in reversed(str(error).splitlines()) if line.strip()), type(error).__name__)
         return Verdict(False, f"can't be served: {said[:300].rstrip('.')}")
@@ -110,12 +110,12 @@ def serves(case: Case) -> Verdict:
     return Verdict(True, "served numbers are the forecaster's own")
 
 
-def _invoked(model: str, frame: pd.DataFrame) -> pd.DataFrame:
+def _invoked(version: str, frame: pd.DataFrame) -> pd.DataFrame:
     split = frame.astype(object).where(frame.notna(), None).to_dict("split")
     body = json.dumps({"dataframe_split": {"columns": split["columns"], "data": split["data"]}})
     server: Any = scoring_server
-    with TemporaryDirectory() as scratch, _same_path():
-        served = mlflow.pyfunc.load_model(model, dst_path=scratch)
+    with TemporaryDirectory(ignore_cleanup_errors=True) as scratch, _same_path():
+        served = mlflow.pyfunc.load_model(str(fetched(version, scratch, runs=True)))
         answer = server.invocations(body, "application/json", served, served.metadata.get_input_schema())
     if answer.status != 200:
         raise MlflowException(answer.response)

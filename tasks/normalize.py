@@ -13,7 +13,7 @@ from lstm.data.splits import Cuts, cut
 from lstm.data.store import PanelStore, write_panel
 from lstm.pipeline_config import PipelineConfig
 from tasks.handles import PanelHandle, key_of
-from tasks.settings import folder, whole_folder
+from tasks.settings import folder, mark_used, whole_folder
 
 _CODE = "panel/3"  # changes when the same table makes another panel
 
@@ -35,6 +35,7 @@ def panel_of(config: PipelineConfig, table: Table, cuts: Cuts | None = None, wor
     own = [] if cuts is None else [list(map(str, vars(cuts).values()))]
     key = key_of(_CODE, table.sha256, *parts, *own)
     target = (work or folder("work")) / f"panel-{key[:16]}"
+    mark_used(target)
     if not PanelStore.is_whole(target):
         shutil.rmtree(target, ignore_errors=True)
         with whole_folder(target) as making:

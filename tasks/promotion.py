@@ -1,7 +1,6 @@
 """Who is champion: aliases move under a lock, and only over the champion that was judged."""
 
 import getpass
-import hashlib
 import os
 import socket
 from collections.abc import Callable, Iterator, Mapping
@@ -14,6 +13,8 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from lstm.errors import InputError, StoreError
+from tasks.locks import database_lock
+from tasks.moves import complete, move
 from tasks.registry import (
     alias_version,
     drop_alias,
@@ -23,7 +24,7 @@ from tasks.registry import (
     tag_version,
     version_tags,
 )
-from tasks.settings import home, tracking_uri, without_password
+from tasks.settings import home, tracking_uri
 
 _TRIES = 5  # judgements, while others move the champion
 _PATIENCE = 120  # seconds that a lock is waited for
@@ -108,7 +109,7 @@ def settle(name: str, judge: Callable[[int | None], Promotion]) -> Promotion:
     for _ in range(_TRIES):
         incumbent = alias_version(name, "champion")
         decision = judge(incumbent)
-        with promotion_lock(name):
+        with _settled(name):
             if alias_version(name, "champion") == incumbent:
                 _apply(name, decision)
                 return decision
@@ -131,7 +132,7 @@ def promote(name: str, version: str, force: bool, why: str = "") -> Move:
     """
     number = resolved(f"{name}/{version}")
     load_forecaster(f"{name}/{number}")  # --force is about the gate: what can't be loaded is no champion
-    with promotion_lock(name):
+    with _settled(name):
         current = alias_version(name, "champion")
         if current == number:
             return Move(name, number, alias_version(name, "previous"), "it was champion already")
@@ -157,7 +158,7 @@ def rollback(name: str) -> Move:
         InputError: there is no previous champion, or it was rolled back itself.
     """
     resolved(f"{name}@champion")
-    with promotion_lock(name):
+    with _settled(name):
         current, previous = alias_version(name, "champion"), alias_version(name, "previous")
         if current is None or previous is None or previous == current:
             raise InputError(
@@ -171,9 +172,26 @@ def rollback(name: str) -> Move:
         load_forecaster(f"{name}/{previous}")
         tags = {"rolled_back_by": _who(), "rolled_back_at": _now(), "rolled_back_to": str(previous)}
         tag_version(name, current, tags)
-        set_alias(name, "champion", previous)
-        set_alias(name, "previous", current)
+        move(name, champion=previous, previous=current)
     return Move(name, previous, current)
+
+
+def finish_move(name: str) -> None:
+    """Carry out what a process that was killed in the middle of it was at.
+
+    Raises:
+        StoreError: the lock can't be had, or the store does not answer.
+    """
+    with _settled(name):
+        pass
+
+
+@contextmanager
+def _settled(name: str) -> Iterator[None]:
+    """Under the lock, with the aliases as the last promotion meant them."""
+    with promotion_lock(name):
+        complete(name)
+        yield
 
 
 @contextmanager
@@ -187,7 +205,7 @@ def promotion_lock(name: str) -> Iterator[None]:
     """
     uri = os.environ.get("MLFLOW_REGISTRY_URI") or tracking_uri()
     if uri.startswith("postgres"):
-        with _database_lock(uri, name):
+        with database_lock(uri, f"promotions of {name}", _PATIENCE):
             yield
         return
     path = _lock_folder(uri) / f".promote-{name}.lock"
@@ -200,34 +218,6 @@ def promotion_lock(name: str) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-@contextmanager
-def _database_lock(uri: str, name: str) -> Iterator[None]:
-    """Ends with its connection, whatever becomes of the process."""
-    from sqlalchemy import create_engine, text
-    from sqlalchemy.exc import SQLAlchemyError
-    from sqlalchemy.pool import NullPool
-
-    key = int.from_bytes(hashlib.sha256(f"lstm-promote {name}".encode()).digest()[:8], signed=True)
-    try:
-        connection = create_engine(
-            uri, poolclass=NullPool, isolation_level="AUTOCOMMIT", hide_parameters=True
-        ).connect()
-    except (SQLAlchemyError, ImportError) as error:
-        raise _unlockable(uri, error) from None
-    with connection:
-        try:
-            connection.execute(text(f"SET lock_timeout = '{_PATIENCE}s'"))
-            connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": key})
-        except SQLAlchemyError as error:
-            raise _unlockable(uri, error) from None
-        yield
-
-
-def _unlockable(uri: str, error: Exception) -> StoreError:
-    where = without_password(uri).partition("?")[0]
-    return StoreError(f"{where}: the lock for promotions can't be had ({type(error).__name__}).")
 
 
 def _lock_folder(uri: str) -> Path:
@@ -249,9 +239,9 @@ def _apply(name: str, decision: Promotion) -> None:
 
 
 def _make_champion(name: str, number: int, current: int | None) -> None:
-    """`previous` first: at every moment there is a champion, and the last one can be found."""
     if current is not None:
-        set_alias(name, "previous", current)
+        move(name, champion=number, previous=current)
+        return
     set_alias(name, "champion", number)
     if alias_version(name, "challenger") == number:
         drop_alias(name, "challenger")

@@ -16,6 +16,7 @@ from lstm.errors import CheckpointError, StoreError, nearest
 from lstm.forecaster import Forecaster
 from lstm.networks.checkpoint import load_checkpoint
 from tasks import tracking
+from tasks.seal import SEAL, check_seal, without_leftovers
 from tasks.settings import home, store_is_empty, without_password
 
 _HEADINGS = ("The following failures", "#####")
@@ -80,7 +81,7 @@ def version_tags(name: str, number: int) -> dict[str, str]:
 
 
 def create_version(name: str, run_id: str, model_id: str, tags: dict[str, str]) -> int:
-    """Register a logged model as the next version of `name`; the name is made if missing."""
+    """Register a logged model with its seal as the next version of `name`; the name is made if missing."""
     client = tracking.client()
     with _asked(name):
         try:
@@ -88,8 +89,11 @@ def create_version(name: str, run_id: str, model_id: str, tags: dict[str, str]) 
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
-        source = client.get_logged_model(model_id).artifact_location
-        made = client.create_model_version(name, source, run_id, tags=tags, await_creation_for=0, model_id=model_id)
+        logged = client.get_logged_model(model_id)
+        sealed = {**tags, SEAL: logged.tags[SEAL]}
+        made = client.create_model_version(
+            name, logged.artifact_location, run_id, tags=sealed, await_creation_for=0, model_id=model_id
+        )
     return int(made.version)
 
 
@@ -126,7 +130,8 @@ def load_forecaster(model: str) -> tuple[Forecaster, str]:
     if is_folder(model):
         return Forecaster.load(model), model
     version = "{}/{}".format(*_resolve(model))
-    with TemporaryDirectory() as scratch:
+    # Where a file can't be fetched, MLflow's threads may still write others while the folder is removed.
+    with TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
         return forecaster_in(fetched(version, scratch), version), version
 
 
@@ -145,13 +150,21 @@ def forecaster_in(folder: Path, version: str) -> Forecaster:
         raise CheckpointError(str(error).replace(str(found.parent), version)) from None
 
 
-def fetched(version: str, scratch: str) -> Path:
-    """A copy of a version's artifacts.
+def fetched(version: str, scratch: str, runs: bool = False) -> Path:
+    """A copy of a version's artifacts, held against its seal before anything of it is read.
+
+    Args:
+        version: `NAME/3`.
+        scratch: folder to copy into.
+        runs: whether code among them will be run.
 
     Raises:
         StoreError: the store does not hand them out, or has none.
+        CheckpointError: they are not what was registered.
     """
-    source = tracking.client().get_model_version_download_uri(*version.rsplit("/", 1))
+    name, number = version.rsplit("/", 1)
+    with _asked(name):
+        source = tracking.client().get_model_version_download_uri(name, number)
     try:
         uri = tracking.client().tracking_uri
         local = Path(download_artifacts(artifact_uri=source, dst_path=scratch, tracking_uri=uri))
@@ -160,6 +173,8 @@ def fetched(version: str, scratch: str) -> Path:
     except Exception as error:  # every kind of store has errors of its own
         where = f"{version}: its artifacts at {without_password(source)}"
         raise StoreError(f"{where} can't be fetched ({_said(error)}). Check that the store answers.") from None
+    without_leftovers(local)
+    check_seal(local, version_tags(name, int(number)).get(SEAL), version, runs)
     return local
 
 

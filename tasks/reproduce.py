@@ -6,7 +6,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from prefect import task
@@ -16,6 +15,7 @@ from lstm.data.fingerprint import Fingerprint
 from lstm.data.ingest import Table, ingest_table
 from lstm.data.rows import TIME
 from lstm.forecaster import Forecaster
+from lstm.scratch import scratch_folder
 from tasks import tracking
 from tasks.contenders import forecaster_of, scored_splits
 from tasks.crew import search_devices
@@ -77,14 +77,14 @@ def reproduce(model: str, flow_run_id: str = "") -> Reproduction:
     started = time.perf_counter()
     origin = origin_of(model)
     devices = _devices(origin)
-    with TemporaryDirectory(prefix=".reproduction-", dir=folder("work")) as scratch:
+    with scratch_folder("reproduction", folder("work")) as scratch:
         # Any content is read, so that another one is told by its rows and not by the hash of a file.
         source = origin.config.data.model_copy(update={"sha256": None})
-        table = ingest_table(source, Path(scratch), folder("downloads"))
+        table = ingest_table(source, scratch, folder("downloads"))
         change = _change(origin.data, table)
         with tracking.parent_run(origin.config, table, devices, flow_run_id, "reproduction") as run:
             tracking.tag(run, reproduces=origin.version, reproduces_run_id=origin.run_id)
-            again = None if change == "changed" else _again(origin, table, change, devices, run, Path(scratch))
+            again = None if change == "changed" else _again(origin, table, change, devices, run, scratch)
             found = _found(origin, table, change, devices, again, run, started)
             _log(found, run)
     return found

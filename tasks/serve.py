@@ -15,9 +15,11 @@ from uvicorn.supervisors import Multiprocess
 
 from lstm.errors import CheckpointError, ConfigError
 from tasks.registry import fetched, forecaster_in, is_folder, model_name, resolved
-from tasks.serving_app import FOLDER, WORKERS
+from tasks.serving_app import FOLDER, TOKEN, WORKERS
+from tasks.settings import is_loopback
 
 _APP = "tasks.serving_app:served"
+_SHORTEST = 16  # characters of a token
 _PATIENCE = 120.0  # seconds for a worker that is busy with a large request, before it is taken for dead
 
 
@@ -32,25 +34,44 @@ def serve(model: str, host: str, port: int, workers: int, said: Callable[[str], 
         said: told in one line, once the server answers, where it is and how to ask it.
 
     Raises:
-        CheckpointError: there is no such model, its artifacts are damaged, or `model` is a folder.
+        CheckpointError: there is no such model, its artifacts are damaged or not those that were registered, or `model`
+            is a folder.
         StoreError: the version's artifacts can't be fetched.
-        ConfigError: the address can't be listened on, or there are no workers.
+        ConfigError: the address can't be listened on, or by others without a token; the token is weak; or there are no
+            workers.
     """
     if workers < 1:
         raise ConfigError(f"`--workers >= 1` must hold, but got {workers}.")
+    _check_token(host)
     if is_folder(model):
         raise CheckpointError(
             f"{model}: is a folder, and MLflow serves what is registered. Name a registered model, or load the folder "
             "in Python: Forecaster.load(folder).forecast(frame)."
         )
     version = f"{model_name(model)}/{resolved(model)}"
-    with _listening(host, port) as listener, TemporaryDirectory(prefix="lstm-serve-") as scratch:
-        folder = fetched(version, scratch)
+    with (
+        _listening(host, port) as listener,
+        TemporaryDirectory(prefix="lstm-serve-", ignore_cleanup_errors=True) as scratch,
+    ):
+        folder = fetched(version, scratch, runs=True)
         forecaster_in(folder, version)  # what is damaged is told here, and not by each worker
         os.environ |= {FOLDER: str(folder), WORKERS: str(workers)}
         url = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
         threading.Thread(target=_announce, args=(url, version, folder, said), daemon=True).start()
         _run(listener, workers)
+
+
+def _check_token(host: str) -> None:
+    """Whoever can reach a server that asks for no token may ask it anything: then that is this machine alone."""
+    make = f"Make one: export {TOKEN}=$(openssl rand -hex 32)"
+    token = os.environ.get(TOKEN)
+    if token is None:
+        if not is_loopback(host):
+            raise ConfigError(f"--host {host}: other machines reach it, and {TOKEN} is not set. {make}")
+    elif len(token) < _SHORTEST or not token.isascii() or not token.isprintable() or " " in token:
+        raise ConfigError(
+            f"{TOKEN}: must be {_SHORTEST} or more ASCII characters without a space; the value is not shown. {make}"
+        )
 
 
 def _listening(host: str, port: int) -> socket.socket:
@@ -84,7 +105,7 @@ def _run(listener: socket.socket, workers: int) -> None:
 
 
 def _announce(url: str, version: str, folder: Path, said: Callable[[str], None]) -> None:
-    local = url.replace("//0.0.0.0:", "//127.0.0.1:")
+    local = url.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
     while not _answers(f"{local}/ping"):
         time.sleep(0.1)
     said(f"{version} answers at {local}/invocations: {_example(local, folder)}")
@@ -102,4 +123,5 @@ def _example(url: str, folder: Path) -> str:
     """A request that works: the input example of the version itself is too long for a line, so it is named."""
     example = folder / "serving_input_example.json"
     data = f"@{example}" if example.is_file() else json.dumps({"dataframe_records": []})
-    return f"curl {url}/invocations -H 'Content-Type: application/json' -d {data}"
+    token = f'-H "Authorization: Bearer ${TOKEN}" ' if TOKEN in os.environ else ""
+    return f"curl {url}/invocations {token}-H 'Content-Type: application/json' -d {data}"

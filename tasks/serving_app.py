@@ -6,6 +6,7 @@ parsed, answers 500 where the type of the content is not said, and ignores param
 """
 
 import ctypes
+import hmac
 import json
 import logging
 import os
@@ -32,11 +33,14 @@ from lstm.errors import nearest
 from tasks.served_model import Refused
 
 FOLDER, WORKERS = "LSTM_SERVED_FOLDER", "LSTM_SERVED_WORKERS"  # in the environment of the server's processes
+TOKEN = "LSTM_SERVE_TOKEN"  # there, too, and nowhere else: whoever may start a process may see its arguments
 _PREFIX = re.compile(r"Failed to enforce schema of data '.*?' with schema '\[.*?\]'\. Error: ", re.DOTALL)
 _ECHOES = ("\nInput: ", " IMPORTANT: ")  # what follows repeats the data, or tells of MLflow 1
 _UNEXPECTED = "Encountered an unexpected error"
 _UNREADABLE = "The request can't be read as a table"
 _NO_TYPE = "The request has no Content-Type. Send application/json, text/csv or application/vnd.apache.parquet."
+_OPEN = ("/ping", "/health", "/version")  # for load balancers
+_NO_TOKEN = "The request needs the header `Authorization: Bearer TOKEN` with the server's token."
 _log = logging.getLogger(__name__)
 
 
@@ -55,6 +59,8 @@ def scoring_app(folder: Path) -> FastAPI:
     scoring_server.predictions_to_json = write_forecasts
     app: FastAPI = scoring_server.init(model)
     app.add_middleware(OneLine)
+    if token := os.environ.get(TOKEN):
+        app.add_middleware(Bearer, token=token)  # the outermost: a stranger's request is not read
     return app
 
 
@@ -122,6 +128,30 @@ def _scalar(cell: Any) -> Any:
     return "text" if isinstance(cell, list | dict) or large else cell
 
 
+class Bearer:
+    """ASGI middleware: who does not bring the token gets 401, whatever was asked, but for what load balancers ask."""
+
+    def __init__(self, app: ASGIApp, token: str) -> None:
+        """Stand before `app`."""
+        self.app, self.token = app, token.encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] == "lifespan" or (scope["type"] == "http" and (scope["path"] in _OPEN or self._knows(scope))):
+            await self.app(scope, receive, send)
+        elif scope["type"] == "http":
+            told = {"error_code": "UNAUTHENTICATED", "message": _NO_TOKEN}
+            await _answer(send, 401, told, (b"www-authenticate", b"Bearer"))
+        else:
+            await send({"type": "websocket.close", "code": 1008})
+
+    def _knows(self, scope: Scope) -> bool:
+        """In a time that says nothing of how much of a guess was right."""
+        given = [value for name, value in scope["headers"] if name == b"authorization"]
+        scheme, _, token = given[0].partition(b" ") if len(given) == 1 else (b"", b"", b"")
+        return scheme.lower() == b"bearer" and hmac.compare_digest(token.strip(), self.token)
+
+
 class OneLine:
     """ASGI middleware: JSON answers of status 400 and above lose their stack trace, and say it in one line."""
 
@@ -180,9 +210,9 @@ class _Rewriter:
         await _answer(self.send, start["status"], told)
 
 
-async def _answer(send: Send, status: int, told: dict[str, Any]) -> None:
+async def _answer(send: Send, status: int, told: dict[str, Any], *more: tuple[bytes, bytes]) -> None:
     body = json.dumps(told).encode()
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()), *more]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 

@@ -5,18 +5,21 @@ Nothing here imports prefect, mlflow or torch.
 
 import errno
 import os
-import shutil
+import socket
 import sqlite3
-import tempfile
 import tomllib
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
+from ipaddress import IPv6Address, ip_address
 from pathlib import Path
+from urllib.parse import unquote
 
 from lstm.errors import ConfigError, DataError
+from lstm.scratch import scratch_folder
 
 _QUIET = {
     "DO_NOT_TRACK": "true",
+    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
@@ -31,9 +34,22 @@ MEMORY_KEPT = {"MALLOC_TRIM_THRESHOLD_": str(2**30), "MALLOC_MMAP_THRESHOLD_": s
 
 
 def quiet_environment() -> None:
-    """No telemetry, no prompts, patience with slow starts: each where the user has not set it."""
+    """No telemetry, no prompts, no pickles, patience with slow starts: each where the user has not set it."""
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
+    _keep_login_apart()
+
+
+def _keep_login_apart() -> None:
+    """User and password leave the tracking server's address, which MLflow repeats in its errors, for their own
+    variables."""
+    uri = os.environ.get("MLFLOW_TRACKING_URI", "")
+    scheme, _, rest = uri.partition("://")
+    login, at, _ = rest.partition("/")[0].rpartition("@")
+    if at and scheme in ("http", "https"):
+        os.environ["MLFLOW_TRACKING_URI"] = uri.replace(f"{login}@", "", 1)
+        user, _, password = login.partition(":")
+        os.environ |= {"MLFLOW_TRACKING_USERNAME": unquote(user), "MLFLOW_TRACKING_PASSWORD": unquote(password)}
 
 
 def worker_environment(threads: int) -> dict[str, str]:
@@ -66,6 +82,12 @@ def run_folder(run_id: str) -> Path:
     return folder("work") / f"run-{run_id}"
 
 
+def mark_used(path: Path) -> None:
+    """Before prepared data are opened: what no run has used for `retention.work` is removed some day."""
+    with suppress(OSError):  # it is not there yet, or the disk is read-only
+        os.utime(path)
+
+
 @contextmanager
 def whole_folder(target: Path) -> Iterator[Path]:
     """A folder that appears complete or not at all: it is filled beside, then renamed.
@@ -74,13 +96,10 @@ def whole_folder(target: Path) -> Iterator[Path]:
         DataError: the disk does not take it.
     """
     try:
-        beside = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-        try:
+        with scratch_folder(target.name, target.parent) as beside:
             yield beside
             with suppress(FileExistsError):  # another process was first: its folder has the same content
                 _rename(beside, target)
-        finally:
-            shutil.rmtree(beside, ignore_errors=True)
     except OSError as error:
         reason = error.strerror or str(error)
         raise DataError(f"{target}: can't be written ({reason}). Make room, or set LSTM_HOME.") from None
@@ -113,6 +132,17 @@ def without_password(uri: str) -> str:
     """A URI that may be shown: what stands before the host is left out."""
     scheme, separator, rest = uri.partition("://")
     return f"{scheme}{separator}{rest.rpartition('@')[2]}" if separator else uri
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a server that listens on `host`, an address or a name, is reached from this machine only."""
+    try:
+        found = {entry[4][0] for entry in socket.getaddrinfo(host or "0.0.0.0", None)}
+    except (OSError, UnicodeError):  # nobody knows what it stands for
+        return False
+    addresses = [ip_address(one) for one in found]
+    mapped = [(isinstance(one, IPv6Address) and one.ipv4_mapped) or one for one in addresses]
+    return all(one.is_loopback for one in mapped)
 
 
 def store_is_empty() -> bool:

@@ -18,10 +18,11 @@ from lstm.config import ModelConfig
 from lstm.errors import ConfigError
 from lstm.pipeline_config import PipelineConfig
 from lstm.search_spec import Range, listed, number_type, possible
+from tasks.claims import is_left, silent_trials
 from tasks.samplers import next_point, pruner_of, sampler_of
 from tasks.study_store import database, journal_of, storage_of
 
-_MEMBER, _WARM_START, _NETWORK, _BEGUN = "member", "warm_start", "network", "begun"
+_MEMBER, _WARM_START, _NETWORK, _WAITS, _BEGUN = "member", "warm_start", "network", "waits_for", "begun"
 _ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
@@ -52,8 +53,8 @@ def open_study(config: PipelineConfig, name: str, folder: Path, previous: optuna
     return study
 
 
-def load_study(name: str, folder: Path) -> optuna.Study | None:
-    """The study of this name, to read from; None: there is none, or its journal can't be read.
+def load_study(name: str, folder: Path, config: PipelineConfig | None = None) -> optuna.Study | None:
+    """The study of this name; None: there is none, or its journal can't be read. `config`: to ask it for trials.
 
     Raises:
         ConfigError: the database can't be used. No password is told.
@@ -61,7 +62,10 @@ def load_study(name: str, folder: Path) -> optuna.Study | None:
     if not database() and not journal_of(folder).exists():
         return None
     try:
-        return optuna.load_study(study_name=name, storage=storage_of(folder))
+        study = optuna.load_study(study_name=name, storage=storage_of(folder))
+        if config is not None:
+            study.sampler, study.pruner = sampler_of(config), pruner_of(config)
+        return study
     except KeyError:
         return None
     except ConfigError:
@@ -120,9 +124,10 @@ def suggested(trial: optuna.Trial, config: PipelineConfig) -> dict[str, Any]:
 
 
 def left_running(study: optuna.Study) -> list[optuna.Trial]:
-    """The trials that a dead process left, to go on in place. The caller holds the study, so that no other has them."""
+    """The trials that nobody is at any more, to go on in place (tasks/claims.py). Ask under the lock of the study."""
     running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-    return [optuna.Trial(study, trial._trial_id) for trial in running]
+    silent = silent_trials(study) if running else frozenset()
+    return [optuna.Trial(study, trial._trial_id) for trial in running if is_left(trial, silent)]
 
 
 def requeue_failed(study: optuna.Study, config: PipelineConfig) -> None:
@@ -161,6 +166,32 @@ def twin(study: optuna.Study, trial: optuna.Trial, network: ModelConfig) -> Froz
     ended = study.get_trials(deepcopy=False, states=_ENDED)
     same = [one for one in ended if one.number != trial.number and one.user_attrs.get(_NETWORK) == mark]
     return min(same, key=lambda one: (one.state != TrialState.COMPLETE, one.number), default=None)
+
+
+def running_twin(study: optuna.Study, trial: optuna.Trial) -> int | None:
+    """Another trial that is being trained with the same network, to wait for; None: this one is to be trained.
+
+    Both carry the mark that `twin` has set. Of those that wait for each other's network one alone does not wait.
+    """
+    mark = trial.user_attrs[_NETWORK]
+    for one in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        known = one.user_attrs
+        if one.number != trial.number and known.get(_NETWORK) == mark and known.get(_WAITS) is None:
+            trial.set_user_attr(_WAITS, one.number)
+            return one.number
+    if trial.user_attrs.get(_WAITS) is not None:  # the one that it waited for failed, or its process died
+        trial.set_user_attr(_WAITS, None)
+    return None
+
+
+def begun(study: optuna.Study) -> int:
+    """How many trials have been asked for, whatever became of them."""
+    return sum(trial.state != TrialState.WAITING for trial in study.get_trials(deepcopy=False))
+
+
+def failed(study: optuna.Study) -> int:
+    """How many trials have failed."""
+    return len(study.get_trials(deepcopy=False, states=(TrialState.FAIL,)))
 
 
 def finish(study: optuna.Study, trial: optuna.Trial, values: Sequence[float] | None, state: TrialState) -> None:

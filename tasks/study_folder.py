@@ -7,14 +7,15 @@ same configuration and data find the same folder again, and go on with what is t
 import logging
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import optuna
 import torch
-from filelock import FileLock, Timeout
 
+from lstm.errors import StoreError
 from lstm.pipeline_config import PipelineConfig
+from tasks.claims import study_lock
 from tasks.environment import code_sha256
 from tasks.handles import WindowsHandle, key_of
 from tasks.settings import folder
@@ -29,8 +30,8 @@ def study_folder(config: PipelineConfig, windows: WindowsHandle, fresh: bool) ->
     """The study of this search and its folder, for one process at a time. `fresh`: as if there had been none before."""
     mine = folder(f"studies/{config.name}") / study_key(config, windows)[:16]
     mine.mkdir(exist_ok=True)
-    with _alone(mine):
-        name = f"{config.name}/{mine.name}"
+    name = f"{config.name}/{mine.name}"
+    with _alone(name, mine):
         if fresh:
             forget_study(name, mine)
             for path in mine.glob("trial-*"):
@@ -52,17 +53,20 @@ def study_key(config: PipelineConfig, windows: WindowsHandle) -> str:
 
 
 @contextmanager
-def _alone(mine: Path) -> Iterator[None]:
-    lock = FileLock(mine / "lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        logging.getLogger(__name__).warning("another run is at this very search: waiting until it ends (%s)", mine)
-        lock.acquire()
-    try:
+def _alone(name: str, mine: Path) -> Iterator[None]:
+    """Waits as long as another run, on whatever machine that sees the same studies, is at this search."""
+    with ExitStack() as held:
+        try:
+            held.enter_context(_search_lock(name, mine, 0.2))
+        except StoreError:
+            told = "another run is at this very search: waiting until it ends (%s)"
+            logging.getLogger(__name__).warning(told, mine)
+            held.enter_context(_search_lock(name, mine, 0))
         yield
-    finally:
-        lock.release()
+
+
+def _search_lock(name: str, place: Path, patience: float) -> AbstractContextManager[None]:
+    return study_lock(f"the search {name}", place / "lock", patience)
 
 
 def _newest_first(mine: Path) -> list[Path]:
@@ -73,10 +77,6 @@ def _newest_first(mine: Path) -> list[Path]:
 
 def _retire(name: str, other: Path) -> None:
     """Forget an old search, unless it is running."""
-    lock = FileLock(other / "lock")
-    try:
-        with lock.acquire(timeout=0):
-            forget_study(name, other)
-            shutil.rmtree(other, ignore_errors=True)
-    except Timeout:
-        pass
+    with suppress(StoreError), _search_lock(name, other, 0.1):
+        forget_study(name, other)
+        shutil.rmtree(other, ignore_errors=True)

@@ -10,13 +10,16 @@ import optuna
 from filelock import FileLock
 from optuna.exceptions import ExperimentalWarning
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages._heartbeat import is_heartbeat_enabled
 from optuna.storages.journal import JournalFileBackend
+from sqlalchemy.engine import URL, make_url
 
 from lstm.errors import ConfigError
 from lstm.sources.queries import scrubbed
 from tasks.settings import without_password
 
 VARIABLE = "LSTM_STUDY_STORAGE"
+GRACE = 120  # seconds of silence, after which a process on another machine is taken for dead
 _open: dict[str, RDBStorage] = {}  # one pool of connections a process
 _FORM = "Set it to such as postgresql+psycopg://user:password@host/database, or unset it."
 
@@ -39,6 +42,17 @@ def storage_of(folder: Path) -> BaseStorage:
 def database() -> str:
     """The address of the database for studies; empty: they are journals."""
     return os.environ.get(VARIABLE, "").strip()
+
+
+def postgres_address() -> str:
+    """The database's address with the driver that is used; empty: studies are not in PostgreSQL."""
+    address = database()
+    return _with_driver(address).render_as_string(hide_password=False) if address.startswith("postgres") else ""
+
+
+def heartbeats_of(storage: Any) -> Any:
+    """The storage, where it can tell when a running trial was last heard of; None: it can't."""
+    return storage if is_heartbeat_enabled(storage) else None
 
 
 def journal_of(folder: Path) -> Path:
@@ -94,25 +108,27 @@ def _without_torn_end(path: Path, lock: _Lock) -> None:
 
 
 def _opened(address: str) -> RDBStorage:
-    from sqlalchemy.engine import make_url
-
-    try:
-        url = make_url(address)
-    except Exception:  # an ArgumentError, or a ValueError for a port that is no number
-        raise ConfigError(f"{VARIABLE}: its value (not shown) is no database URL. {_FORM}") from None
-    if url.drivername in ("postgres", "postgresql"):  # the driver that lstm[postgres] brings
-        url = url.set(drivername="postgresql+psycopg")
+    url = _with_driver(address)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)  # the heartbeat
             return RDBStorage(
                 url.render_as_string(hide_password=False),
                 engine_kwargs={"pool_pre_ping": True, "hide_parameters": True},
-                heartbeat_interval=30,
-                grace_period=120,
+                heartbeat_interval=30,  # of Optuna's own loop; tasks/claims.py records them
+                grace_period=GRACE,
             )
     except Exception as error:  # SQLAlchemy's, Optuna's and each driver's own
         raise ConfigError(f"{VARIABLE}: {_explained(error, address)} {_FORM}") from None
+
+
+def _with_driver(address: str) -> URL:
+    """PostgreSQL by the driver that lstm[postgres] brings, where the address names none."""
+    try:
+        url = make_url(address)
+    except Exception:  # an ArgumentError, or a ValueError for a port that is no number
+        raise ConfigError(f"{VARIABLE}: its value (not shown) is no database URL. {_FORM}") from None
+    return url.set(drivername="postgresql+psycopg") if url.drivername in ("postgres", "postgresql") else url
 
 
 def _explained(error: Exception, address: str) -> str:

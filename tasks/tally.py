@@ -34,6 +34,12 @@ class Tally:
 
     def count(self, number: int, state: TrialState, result: dict[str, Any], same_as: int | None = None) -> None:
         """Count a trial that has ended, or was cut short and is RUNNING in the study, and end its run."""
+        tags = self.add(number, state, result, same_as)
+        known = result if same_as is None else self.results.get(same_as, {})
+        self.runs.end(number, "FAILED" if state == TrialState.FAIL else "FINISHED", _figures(known), **tags)
+
+    def add(self, number: int, state: TrialState, result: dict[str, Any], same_as: int | None = None) -> dict[str, str]:
+        """Count a trial whose run others have ended; gives the tags of the run."""
         tags = {"trial_state": _STATES.get(state, state.name.lower())}
         self.ended += 1
         self.pruned += state == TrialState.PRUNED
@@ -46,17 +52,16 @@ class Tally:
             self.last_failure = tags["error"] = _LOST
         if number in self.resumed:
             tags["resumed_at_epoch"] = str(self.resumed[number])
-        if state == TrialState.FAIL:
-            self.failed, self.last_failure = self.failed + 1, result["error"]
-            tags["error"] = result["error"]
+        self.failed += state == TrialState.FAIL
+        if state in _STATES and "error" in result:
+            self.last_failure = tags["error"] = result["error"]
         if "val_rmse" in result:
             self.results[number] = result
         if result.get("findings"):
             tags["findings"] = result["findings"]
-        known = result if same_as is None else self.results.get(same_as, {})
-        self.runs.end(number, "FAILED" if state == TrialState.FAIL else "FINISHED", _figures(known), **tags)
         best = min((one["val_rmse"] for one in self.results.values()), default=float("nan"))
         self.progress(self.ended, best)
+        return tags
 
     def search(self, study: optuna.Study, folder: Path) -> Search:
         """The finished trials, best first, and what became of the others.

@@ -1,37 +1,41 @@
 """Every MLflow name: experiments, runs, tags and metrics. Uses the client only, never the fluent active run."""
 
+import errno
 import functools
 import hashlib
 import math
 import os
 import subprocess
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import yaml
 from filelock import FileLock
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, RunTag
+from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 
 from lstm.data.ingest import Table
-from lstm.errors import ConfigError
+from lstm.errors import ConfigError, StoreError
 from lstm.pipeline_config import PipelineConfig
 from tasks.environment import environment
 from tasks.handles import RunHandle, key_of
-from tasks.owner import is_dead, this_process
+from tasks.owner import heartbeat, is_dead, now, this_process
+from tasks.patience import be_patient
 from tasks.settings import artifact_location, home, store_is_empty, tracking_uri, without_password
+from tasks.tracking_server import check_answers
 
 _ROOT = Path(__file__).resolve().parent.parent
 _KIND = {"mlflow.experimentKind": "custom_model_development"}  # the UI opens on runs and charts, not on chat traces
+_PARENT = "mlflow.parentRunId"
 _PARAM_LIMIT = 100  # entities of a kind in one log_batch
 _CURVES = {"val_rmse": "epoch_val_rmse_normalized", "seconds": "epoch_seconds"}
 _METRIC_LIMIT = 1000
+_OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO)
 
 
 @functools.cache
@@ -39,7 +43,8 @@ def client() -> MlflowClient:
     """One client a process; the first use of a new local store creates its tables."""
     uri = tracking_uri()
     if uri.startswith(("http://", "https://")):
-        _check_answers(uri)
+        check_answers(uri)
+    be_patient()
     try:
         with FileLock(home() / ".mlflow.lock"):  # two processes that make the tables at once fail
             if store_is_empty():
@@ -59,17 +64,6 @@ def _make_tables(database: Path) -> None:
     os.replace(beside, database)
 
 
-def _check_answers(uri: str) -> None:
-    """MLflow itself would retry for minutes before it says that nobody is there."""
-    try:
-        urllib.request.urlopen(uri, timeout=10).close()
-    except urllib.error.HTTPError:
-        pass  # it answers; what it wants is for mlflow to find out
-    except OSError as error:
-        reason = getattr(error, "reason", error)
-        raise ConfigError(f"MLFLOW_TRACKING_URI={without_password(uri)}: nobody answers ({reason}).") from None
-
-
 def experiment_id(name: str) -> str:
     """The experiment of that name, made if missing."""
     found = client().get_experiment_by_name(name)
@@ -86,32 +80,58 @@ def experiment_id(name: str) -> str:
 
 @contextmanager
 def parent_run(
-    config: PipelineConfig, table: Table, devices: Sequence[str], flow_run_id: str, kind: str = "train"
+    config: PipelineConfig,
+    table: Table,
+    devices: Sequence[str],
+    flow_run_id: str,
+    kind: str = "train",
+    tags: Mapping[str, str] = MappingProxyType({}),
 ) -> Iterator[RunHandle]:
-    """The run of one flow of a kind: ends FINISHED, FAILED, or KILLED when interrupted; its children with it."""
+    """The run of one flow of a kind: ends FINISHED, FAILED, or KILLED when interrupted; its children with it.
+
+    Beside its own it gets `tags`. A heartbeat says as long as it runs that its process is alive.
+
+    Raises:
+        StoreError: MLflow or the disk did not take something.
+    """
     name = f"{kind}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{table.sha256[:8]}"
     tags = {
+        **tags,
         "kind": kind,
         **lineage(config, table),
         "device": ",".join(devices),
         "prefect_flow_run_id": flow_run_id,
         "owner": this_process(),
+        "owner_seen": now(),
     }
     experiment = experiment_id(config.name)
-    _end_dead(experiment)
+    for left in dead_runs([experiment]):
+        end_dead(left)
     run = start_run(experiment, name, tags)
-    status = "KILLED"
     try:
-        _log_config(run, config)
-        yield run
-        status = "FINISHED"
-    except Exception:
-        status = "FAILED"
-        raise
-    finally:
-        if status != "FINISHED":
+        with heartbeat(lambda: tag(run, owner_seen=now())):
+            _log_config(run, config)
+            yield run
+        end(run)
+    except BaseException as error:
+        status = "FAILED" if isinstance(error, Exception) else "KILLED"
+        with suppress(MlflowException):  # a store that is away: the next run finds that the owner is dead
             end_children(run, status)
-        client().set_terminated(run.run_id, status)
+            end(run, status)
+        if (told := _of_the_store(error)) is not None:
+            raise told from error
+        raise
+
+
+def _of_the_store(error: BaseException) -> StoreError | None:
+    """What the user is told where MLflow or the disk did not take something."""
+    if isinstance(error, MlflowException):
+        where, why = without_password(tracking_uri()), str(error).splitlines()[0]
+        return StoreError(f"{where}: MLflow does not take what is logged ({why}). Mend that, and run it again.")
+    if isinstance(error, OSError) and error.errno in _OF_THE_DISK:
+        where = error.filename or str(home())
+        return StoreError(f"{where}: can't be written ({error.strerror}). Make room, and run it again.")
+    return None
 
 
 def _log_config(run: RunHandle, config: PipelineConfig) -> None:
@@ -125,7 +145,7 @@ def _log_config(run: RunHandle, config: PipelineConfig) -> None:
 
 def start_run(experiment: str, name: str, tags: Mapping[str, Any], parent: RunHandle | None = None) -> RunHandle:
     """Create a RUNNING run."""
-    nested = {"mlflow.parentRunId": parent.run_id} if parent else {}
+    nested = {_PARENT: parent.run_id} if parent else {}
     text = {key: str(value) for key, value in {**tags, **nested}.items()}
     run = client().create_run(experiment, tags=text, run_name=name)
     return RunHandle(run.info.run_id, experiment, name)
@@ -133,11 +153,9 @@ def start_run(experiment: str, name: str, tags: Mapping[str, Any], parent: RunHa
 
 def end_children(parent: RunHandle, status: str) -> None:
     """End what still runs below `parent`."""
-    query = f"tags.mlflow.parentRunId = '{parent.run_id}' AND attributes.status = 'RUNNING'"
+    query = f"tags.{_PARENT} = '{parent.run_id}' AND attributes.status = 'RUNNING'"
     for run in client().search_runs([parent.experiment_id], query):
-        if "trial_state" in run.data.tags:
-            client().set_tag(run.info.run_id, "trial_state", "interrupted")
-        client().set_terminated(run.info.run_id, status)
+        _end_interrupted(run, status)
 
 
 def log(run: RunHandle, metrics: Mapping[str, float] | None = None, params: Mapping[str, Any] | None = None) -> None:
@@ -185,12 +203,48 @@ def lineage(config: PipelineConfig, table: Table) -> dict[str, str]:
     return {key: value for key, value in found.items() if value}
 
 
-def _end_dead(experiment: str) -> None:
-    """End what a killed process of this machine has left RUNNING."""
-    for run in client().search_runs([experiment], "attributes.status = 'RUNNING'"):
-        if is_dead(run.data.tags.get("owner", "")):
-            end_children(RunHandle(run.info.run_id, experiment, run.info.run_name), "KILLED")
-            client().set_terminated(run.info.run_id, "KILLED")
+def dead_runs(experiments: Sequence[str]) -> list[Run]:
+    """RUNNING runs that nobody is at any more: those of a dead owner, and those below a run of ours that has ended."""
+    running = pages(client().search_runs, list(experiments), "attributes.status = 'RUNNING'") if experiments else ()
+    return [run for run in running if _is_dead(run)]
+
+
+def end_dead(run: Run) -> None:
+    """End such a run, and what still runs below it, as KILLED."""
+    end_children(RunHandle(run.info.run_id, run.info.experiment_id, run.info.run_name), "KILLED")
+    _end_interrupted(run, "KILLED")
+
+
+def pages(search: Callable[..., Any], *arguments: Any, **options: Any) -> Iterator[Any]:
+    """Everything that a search of the client's finds, page by page."""
+    page = search(*arguments, **options)
+    yield from page
+    while page.token:
+        page = search(*arguments, **options, page_token=page.token)
+        yield from page
+
+
+def _is_dead(run: Run) -> bool:
+    tags = run.data.tags
+    if "owner" in tags:
+        return is_dead(tags["owner"], tags.get("owner_seen"))
+    if _PARENT not in tags:
+        return False
+    try:
+        above = client().get_run(tags[_PARENT])
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return False
+    if "owner" not in above.data.tags or above.info.status == "RUNNING":
+        return False
+    return client().get_run(run.info.run_id).info.status == "RUNNING"  # it may have ended just before the one above
+
+
+def _end_interrupted(run: Run, status: str) -> None:
+    if "trial_state" in run.data.tags:
+        client().set_tag(run.info.run_id, "trial_state", "interrupted")
+    client().set_terminated(run.info.run_id, status)
 
 
 @functools.cache

@@ -44,6 +44,10 @@ class TrialRuns:
         self._flush(number)
         self._do(self._end, number, status, figures or {}, tags)
 
+    def known(self, number: int, run: RunHandle) -> None:
+        """The run of a trial that another process has written."""
+        self._runs[number] = run
+
     def run_of(self, number: int) -> RunHandle:
         """The run, once all that has been asked for is written."""
         self.wait()

@@ -14,7 +14,7 @@ from lstm.data.store import PanelStore, write_splits
 from lstm.errors import DataError
 from lstm.pipeline_config import PipelineConfig
 from tasks.handles import PanelHandle, WindowsHandle, key_of
-from tasks.settings import folder, whole_folder
+from tasks.settings import folder, mark_used, whole_folder
 
 _CODE = "windows/2"  # changes when the same panel makes other splits
 
@@ -34,6 +34,7 @@ def window(config: PipelineConfig, panel: PanelHandle, work: Path | None = None)
     horizon, stride = config.window.horizon, config.window.stride
     store = PanelStore.load(panel.folder)
     target = (work or folder("work")) / f"windows-{key_of(_CODE, panel.key, lookback)[:16]}"
+    mark_used(target)
     if not all(SplitArrays.is_whole(target / split) for split in store.cuts.spans):
         shutil.rmtree(target, ignore_errors=True)
         with whole_folder(target) as making:

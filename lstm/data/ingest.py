@@ -6,8 +6,8 @@ Chunks are checked as they come, and sorted on disk unless they came in order; t
 
 import json
 import os
-import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
@@ -20,11 +20,14 @@ import pyarrow.parquet as pq
 
 from lstm.data.fingerprint import Fingerprint
 from lstm.data.rows import ROW, SERIES, TIME, RowReader
+from lstm.data.segments import check_found
 from lstm.data.sorting import in_buckets, in_order, sampled
 from lstm.data.spec import DataSpec
 from lstm.data.table import INFER_SERIES, Settler, with_frequency
-from lstm.errors import DataError
-from lstm.sources.source import Source, open_source
+from lstm.data.where import RowFilter
+from lstm.errors import ConfigError, DataError
+from lstm.scratch import scratch_folder
+from lstm.sources.source import CHUNK_ROWS, Source, open_source
 
 _INFER_ROWS = 1_000_000  # that a frequency is inferred from, at most
 PIECE_ROWS = 250_000  # rows of a sorted table that are in memory at a time
@@ -69,14 +72,21 @@ def ingest_table(spec: DataSpec, work: Path, downloads: Path) -> Table:
 
     Raises:
         DataError: the source or its content breaks a rule. Nothing is left behind then.
+        ConfigError: the data are partitioned: each segment has a table of its own.
     """
+    if spec.partition_by:
+        key = spec.partition_by[0]
+        raise ConfigError(
+            f"data.partition_by makes a model for each segment, and this is about one: name it, such as data.where: "
+            f"{{{key}: VALUE}}, and leave data.partition_by out (--set data.partition_by=[])."
+        )
     source = open_source(spec, downloads)
     known = work / f"source-{_key(source, spec)}.json" if source.sha256 else None
     if known is not None and (table := _read_index(known)) is not None:
         return table
     try:
-        with tempfile.TemporaryDirectory(prefix=".ingest-", dir=work) as scratch:
-            table = _stored(source, spec, Path(scratch), work)
+        with scratch_folder("ingest", work) as scratch:
+            table = _stored(source, spec, scratch, work)
         if known is not None:
             _write_index(table, known)
     except OSError as error:  # of the disk: the source's own are told by then
@@ -136,14 +146,10 @@ def _head(rows: Iterator[pd.DataFrame], spec: DataSpec) -> list[pd.DataFrame]:
 
 def _sorted_rows(source: Source, spec: DataSpec, scratch: Path) -> Iterator[pd.DataFrame]:
     """Checked rows in order of series and time, in pieces."""
-    reader = RowReader(spec, source.name, source.columns)
-    columns = None if spec.wide == "all" else [spec.time, *spec.series, *spec.wide, *_values(spec)]
-    text = (spec.time, *spec.series, *spec.categorical)  # 007 is not 7, in whichever chunk it comes
-    raw = source.chunks(columns, text, _wide_rows(source, spec)) if spec.wide else source.chunks(columns, text)
-    chunks = (reader.read(chunk) for chunk in raw)
+    chunks = _checked_rows(source, spec)
     first, second = next(chunks, None), next(chunks, None)
     if first is None or second is None:
-        if first is not None and len(first):
+        if first is not None:
             yield in_order(first)
         return
     path, ordered, before = scratch / "rows.parquet", True, ("", pd.Timestamp.min.tz_localize("UTC"))
@@ -161,6 +167,21 @@ def _sorted_rows(source: Source, spec: DataSpec, scratch: Path) -> Iterator[pd.D
         yield from parquet_pieces(path, PIECE_ROWS)
     else:
         yield from in_buckets(_row_groups(path), sample, written, scratch)
+
+
+def _checked_rows(source: Source, spec: DataSpec) -> Iterator[pd.DataFrame]:
+    """Chunks of checked rows, none of them empty."""
+    chosen = RowFilter(spec.where) if spec.where else None
+    reader = RowReader(spec, source.name, source.columns, chosen)
+    columns = None if spec.wide == "all" else [spec.time, *spec.series, *spec.wide, *_values(spec), *spec.where]
+    text = (spec.time, *spec.series, *spec.categorical, *spec.where)  # 007 is not 7, in whichever chunk it comes
+    most = _wide_rows(source, spec) if spec.wide else CHUNK_ROWS
+    for chunk in source.chunks(columns, text, most, chosen.wanted if chosen else {}):
+        rows = reader.read(chunk)
+        if len(rows):
+            yield rows
+    if chosen is not None:
+        check_found(source, chosen)
 
 
 def _wide_rows(source: Source, spec: DataSpec) -> int:
@@ -238,6 +259,8 @@ def _read_index(path: Path) -> Table | None:
 
 
 def _is_whole(path: Path, rows: int) -> bool:
+    with suppress(OSError):
+        os.utime(path)  # in use: tables that nobody has used for long are removed some day
     try:
         return bool(pq.read_metadata(path).num_rows == rows)
     except (OSError, pa.ArrowException):

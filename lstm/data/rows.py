@@ -13,10 +13,11 @@ import pandas as pd
 
 from lstm.data.spec import DataSpec
 from lstm.data.stamps import StampReader, shown
+from lstm.data.where import RowFilter
 from lstm.errors import DataError, nearest
 
 SERIES, TIME, ROW = "series", "time", "__row__"
-FILE = "file"  # in `attrs` of a chunk: which file of several it comes from
+FILE, PLACE = "file", "place"  # in `attrs` of a chunk: its file of several; rows of all files, and of others, before it
 _LARGEST = 1e30  # float32 would square more to infinity
 _LONGEST = 300  # characters of a list of columns, of which there may be thousands
 _UNNAMED = r"Unnamed: \d+"  # what pandas calls a column of a CSV without a name
@@ -25,9 +26,20 @@ _UNNAMED = r"Unnamed: \d+"  # what pandas calls a column of a CSV without a name
 class RowReader:
     """Checks one chunk of a table after the other, and counts their rows."""
 
-    def __init__(self, spec: DataSpec, name: str, columns: Callable[[], list[str]] | None = None) -> None:
-        """Read by `spec`; messages call the table `name`, and take from `columns` what it holds beside a chunk."""
+    def __init__(
+        self,
+        spec: DataSpec,
+        name: str,
+        columns: Callable[[], list[str]] | None = None,
+        chosen: RowFilter | None = None,
+    ) -> None:
+        """Read by `spec`; messages call the table `name`, and take from `columns` what it holds beside a chunk.
+
+        Only rows that are `chosen` are looked at: `data.where` is for sources, a frame that is brought holds what is
+        meant.
+        """
         self.spec, self.name = spec, name
+        self._chosen, self._row_numbers = chosen, np.empty(0, np.int64)
         self.seen = 0
         self._file, self._before = name, 0  # which file of several the rows come from, and how many came before it
         self._columns = columns
@@ -41,19 +53,34 @@ class RowReader:
             DataError: a column is missing or holds something else than its role says, a time is unparsable,
                 missing or ambiguous, or an id is missing.
         """
-        if (file := frame.attrs.get(FILE, self.name)) != self._file:
-            self._file, self._before = file, self.seen
+        self._place(frame)
         frame = frame.rename(columns=str)
         spec, wide = self.spec, wide_columns(frame, self.spec)
         self._check_columns(frame, [spec.time, *spec.series, *(wide if spec.wide else spec.target), *_covariates(spec)])
+        if self._chosen is not None:
+            self._check_columns(frame, spec.where, " of data.where")
         self._check_wide(wide)
-        frame = frame.reset_index(drop=True)
+        frame = self._choose(frame.reset_index(drop=True))
         times = self._stamps.read(frame[spec.time], self._cell)
-        rows = {TIME: times, ROW: np.arange(len(frame)) + self.seen + 1}
+        rows = {TIME: times, ROW: self._row_numbers}
         rows |= {column: self._values(frame[column]) for column in _covariates(spec)}
         made = self._long(rows, frame, wide) if wide else self._with_targets(rows, frame)
-        self.seen += len(frame)
         return made
+
+    def _place(self, frame: pd.DataFrame) -> None:
+        """Where the chunk is in the source, and in its file: a source may leave out rows that would not be chosen."""
+        file = frame.attrs.get(FILE, self.name)
+        self.seen, self._before = frame.attrs.get(PLACE, (self.seen, self._before if file == self._file else self.seen))
+        self._file = file
+
+    def _choose(self, frame: pd.DataFrame) -> pd.DataFrame:
+        self._row_numbers = np.arange(len(frame)) + self.seen + 1
+        self.seen += len(frame)
+        if self._chosen is None:
+            return frame
+        kept = self._chosen.kept(frame)
+        self._row_numbers = self._row_numbers[kept]
+        return frame[kept].reset_index(drop=True)
 
     def _with_targets(self, rows: dict[str, Any], frame: pd.DataFrame) -> pd.DataFrame:
         rows |= {name: self._numbers(frame[name]) for name in self.spec.target}
@@ -76,12 +103,12 @@ class RowReader:
                 return numbers
         return np.stack([self._numbers(frame[column]).to_numpy() for column in frame], axis=1)
 
-    def _check_columns(self, frame: pd.DataFrame, wanted: Iterable[str]) -> None:
+    def _check_columns(self, frame: pd.DataFrame, wanted: Iterable[str], role: str = "") -> None:
         there, twice = set(frame.columns), set(frame.columns[frame.columns.duplicated()])
         for column in wanted:
             if column not in there:
                 known = self._columns() if self._columns else map(str, frame.columns)
-                raise DataError(f"{self.name}: column {column!r} is not there.{nearest(column, known, _LONGEST)}")
+                raise DataError(f"{self.name}: column {column!r}{role} is not there.{nearest(column, known, _LONGEST)}")
             if column in twice:
                 raise DataError(f"{self.name}: column {column!r} is there twice. Give each column its own name.")
 
@@ -178,7 +205,7 @@ class RowReader:
         return f"{decimal} {thousands}." if re.search(r",\d{3}(?!\d)|[.\s']", found) else decimal
 
     def _cell(self, raw: pd.Series, bad: Any) -> str:
-        row = self.seen - self._before + int(np.asarray(bad).argmax()) + 1
+        row = self._row_numbers[int(np.asarray(bad).argmax())] - self._before
         return f"{self._file}: column {raw.name!r}, row {row}"
 
 

@@ -2,64 +2,20 @@
 
 import re
 from collections import Counter
-from typing import Annotated, Any, Literal, Self
+from typing import Literal, Self
 from zoneinfo import ZoneInfo
 
 import pandas as pd
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from lstm.config import Strict
+from lstm.data.fields import Columns, Kept, Span, StepsOrDuration, Wide
 from lstm.data.frequency import Frequency
-from lstm.durations import duration
 from lstm.sources.spec import VARIABLE, CsvSpec, SqlSource, holds_credentials
-
-
-def _as_tuple(value: Any) -> Any:
-    return (value,) if isinstance(value, str) else value
-
-
-def _duration(value: Any) -> Any:
-    if isinstance(value, str):
-        try:
-            duration(value)
-        except ValueError:
-            raise ValueError("must be a duration above zero such as 30d, 6h, 10min") from None
-    return value
-
-
-def _with_unit(value: Any) -> Any:
-    if isinstance(value, int | float):
-        raise ValueError("must be a duration with its unit, such as 60s or 10min")
-    return _duration(value)
-
-
-def _span(value: Any) -> Any:
-    whole = isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 1_000_000_000
-    share = isinstance(value, float) and 0 < value < 1
-    if not isinstance(value, str) and not whole and not share:
-        raise ValueError("must be rows (1 or more), a fraction between 0 and 1, or a duration such as 30d")
-    return _duration(value)
-
-
-def _steps(value: Any) -> Any:
-    whole = isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 1_000_000_000
-    if not isinstance(value, str) and not whole:
-        raise ValueError("must be a number of steps, or a duration such as 6h")
-    return _duration(value)
-
 
 _FORMAT = "'%d/%m/%Y %H:%M'"
 _PERIOD_END = r"(?<=[MQY])E(?=-|$)"  # of ME, QE-NOV, 2YE
 _YEAR = r"(?:^|[^%])(?:%%)*%[YyGcx]"  # strptime's directives that hold a year
-Columns = Annotated[tuple[str, ...], BeforeValidator(_as_tuple)]
-Wide = Annotated[
-    tuple[str, ...] | Literal["all"], BeforeValidator(lambda value: value if value == "all" else _as_tuple(value))
-]
-Duration = Annotated[str, BeforeValidator(_with_unit)]
-StepsOrDuration = Annotated[int | str, BeforeValidator(_steps)]
-Span = Annotated[
-    int | float | str, BeforeValidator(_span), Field(description="rows, a fraction of the span, or a duration")
-]
 
 
 class CalendarSpec(Strict):
@@ -99,6 +55,10 @@ class DataSpec(Strict):
     known: Columns = ()
     static: Columns = ()
     categorical: Columns = Field((), description="covariates that hold categories: encoded as one 0/1 input each")
+    where: dict[str, Kept] = Field(
+        {}, description="rows of the source that are kept: those whose column holds the value, or one of the values"
+    )
+    partition_by: Columns = Field((), description="a model of its own for each value of the column, or of several")
     frequency: str = Field("1h", description="a duration, B, W-MON, MS, …; infer, or irregular")
     timezone: str = "UTC"
     resample: Literal["mean", "sum", "min", "max", "last"] | None = Field(
@@ -219,6 +179,19 @@ class DataSpec(Strict):
             raise ValueError(
                 "`wide` makes one series a column: name one `target` (what the values are) and no `series`"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _rows_are_chosen_from_long_tables(self) -> Self:
+        for key in ("where", "partition_by"):
+            if self.wide and getattr(self, key):
+                raise ValueError(
+                    f"`{key}` chooses rows by a column, and `wide` makes series of columns: list the columns to keep "
+                    "in `wide`"
+                )
+        twice = sorted(name for name, count in Counter(self.partition_by).items() if count > 1)
+        if twice:
+            raise ValueError(f"`partition_by` should name each column once, but {twice[0]!r} is there twice")
         return self
 
     @model_validator(mode="after")

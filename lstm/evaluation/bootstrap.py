@@ -15,7 +15,7 @@ from scipy.special import ndtr, stdtrit
 
 RESAMPLES = 1000
 _LEVEL = 0.95
-_FEWEST_BLOCKS = 5  # from fewer nothing can be told
+FEWEST_BLOCKS = 5  # from fewer nothing can be told
 
 
 def block_length(times: np.ndarray, series: np.ndarray, horizon: int) -> int:
@@ -37,7 +37,7 @@ def block_length(times: np.ndarray, series: np.ndarray, horizon: int) -> int:
     pace = max(1.0, float(np.median(within) / np.median(np.diff(unique))))
     shortest = int(np.ceil(horizon * pace))
     found = max(shortest, min(3 * shortest, len(unique) // 6), int(np.ceil(len(unique) ** (1 / 3))))
-    return found if len(unique) >= _FEWEST_BLOCKS * found else 0
+    return found if len(unique) >= FEWEST_BLOCKS * found else 0
 
 
 def resampled(values: np.ndarray, length: int, seed: int, count: int = RESAMPLES) -> np.ndarray:

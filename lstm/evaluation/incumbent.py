@@ -46,7 +46,7 @@ def compare(
     actual = scored.raw(scored.actual)[both]
     theirs = scale.raw(incumbent.forecast_windows(windows)) - actual
     ours = scored.raw(candidate.forecast_windows(scored.windows))[both] - actual
-    unit, times = _units(scored.naive_error[both]), scored.times[both]
+    unit, times = units(scored.naive_error[both]), scored.times[both]
     return Comparison(
         rmse=_rmse(ours, actual),
         incumbent_rmse=_rmse(theirs, actual),
@@ -67,7 +67,7 @@ def _check_comparable(candidate: Forecaster, incumbent: Forecaster, table: pd.Da
         raise DataError("it knows none of the series")
 
 
-def _units(naive_error: np.ndarray) -> np.ndarray:
+def units(naive_error: np.ndarray) -> np.ndarray:
     """What errors are divided by, so that large series don't drown small ones: (windows, 1, targets), above 0.
 
     A series without a naive error of its own takes the mean of the others.

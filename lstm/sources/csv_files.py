@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO, Any, Literal
 
 import pandas as pd
@@ -13,7 +14,7 @@ from pandas.errors import ParserWarning
 
 from lstm.errors import DataError
 from lstm.sources.files import Files
-from lstm.sources.reading import bounded, check_once, check_same, chosen, reading
+from lstm.sources.reading import Wanted, bounded, check_once, check_same, chosen, reading
 from lstm.sources.spec import CsvSpec
 
 _SEPARATORS = (",", ";", "\t", "|")
@@ -56,7 +57,9 @@ class CsvFiles:
         """Names of all columns."""
         return self.names
 
-    def frames(self, columns: Sequence[str] | None, text: Sequence[str], rows: int) -> Iterator[pd.DataFrame]:
+    def frames(
+        self, columns: Sequence[str] | None, text: Sequence[str], rows: int, _: Wanted = MappingProxyType({})
+    ) -> Iterator[pd.DataFrame]:
         """The rows, in the order of the files.
 
         Every column is parsed, since pandas, told to use some of them, no longer minds a row with too many fields.

@@ -10,7 +10,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -105,6 +105,8 @@ def fetch(remote: Remote, downloads: Path, pin: Pin | None = None) -> Files:
 
 def _kept(folder: Path, name: str) -> Files | None:
     """What an earlier download left, unless it was damaged since."""
+    with suppress(OSError):
+        os.utime(folder)  # in use: downloads that nobody has used for long are removed some day
     parts = tuple(sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()))
     files = Files(name, folder, parts, many=len(parts) > 1)
     return files if parts and files.sha256 == folder.name else None

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import unquote
 
@@ -13,7 +14,8 @@ import pyarrow.parquet as pq
 
 from lstm.errors import DataError
 from lstm.sources.files import Files
-from lstm.sources.reading import bounded, check_once, check_same, chosen, reading
+from lstm.sources.parquet_groups import Run, row_groups
+from lstm.sources.reading import PLACE, Wanted, bounded, check_once, check_same, chosen, reading
 
 _MAGIC = b"PAR1"
 _NULL = "__HIVE_DEFAULT_PARTITION__"
@@ -49,25 +51,40 @@ class ParquetFiles:
         """Names of all columns."""
         return [*self.schema.names, *self.folders[self.files.parts[0]]]
 
-    def frames(self, columns: Sequence[str] | None, text: Sequence[str], rows: int) -> Iterator[pd.DataFrame]:
-        """The rows, in the order of the files."""
+    def frames(
+        self, columns: Sequence[str] | None, text: Sequence[str], rows: int, where: Wanted = MappingProxyType({})
+    ) -> Iterator[pd.DataFrame]:
+        """The rows, in the order of the files; files and row groups that can't hold a row of `where` are left out."""
         wanted = chosen(self.columns(), columns)
         own, rows = chosen(self.schema.names, wanted), bounded(rows, len(wanted))
         constants = self._constants(wanted, text)
+        before = 0  # rows of the files before
         for part in self.files.parts:
-            label = self.files.label(part)
-            tables = self._tables(self.files.path(part), own, rows)
-            while (frame := _next(tables, label)) is not None:
-                yield self.files.marked(frame.assign(**constants[part])[wanted], part)
+            label, path = self.files.label(part), self.files.path(part)
+            with reading(label):
+                groups = pq.read_metadata(path)
+            chosen_groups = row_groups(groups, where, constants[part])
+            tables = self._tables(path, own, rows, chosen_groups)
+            while (found := _next(tables, label)) is not None:
+                start, frame = found
+                frame = frame.assign(**constants[part])[wanted]
+                frame.attrs[PLACE] = (before + start, before)
+                yield self.files.marked(frame, part)
+            before += groups.num_rows
 
-    def _tables(self, path: Path, names: list[str], rows: int) -> Iterator[pd.DataFrame]:
+    def _tables(
+        self, path: Path, names: list[str], rows: int, runs: Sequence[Run]
+    ) -> Iterator[tuple[int, pd.DataFrame]]:
         """ParquetFile, not a dataset: that one decodes a whole row group at once, which may be the whole file."""
         schema = pa.schema([self.schema.field(name) for name in names])
         with pq.ParquetFile(path, buffer_size=_BUFFER, pre_buffer=False, page_checksum_verification=True) as file:
-            batches = file.iter_batches(min(rows, _BATCH), columns=names or self.schema.names[:1])
-            for held in _gathered(batches, rows):
-                tables = [pa.Table.from_batches([batch]).select(names).cast(schema) for batch in held]
-                yield _frame(pa.concat_tables([schema.empty_table(), *tables]), sum(batch.num_rows for batch in held))
+            for start, groups in runs:
+                batches = file.iter_batches(min(rows, _BATCH), groups, columns=names or self.schema.names[:1])
+                for held in _gathered(batches, rows):
+                    count = sum(batch.num_rows for batch in held)
+                    tables = [pa.Table.from_batches([batch]).select(names).cast(schema) for batch in held]
+                    yield start, _frame(pa.concat_tables([schema.empty_table(), *tables]), count)
+                    start += count
 
     def _constants(self, wanted: Sequence[str], text: Sequence[str]) -> dict[str, dict[str, Any]]:
         """By file, the values of its folders: whole numbers where all are and the column is no id, else text."""
@@ -96,7 +113,7 @@ def _frame(table: Any, rows: int) -> pd.DataFrame:
     return table.to_pandas(ignore_metadata=True, date_as_object=False, split_blocks=True, self_destruct=True)
 
 
-def _next(tables: Iterator[pd.DataFrame], label: str) -> pd.DataFrame | None:
+def _next(tables: Iterator[tuple[int, pd.DataFrame]], label: str) -> tuple[int, pd.DataFrame] | None:
     with reading(label):
         return next(tables, None)
 

@@ -6,13 +6,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import unquote, unquote_plus
 
 import pandas as pd
 
 from lstm.errors import DataError
-from lstm.sources.reading import bounded, check_once, chosen
+from lstm.sources.reading import Wanted, bounded, check_once, chosen
 
 ROWS = 100_000  # of a chunk: a row of Python objects takes ten times the memory of its numbers
 _PASSWORD = re.compile(r"//[^/]*?:(.*)@|(?:password|passwd|pwd|token|secret|key)=([^&;]*)", re.IGNORECASE)
@@ -32,6 +33,24 @@ def environment(variable: str) -> str:
     return value
 
 
+def database_url(variable: str, name: str) -> Any:
+    """The SQLAlchemy URL that a variable holds, with the driver that is installed; messages call it `name`.
+
+    Raises:
+        DataError: the variable is not set, or holds no such URL.
+    """
+    from sqlalchemy.engine import make_url
+
+    value = environment(variable)
+    try:
+        url = make_url(value)
+    except Exception:  # an ArgumentError, or a ValueError for a port that is no number
+        raise DataError(f"{name}: the variable's value (not shown) is no database URL. {_FORM}") from None
+    if url.drivername in ("postgres", "postgresql"):  # the driver that lstm[postgres] brings
+        return url.set(drivername="postgresql+psycopg")
+    return url
+
+
 @dataclass(frozen=True)
 class Query:
     """A query. Where the database is, is read from the environment at each use and kept nowhere."""
@@ -45,7 +64,9 @@ class Query:
         with self._result(1) as result:
             return self._names(result)
 
-    def frames(self, columns: Sequence[str] | None, text: Sequence[str], rows: int) -> Iterator[pd.DataFrame]:
+    def frames(
+        self, columns: Sequence[str] | None, text: Sequence[str], rows: int, _: Wanted = MappingProxyType({})
+    ) -> Iterator[pd.DataFrame]:
         """The rows, as the database orders them."""
         with self._result(min(rows, ROWS)) as result:
             names = self._names(result)
@@ -85,13 +106,7 @@ class Query:
             yield result
 
     def _url(self) -> Any:
-        from sqlalchemy.engine import make_url
-
-        value = environment(self.variable)
-        try:
-            url = make_url(value)
-        except Exception:  # an ArgumentError, or a ValueError for a port that is no number
-            raise DataError(f"{self.name}: the variable's value (not shown) is no database URL. {_FORM}") from None
+        url = database_url(self.variable, self.name)
         file = url.database or ":memory:"
         if (
             url.get_backend_name() == "sqlite"
@@ -101,8 +116,6 @@ class Query:
             raise DataError(
                 f"{self.name}: there is no SQLite file where the variable says (not shown). Check its value."
             )
-        if url.drivername in ("postgres", "postgresql"):  # the driver that lstm[postgres] brings
-            return url.set(drivername="postgresql+psycopg")
         return url
 
     @contextmanager

@@ -3,13 +3,16 @@
 import csv
 import gzip
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from pandas.errors import EmptyDataError, ParserError, ParserWarning
 
 from lstm.errors import DataError
 
+Wanted = Mapping[str, Mapping[str, Any]]  # by column, and by the text a value is compared by: rows that will be kept
+PLACE = "place"  # in `attrs` of a chunk: rows of the source, and those of other files, before it
 CELLS = 20_000_000  # of a chunk: a wide table comes in fewer rows
 
 

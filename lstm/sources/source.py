@@ -6,6 +6,7 @@ Whatever it is, it is read a bounded number of rows at a time, and what is wrong
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
@@ -19,6 +20,7 @@ from lstm.sources.downloads import Remote, fetch, scheme_of
 from lstm.sources.files import Files, Pin, local_files
 from lstm.sources.parquet_files import ParquetFiles
 from lstm.sources.queries import Query, environment
+from lstm.sources.reading import Wanted
 from lstm.sources.spec import SqlSource
 
 CHUNK_ROWS = 250_000
@@ -30,8 +32,10 @@ class Reader(Protocol):
     def columns(self) -> list[str]:
         """Names of all columns."""
 
-    def frames(self, columns: Sequence[str] | None, text: Sequence[str], rows: int) -> Iterator[pd.DataFrame]:
-        """The rows of some columns; without rows, one empty frame."""
+    def frames(
+        self, columns: Sequence[str] | None, text: Sequence[str], rows: int, where: Wanted
+    ) -> Iterator[pd.DataFrame]:
+        """The rows of some columns, or some more than those of `where`; without rows, one empty frame."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,11 @@ class Source:
         return list(self.reader.columns())
 
     def chunks(
-        self, columns: Sequence[str] | None, text: Sequence[str] = (), rows: int = CHUNK_ROWS
+        self,
+        columns: Sequence[str] | None,
+        text: Sequence[str] = (),
+        rows: int = CHUNK_ROWS,
+        where: Wanted = MappingProxyType({}),
     ) -> Iterator[pd.DataFrame]:
         """The table, at most `rows` rows at a time, in a bounded amount of memory; without rows, one empty frame.
 
@@ -55,12 +63,13 @@ class Source:
             columns: what to read, in the source's own order; a name that is not there is left out. None: all.
             text: columns of a CSV, or of a folder's name, that stay text, such as ids: 007 is not 7.
             rows: the largest chunk; a wide table comes in smaller ones.
+            where: rows that will be kept: what surely holds none of them may be left out, and need not be.
 
         Raises:
             DataError: the source can't be read, or not to its end.
         """
         without, some = pd.DataFrame(), False
-        for frame in self.reader.frames(columns, text, rows):
+        for frame in self.reader.frames(columns, text, rows, where):
             if len(frame):
                 some = True
                 yield frame.reset_index(drop=True)

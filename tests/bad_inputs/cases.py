@@ -5,6 +5,7 @@ from .cases_columns import COLUMNS
 from .cases_configuration import CONFIGURATION
 from .cases_forecasts import FORECASTS
 from .cases_later import QUERIES, WINDOWS
+from .cases_rows import ROWS
 from .cases_sources import SOURCES
 from .cases_times import TIMES
 
@@ -13,6 +14,7 @@ CASES: dict[str, tuple[Case, ...]] = {
     "Sources": SOURCES,
     "Queries": QUERIES,
     "Columns and types": COLUMNS,
+    "Rows and segments": ROWS,
     "Time": TIMES,
     "Splits and windows": WINDOWS,
     "Forecasts": FORECASTS,

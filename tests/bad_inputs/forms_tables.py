@@ -35,6 +35,12 @@ SHAPES = (
         {"sales.csv": csv(GOOD[:26])},
         (*at(*SALES[:24]), *at(*SALES[24:26], series="south")),
     ),
+    Form(
+        "some rows of a table, by what a column holds",
+        "where: {shop: south, area: [200, 300]}",
+        {"sales.csv": csv(pd.concat([GOOD, GOOD[:1].assign(area=300, shop="south", time="2024-01-02T00:00Z")]))},
+        (*at(*SALES[24:], series="south"), ("south", "2024-01-02T00:00", 10.5)),
+    ),
     Form("a wide table: a column a series", WIDE, {"sales.csv": csv(PIVOTED)}),
     Form(
         "a wide table, some of its columns",

@@ -79,7 +79,7 @@ def test_a_category_is_the_same_in_whichever_chunk_it_comes(place, monkeypatch):
     codes = ["007", "008", "7", "x", "2.0", "1.5", "2.0", "2.0"]
     write_files(place, {"sales.csv": csv(GOOD[:8].assign(code=codes))})
     chunks = Source.chunks
-    monkeypatch.setattr(Source, "chunks", lambda self, columns, text=(): chunks(self, columns, text, rows=2))
+    monkeypatch.setattr(Source, "chunks", lambda self, columns, text, *_: chunks(self, columns, text, rows=2))
     (place / "work").mkdir()
     spec = DataSpec.parse({**BASE, "observed": "code", "categorical": "code"})
     table = ingest_table(spec, place / "work", place / "downloads")

@@ -1,16 +1,13 @@
 """Sources behind real servers: PostgreSQL, and S3 as moto serves it."""
 
 import os
-import shutil
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import quote
 
 import numpy as np
 import pandas as pd
@@ -21,10 +18,11 @@ from lstm.data.spec import DataSpec
 from lstm.errors import DataError
 from lstm.sources.source import Source, open_source
 
+from ..postgres import PASSWORD, QUOTED, free_port, missing
+from ..postgres import postgres as server
+
 pytestmark = pytest.mark.service
 
-PASSWORD = "Ge/heim@73%"  # holds what an address must quote
-QUOTED = quote(PASSWORD, safe="")
 SECRETS = (PASSWORD, QUOTED, "Ge/heim", "heim@73", "secretkey73", "wrongkey73")
 
 
@@ -43,56 +41,17 @@ def refused(source: object, downloads: Path, **more: object) -> str:
     return message
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def missing(package: str) -> None:
-    """Skip, or fail where the services must be there."""
-    if os.environ.get("LSTM_REQUIRE_SERVICES"):
-        pytest.fail(f"LSTM_REQUIRE_SERVICES is set, but {package} is not installed")
-    pytest.skip(f"{package} is not installed")
-
-
 # --- PostgreSQL
 
 SERIES = "(select generate_series(1, 1000000000) as n) as series"  # row by row; as a table it would fill the disk
 
 
-def postgres_programs() -> Path:
-    """The newest installed server's folder."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
-    if not found:
-        missing("the system's package postgresql")
-    return found[-1].parent
-
-
 @pytest.fixture(scope="module")
 def postgres() -> Iterator[str]:
     """Host and port of a server of our own, with one table."""
-    programs, port = postgres_programs(), free_port()
-    home = Path(tempfile.mkdtemp(prefix="postgres-"))  # pytest's own folders are closed to the server's user
-    user = {"user": "postgres", "group": "postgres"} if os.getuid() == 0 else {}  # it refuses to run as root
-    if user:
-        shutil.chown(home, "postgres", "postgres")
-
-    def run(*command: str) -> None:
-        subprocess.run(command, check=True, cwd=home, stdout=subprocess.DEVNULL, **user)
-
-    (home / "password").write_text(PASSWORD)
-    data, options = str(home / "data"), f"-p {port} -c listen_addresses=127.0.0.1 -k '' -c fsync=off"
-    try:
-        run(f"{programs}/initdb", "-D", data, "-U", "reader", "-A", "scram-sha-256", f"--pwfile={home}/password")
-        run(f"{programs}/pg_ctl", "-D", data, "-w", "-l", str(home / "log"), "-o", options, "start")
-        try:
-            fill(f"postgresql+psycopg://reader:{QUOTED}@127.0.0.1:{port}/postgres")
-            yield f"127.0.0.1:{port}"
-        finally:
-            run(f"{programs}/pg_ctl", "-D", data, "-m", "immediate", "stop")
-    finally:
-        shutil.rmtree(home)
+    with server() as address:
+        fill(address)
+        yield address.partition("@")[2].partition("/")[0]
 
 
 def fill(url: str) -> None:

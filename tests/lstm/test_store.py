@@ -141,7 +141,7 @@ def test_many_chunks_make_the_table_and_panel_of_one(tmp_path, monkeypatch, shuf
     frame = frame.sample(frac=0.9, random_state=0) if shuffled else frame.sort_values(["shop", "time"])
     table, panel = stored(frame, tmp_path / "one")
     chunks = Source.chunks
-    monkeypatch.setattr(Source, "chunks", lambda self, columns, text=(): chunks(self, columns, text, rows=200))
+    monkeypatch.setattr(Source, "chunks", lambda self, columns, text, *_: chunks(self, columns, text, rows=200))
     monkeypatch.setattr(ingest, "PIECE_ROWS", 130)
     monkeypatch.setattr(sorting, "BUCKET_ROWS", 300)
     monkeypatch.setattr(sorting, "_EVERY", 10)
@@ -208,7 +208,7 @@ def test_the_frequency_is_inferred_from_twenty_series_however_many_come_in_a_pie
     spec = DataSpec.parse({**DATA, "source": str(path), "frequency": "infer"})
     assert ingest_table(spec, tmp_path, tmp_path).frequency == "1h"
     chunks = Source.chunks
-    monkeypatch.setattr(Source, "chunks", lambda self, columns, text=(): chunks(self, columns, text, rows=100))
+    monkeypatch.setattr(Source, "chunks", lambda self, columns, text, *_: chunks(self, columns, text, rows=100))
     monkeypatch.setattr(ingest, "PIECE_ROWS", 100)
     again = tmp_path / "again"
     again.mkdir()

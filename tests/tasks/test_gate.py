@@ -195,9 +195,13 @@ def test_a_version_that_serves_another_model_is_found_out(shops, tmp_path):
 
 def test_a_champion_that_can_not_be_fetched_stays_and_the_candidate_becomes_challenger(shops, monkeypatch):
     shops.register(shops.forecaster(by=0.5))
+    champion = tracking.client().get_model_version_download_uri("shops", "2")
+    fetch = registry.download_artifacts
 
-    def silent(**_):
-        raise OSError("no route to host")
+    def silent(artifact_uri, **more):
+        if artifact_uri == champion:
+            raise OSError("no route to host")
+        return fetch(artifact_uri=artifact_uri, **more)
 
     monkeypatch.setattr(registry, "download_artifacts", silent)
     with pytest.raises(StoreError, match=r"no route to host.*Nothing is promoted over it: shops/\d+ is the challenger"):

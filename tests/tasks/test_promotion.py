@@ -13,7 +13,7 @@ from mlflow.exceptions import MlflowException
 from flows import cli
 from lstm.data.spec import DataSpec
 from lstm.errors import CheckpointError, InputError, StoreError
-from tasks import promotion, tracking
+from tasks import moves, promotion, tracking
 from tasks.promotion import Promotion, promote, promotion_lock, rollback, settle
 from tasks.registry import alias_version, set_alias, tag_version, version_tags
 
@@ -64,15 +64,15 @@ def by_number(version):
 
 def test_previous_is_set_before_champion_and_the_new_champion_is_no_challenger(shops, monkeypatch):
     set_alias(shops, "challenger", 2)
-    moves = []
+    moved = []
 
     def recorded(name, alias, number):
-        moves.append((alias, number))
+        moved.append((alias, number))
         set_alias(name, alias, number)
 
-    monkeypatch.setattr(promotion, "set_alias", recorded)
+    monkeypatch.setattr(moves, "set_alias", recorded)
     settle(shops, by_number(2))
-    assert moves == [("previous", 1), ("champion", 2)]
+    assert moved == [("previous", 1), ("champion", 2)]
     assert aliases() == {"champion": 2, "previous": 1}
 
 
@@ -204,7 +204,7 @@ def test_a_lock_in_postgres_ends_with_its_process(database, postgres, monkeypatc
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout.readline() == "1\n"
         monkeypatch.setattr(promotion, "_PATIENCE", 1)
-        with pytest.raises(StoreError, match="the lock for promotions can't be had") as caught, promotion_lock("shops"):
+        with pytest.raises(StoreError, match="lock for promotions of shops can't") as caught, promotion_lock("shops"):
             pass
         assert postgres in str(caught.value) and not [one for one in SECRETS if one in str(caught.value)]
         holder.kill()
@@ -215,7 +215,7 @@ def test_a_lock_in_postgres_ends_with_its_process(database, postgres, monkeypatc
 
 def test_a_database_that_is_not_there_is_told_without_its_password(home, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql+psycopg://me:secret@127.0.0.1:9/mlflow")
-    with pytest.raises(StoreError, match="127.0.0.1:9/mlflow: the lock for promotions can't be had") as caught:
+    with pytest.raises(StoreError, match="127.0.0.1:9/mlflow: the lock for promotions of shops can't be had") as caught:
         promotion_lock("shops").__enter__()
     assert "secret" not in str(caught.value)
 
