@@ -6,6 +6,7 @@ from prefect.runtime import flow_run
 from lstm.config_file import load_config
 from tasks.backtest import Backtest
 from tasks.backtest import backtest as backtest_task
+from tasks.flow_runs import owned_flow_run
 
 
 @flow(name="backtest", persist_result=False)
@@ -19,4 +20,5 @@ def backtest(
         overrides: `dotted.key=value` each.
         refit: whether everything is fitted anew before each fold; False: once, before the first one.
     """
-    return backtest_task(load_config(config, tuple(overrides)), refit, str(flow_run.id or ""))
+    with owned_flow_run(flow_run.id):
+        return backtest_task(load_config(config, tuple(overrides)), refit, str(flow_run.id or ""))

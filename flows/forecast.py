@@ -16,6 +16,7 @@ from lstm.config_file import load_config
 from lstm.errors import LstmError
 from lstm.operations_spec import ExecutionSpec
 from lstm.pipeline_config import PipelineConfig
+from tasks.flow_runs import owned_flow_run
 from tasks.partitions import partitions
 from tasks.scheduled import Forecasts, forecast_slots
 
@@ -46,18 +47,19 @@ def forecast(
     settings = load_config(config, tuple(overrides))
     moment = pd.Timestamp(slot or flow_run.scheduled_start_time or datetime.now(UTC))
     moment = moment.tz_localize("UTC") if moment.tzinfo is None else moment
-    models = partitions(settings)
-    if FlowRunContext.get() is None:
-        found = [_tried(model, moment) for model in models]
-    elif settings.execution.runner == "local" or len(models) == 1:
-        found = _each(models, moment, str(flow_run.id))
-    else:
-        found = _spread(settings.execution)(models, moment, str(flow_run.id))
+    with owned_flow_run(flow_run.id):
+        models = partitions(settings)
+        if FlowRunContext.get() is None:
+            found = [_tried(model, moment) for model in models]
+        elif settings.execution.runner == "local" or len(models) == 1:
+            found = _each(models, moment, str(flow_run.id))
+        else:
+            found = _spread(settings.execution)(models, moment, str(flow_run.id))
     made = tuple(one for one in found if isinstance(one, Forecasts))
     _alarm([one for one in made if one.fallback], config, overrides)
     errors = {model.name: one for model, one in zip(models, found, strict=True) if not isinstance(one, Forecasts)}
     if len(models) == 1 and errors:
-        raise errors[settings.name]
+        raise errors[models[0].name]
     if errors:
         told = "; ".join(f"{name}: {error}" for name, error in errors.items())
         raise LstmError(f"{len(errors)} of {len(models)} models have no forecasts: {told}")

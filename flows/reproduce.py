@@ -3,6 +3,7 @@
 from prefect import flow
 from prefect.runtime import flow_run
 
+from tasks.flow_runs import owned_flow_run
 from tasks.reproduce import Reproduction
 from tasks.reproduce import reproduce as reproduce_task
 
@@ -14,4 +15,5 @@ def reproduce(model: str = "nyc-temperature") -> Reproduction:
     Args:
         model: `NAME` (its champion), `NAME@alias`, `NAME/version`, or the id of an MLflow run.
     """
-    return reproduce_task(model, str(flow_run.id or ""))
+    with owned_flow_run(flow_run.id):
+        return reproduce_task(model, str(flow_run.id or ""))

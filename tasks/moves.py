@@ -9,21 +9,21 @@ import json
 from mlflow.exceptions import MlflowException
 
 from tasks import tracking
-from tasks.registry import _asked, alias_version, drop_alias, set_alias
+from tasks.registry import alias_version, asking, drop_alias, set_alias
 
 _TAG = "moving"
 
 
 def move(name: str, champion: int, previous: int) -> None:
     """Make one version champion and another one previous. The caller holds the lock of the name's promotions."""
-    with _asked(name):
+    with asking(name):
         tracking.client().set_registered_model_tag(name, _TAG, json.dumps({"champion": champion, "previous": previous}))
     _carry_out(name, champion, previous)
 
 
 def complete(name: str) -> None:
     """Carry out a move that a killed process left half done. The caller holds the lock of the name's promotions."""
-    with _asked(name):
+    with asking(name):
         try:
             found = tracking.client().get_registered_model(name).tags.get(_TAG)
         except MlflowException as error:
@@ -36,7 +36,7 @@ def complete(name: str) -> None:
 
 def unfinished() -> list[str]:
     """The names of the models whose aliases are moving, or were when a process was killed."""
-    with _asked("registered models"):
+    with asking("registered models"):
         found = tracking.pages(tracking.client().search_registered_models, f"tags.{_TAG} LIKE '%'")
         return [model.name for model in found]
 
@@ -48,13 +48,13 @@ def _carry_out(name: str, champion: int, previous: int) -> None:
         set_alias(name, "champion", champion)
         if alias_version(name, "challenger") == champion:
             drop_alias(name, "challenger")
-    with _asked(name):
+    with asking(name):
         tracking.client().delete_registered_model_tag(name, _TAG)
 
 
 def _is_there(name: str, number: int) -> bool:
     """A version can be deleted before a move to it is carried out."""
-    with _asked(name):
+    with asking(name):
         try:
             tracking.client().get_model_version(name, str(number))
         except MlflowException as error:

@@ -25,7 +25,7 @@ SHOWN = ("val_rmse", "test_rmse", "test_rmse_skill")  # scores that a version ha
 
 
 @contextmanager
-def _asked(name: str) -> Iterator[None]:
+def asking(name: str) -> Iterator[None]:
     """A store that does not answer is no empty store, and nothing may be promoted over what it holds.
 
     Raises:
@@ -45,7 +45,7 @@ def alias_version(name: str, alias: str) -> int | None:
     Raises:
         StoreError: the store does not answer.
     """
-    with _asked(name):
+    with asking(name):
         try:
             aliases = tracking.client().get_registered_model(name).aliases
         except MlflowException as error:
@@ -57,33 +57,33 @@ def alias_version(name: str, alias: str) -> int | None:
 
 def set_alias(name: str, alias: str, number: int) -> None:
     """Point an alias at a version."""
-    with _asked(name):
+    with asking(name):
         tracking.client().set_registered_model_alias(name, alias, str(number))
 
 
 def drop_alias(name: str, alias: str) -> None:
     """Remove an alias."""
-    with _asked(name):
+    with asking(name):
         tracking.client().delete_registered_model_alias(name, alias)
 
 
 def tag_version(name: str, number: int, tags: Mapping[str, str]) -> None:
     """Set tags of a version."""
-    with _asked(name):
+    with asking(name):
         for key, value in tags.items():
             tracking.client().set_model_version_tag(name, str(number), key, value)
 
 
 def version_tags(name: str, number: int) -> dict[str, str]:
     """The tags of a version."""
-    with _asked(name):
+    with asking(name):
         return dict(tracking.client().get_model_version(name, str(number)).tags)
 
 
 def create_version(name: str, run_id: str, model_id: str, tags: dict[str, str]) -> int:
     """Register a logged model with its seal as the next version of `name`; the name is made if missing."""
     client = tracking.client()
-    with _asked(name):
+    with asking(name):
         try:
             client.create_registered_model(name)
         except MlflowException as error:
@@ -99,7 +99,7 @@ def create_version(name: str, run_id: str, model_id: str, tags: dict[str, str]) 
 
 def same_version(name: str, fingerprint: str) -> int | None:
     """The newest version with that fingerprint, or None."""
-    with _asked(name):
+    with asking(name):
         found = tracking.client().search_model_versions(f"name = '{name}' and tags.fingerprint = '{fingerprint}'")
     return max((int(one.version) for one in found), default=None)
 
@@ -163,7 +163,7 @@ def fetched(version: str, scratch: str, runs: bool = False) -> Path:
         CheckpointError: they are not what was registered.
     """
     name, number = version.rsplit("/", 1)
-    with _asked(name):
+    with asking(name):
         source = tracking.client().get_model_version_download_uri(name, number)
     try:
         uri = tracking.client().tracking_uri
@@ -199,7 +199,7 @@ def _resolve(model: str) -> tuple[str, int]:
                 f"{model}: {name!r} has no alias {alias or 'champion'!r}{why}. Name a version: {name}/1"
             )
         return name, found
-    with _asked(name):
+    with asking(name):
         versions = sorted(int(one.version) for one in tracking.client().search_model_versions(f"name = '{name}'"))
     if not number.isdecimal() or int(number) not in versions:
         raise CheckpointError(f"{model}: there is no version {number!r} of {name!r}. Known: {versions}.")
@@ -209,7 +209,7 @@ def _resolve(model: str) -> tuple[str, int]:
 def _is_registered(name: str) -> bool:
     if store_is_empty() or not name:
         return False
-    with _asked(name):
+    with asking(name):
         try:
             tracking.client().get_registered_model(name)
         except MlflowException as error:
@@ -243,7 +243,7 @@ def versions(name: str) -> list[dict[str, Any]]:
     """
     if store_is_empty():
         _resolve(name)
-    with _asked(name):
+    with asking(name):
         try:
             aliases = tracking.client().get_registered_model(name).aliases
         except MlflowException:

@@ -100,8 +100,10 @@ def _alone() -> Iterator[bool]:
 def _oldest_running() -> float:
     """When the oldest run of any name began that is going on; now, where there is none. Seconds since 1970."""
     client = tracking.client()
-    experiments = [one.experiment_id for one in _all(client.search_experiments)]
-    running = _all(client.search_runs, experiments, "attributes.status = 'RUNNING'") if experiments else []
+    experiments = [one.experiment_id for one in tracking.pages(client.search_experiments)]
+    running = (
+        list(tracking.pages(client.search_runs, experiments, "attributes.status = 'RUNNING'")) if experiments else []
+    )
     return min([time.time(), *(run.info.start_time / 1000 for run in running)])
 
 
@@ -111,7 +113,7 @@ def _free_runs(config: PipelineConfig) -> Removed:
     if experiment is None:
         return Removed()
     models: dict[str, list[LoggedModel]] = {}
-    for model in _all(client.search_logged_models, [experiment.experiment_id]):
+    for model in tracking.pages(client.search_logged_models, [experiment.experiment_id]):
         models.setdefault(str(model.source_run_id), []).append(model)
     runs = versions = freed = 0
     for run in _old(experiment.experiment_id, config.retention.runs):
@@ -132,7 +134,11 @@ def _old(experiment: str, kept: int) -> Iterator[Run]:
     for kind in _KINDS:
         query = f"tags.kind = '{kind}'"
         newest_first = ["attributes.start_time DESC"]
-        found = _all(tracking.client().search_runs, [experiment], query, ViewType.ACTIVE_ONLY, order_by=newest_first)
+        found = list(
+            tracking.pages(
+                tracking.client().search_runs, [experiment], query, ViewType.ACTIVE_ONLY, order_by=newest_first
+            )
+        )
         yield from (run for run in found[kept:] if run.info.status != "RUNNING")
 
 
@@ -141,7 +147,7 @@ def _retire_versions(name: str, run_ids: Sequence[str]) -> int | None:
     client = tracking.client()
     with promotion_lock(name):
         listed = ", ".join(f"'{run_id}'" for run_id in run_ids)
-        found = _all(client.search_model_versions, f"run_id IN ({listed})")
+        found = list(tracking.pages(client.search_model_versions, f"run_id IN ({listed})"))
         aliases = client.get_registered_model(name).aliases.values() if found else ()
         aliased = {int(number) for number in aliases}
         if any(one.name != name or int(one.version) in aliased or _was_champion(one) for one in found):
@@ -188,13 +194,3 @@ def _free_artifacts(uri: str) -> int:
         with suppress(OSError):  # MLflow leaves the folder around it
             local.parent.rmdir()
     return size
-
-
-def _all(search: Any, *arguments: Any, **options: Any) -> list[Any]:
-    """Every page of a search."""
-    found, page = [], search(*arguments, **options)
-    found += page
-    while page.token:
-        page = search(*arguments, **options, page_token=page.token)
-        found += page
-    return found
