@@ -118,7 +118,7 @@ def _free_runs(config: PipelineConfig) -> Removed:
     runs = versions = freed = 0
     for run in _old(experiment.experiment_id, config.retention.runs):
         query = f"tags.mlflow.parentRunId = '{run.info.run_id}'"
-        family = [*_all(client.search_runs, [experiment.experiment_id], query, ViewType.ALL), run]
+        family = [*tracking.pages(client.search_runs, [experiment.experiment_id], query, ViewType.ALL), run]
         with_models = [one.info.run_id for one in family if one.info.run_id in models]
         retired = _retire_versions(config.name, [*with_models, run.info.run_id])
         if retired is None:
