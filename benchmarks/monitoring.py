@@ -3,8 +3,9 @@
 Victorian demand by hours, with temperature, forecast 24 hours ahead every 12 hours by a champion of the preset `fast`
 (two networks) and judged every midnight (UTC), by default settings: the flows' own tasks, the clock in accelerated
 time. Once trained on data up to 14 December 2013 and watched through the heat wave of 14 to 17 January 2014, once
-trained up to April 2013 and watched through quiet months; there two copies are broken on 1 June: all values times 1.3,
-and noise of 600 MW added to each hour. A quiet day is one before the break.
+trained up to April 2013, so that a heat wave lies in its backtest, and watched through quiet months. For each, copies
+are broken on one day, 1 January or 1 June: all values times 1.3, and noise of 600 MW added to each hour. A quiet day is
+one before the break.
 
 Then false alarms within 60 days of simulated errors without drift, and in simulated months of an input without drift,
 which are AR(1) noise with a season. Writes its tables to benchmarks/README.md and the picture of 15 January to
@@ -39,7 +40,7 @@ from tasks.scheduled import forecast_slots
 
 ROOT = Path(__file__).resolve().parent.parent
 LSTM = str(Path(sys.executable).with_name("lstm"))
-BREAK = pd.Timestamp("2013-06-01", tz="UTC")
+BREAKS = {"heat": pd.Timestamp("2014-01-01", tz="UTC"), "quiet": pd.Timestamp("2013-06-01", tz="UTC")}
 HEAT = pd.Timestamp("2014-01-13 13:00", tz="UTC")  # 14 January in Melbourne
 DEFAULTS = MonitorSpec()
 TRIALS = 100
@@ -80,19 +81,21 @@ def cases(demand: pd.DataFrame, folder: Path) -> Iterator[list[str]]:
     whole = written(demand, folder / "whole.csv")
     heat = trained("heat", demand[:"2013-12-14"], folder)  # type: ignore[misc]
     yield walked("heat wave", heat, whole, "2013-12-16", "2014-01-18", HEAT, ROOT / "docs" / "images")
+    yield from copies(heat, demand, folder, "2013-12-16", "2014-01-08")
     quiet = trained("quiet", demand[:"2013-04-30"], folder)  # type: ignore[misc]
     yield walked("none", quiet, whole, "2013-05-02", "2013-06-15", None)
-    for name, changed in (("times 1.3", scaled(demand)), ("noise", noisy(demand))):
-        yield walked(name, quiet, written(changed, folder / "changed.csv"), "2013-05-22", "2013-06-08", BREAK)
+    yield from copies(quiet, demand, folder, "2013-05-22", "2013-06-08")
 
 
-def scaled(demand: pd.DataFrame) -> pd.DataFrame:
-    return demand.assign(Demand=demand["Demand"].where(demand.index < BREAK, 1.3 * demand["Demand"]))
-
-
-def noisy(demand: pd.DataFrame) -> pd.DataFrame:
-    noise = np.random.default_rng(0).normal(0, 600, len(demand)) * (demand.index >= BREAK)
-    return demand.assign(Demand=demand["Demand"] + noise)
+def copies(config: Path, demand: pd.DataFrame, folder: Path, first: str, last: str) -> Iterator[list[str]]:
+    """Of broken copies."""
+    day = BREAKS[config.stem]
+    broken = demand.index >= day
+    noise = np.random.default_rng(0).normal(0, 600, len(demand)) * broken
+    changed = {"times 1.3": demand["Demand"] * np.where(broken, 1.3, 1.0), "noise": demand["Demand"] + noise}
+    for name, values in changed.items():
+        source = written(demand.assign(Demand=values), folder / "changed.csv")
+        yield walked(f"{name} ({config.stem})", config, source, first, last, day)
 
 
 def written(demand: pd.DataFrame, path: Path) -> Path:

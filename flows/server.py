@@ -3,6 +3,7 @@
 It is started before the heavy imports, so that both happen at the same time.
 """
 
+import base64
 import os
 import sys
 import time
@@ -69,14 +70,14 @@ def wait_until_ready(patience: float = _PATIENCE) -> None:
     """Return when the server that this process points at answers.
 
     Raises:
-        ConfigError: it does not answer in time.
+        ConfigError: it does not answer in time, or refuses the login.
     """
     url = f"{prefect_api_url()}/health"
     deadline = time.monotonic() + patience
     while time.monotonic() < deadline:
         try:
-            with urllib.request.urlopen(url, timeout=5):
-                return
+            urllib.request.urlopen(url, timeout=5).close()
+            return _check_login()
         except urllib.error.HTTPError:
             return  # it answers; what it thinks of the request is prefect's to say
         except OSError:
@@ -85,3 +86,20 @@ def wait_until_ready(patience: float = _PATIENCE) -> None:
         f"the Prefect server at {url} does not answer. Start it, or unset PREFECT_API_URL; what `lstm train` starts by "
         f"itself writes to {folder('logs') / 'prefect-server.log'}."
     )
+
+
+def _check_login() -> None:
+    """Health is told to everybody: another address says whether this process may do anything."""
+    password = os.environ.get("PREFECT_API_AUTH_STRING", "")
+    login = {"Authorization": f"Basic {base64.b64encode(password.encode()).decode()}"} if password else {}
+    request = urllib.request.Request(f"{prefect_api_url()}/admin/version", headers=login)
+    try:
+        urllib.request.urlopen(request, timeout=5).close()
+    except urllib.error.HTTPError as error:
+        if error.code == 401:
+            raise ConfigError(
+                f"the Prefect server at {prefect_api_url()} refuses the login (401). Set PREFECT_API_AUTH_STRING to "
+                "what the server has as PREFECT_SERVER_API_AUTH_STRING."
+            ) from None
+    except OSError:
+        pass  # it has just answered; the first flow will tell

@@ -15,7 +15,7 @@ from pathlib import Path
 from tasks.settings import folder
 
 GRACE = 86_400.0  # seconds: what was written or used within them is never touched
-_PREPARED = ("table-", "panel-", "windows-")
+_PREPARED = ("table-", "panel-", "windows-", "segments-")
 _LARGEST_LOG = 10 * 2**20  # bytes; a longer one is put aside
 _OLD_LOG = ".old.log"
 _PUT_ASIDE = ".removed-"

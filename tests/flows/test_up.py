@@ -153,6 +153,10 @@ def test_what_is_killed_is_started_again_and_the_flow_run_goes_on_behind_a_passw
         assert [asked(f"{it.api}/admin/version")[0], asked(tracking)[0]] == [401, 401]
         assert asked(f"{it.api}/admin/version", account=account)[0] == 200
         assert asked(tracking, account=f"admin:{SECRETS['MLFLOW_AUTH_ADMIN_PASSWORD']}")[0] == 200
+        login = {"PREFECT_API_URL": it.api, "PREFECT_API_AUTH_STRING": "admin:wrong"}
+        train = [*LSTM, "train", str(folder.write())]
+        done = subprocess.run(train, env={**folder.environment, **login}, cwd=folder.folder, capture_output=True)
+        assert (done.returncode, b"refuses the login (401)" in done.stderr) == (2, True), done.stderr
         run = it.nap(12, account)
         arguments = " ".join(" ".join(one.cmdline()) for one in it.below())
         assert f" server --host 127.0.0.1 --port {it.mlflow} " in arguments
