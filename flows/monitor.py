@@ -1,5 +1,6 @@
 """The monitoring flow: the champion's forecasts against what came, and an event where the world has moved."""
 
+import json
 import logging
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -8,10 +9,12 @@ from typing import Any
 from prefect import flow, get_run_logger
 from prefect.context import FlowRunContext
 from prefect.events import emit_event
+from prefect.runtime import flow_run
 
 from lstm.config_file import load_config
 from lstm.errors import LstmError
 from lstm.pipeline_config import PipelineConfig
+from tasks.flow_runs import owned_flow_run
 from tasks.monitor import Monitored, as_utc
 from tasks.monitor import monitor as judge
 from tasks.monitor_run import log_monitored
@@ -42,23 +45,26 @@ def monitor(
     settings = load_config(config, tuple(overrides))
     heard = FlowRunContext.get() is not None
     log = get_run_logger() if heard else logging.getLogger(__name__)
-    models, moment = partitions(settings), now or datetime.now(UTC)
-    found = {model.name: _tried(model, moment, heard) for model in models}
-    judged = tuple(one for one in found.values() if isinstance(one, Monitored))
-    for one in judged:
-        log.log(logging.WARNING if one.drifted else logging.INFO, "%s", one.reason)
-        for warning in one.warnings:
-            log.warning("%s: input moved: %s", one.version, warning)
-    if reasons := [one.reason for one in judged if one.alarmed]:
-        _tell(settings.name, " | ".join(reasons), config, overrides)
-    if heard:
-        _tidy(models, moment, log)
-    errors = {name: one for name, one in found.items() if isinstance(one, Exception)}
-    if len(models) == 1 and errors:
-        raise errors[settings.name]
-    if errors:
-        told = "; ".join(f"{name}: {error}" for name, error in errors.items())
-        raise LstmError(f"{len(errors)} of {len(models)} models can't be judged: {told}")
+    with owned_flow_run(flow_run.id):
+        models, moment = partitions(settings), now or datetime.now(UTC)
+        found = {model.name: _tried(model, moment, heard) for model in models}
+        judged = tuple(one for one in found.values() if isinstance(one, Monitored))
+        for one in judged:
+            log.log(logging.WARNING if one.drifted else logging.INFO, "%s", one.reason)
+            for warning in one.warnings:
+                log.warning("%s: input moved: %s", one.version, warning)
+        for model in models:
+            one = found[model.name]
+            if isinstance(one, Monitored) and one.alarmed:
+                _tell(model.name, one.reason, config, (*overrides, *_segment(settings, model)))
+        if heard:
+            _tidy(models, moment, log)
+        errors = {name: one for name, one in found.items() if isinstance(one, Exception)}
+        if len(models) == 1 and errors:
+            raise errors[models[0].name]
+        if errors:
+            told = "; ".join(f"{name}: {error}" for name, error in errors.items())
+            raise LstmError(f"{len(errors)} of {len(models)} models can't be judged: {told}")
     return judged
 
 
@@ -76,6 +82,11 @@ def _tidy(models: Sequence[PipelineConfig], moment: datetime, log: Any) -> None:
             clean(model, as_utc(moment))
     except LstmError as error:
         log.warning("%s", error)
+
+
+def _segment(settings: PipelineConfig, model: PipelineConfig) -> tuple[str, ...]:
+    """The override that trains the model's segment alone."""
+    return (f"data.where={json.dumps(dict(model.data.where))}",) if settings.data.partition_by else ()
 
 
 def _tell(name: str, reason: str, config: str, overrides: tuple[str, ...]) -> None:

@@ -72,7 +72,9 @@ def trained(settings: PipelineConfig, strict: bool, fresh: bool, tags: Mapping[s
         description: Any = describe.submit(settings, table, panel, windows, strict)  # Prefect resolves it
         if strict:
             description.result()
-    devices = search_devices(settings)
+    # A cluster's machines may have what this one has not: each share looks for itself.
+    local = settings.execution.runner == "local"
+    devices = search_devices(settings) if local else [settings.execution.runner]
     with (
         tracking.parent_run(settings, table, devices, str(flow_run.id or ""), tags=tags) as run,
         _scratch(run),
