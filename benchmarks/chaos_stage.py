@@ -36,8 +36,8 @@ class Stage:
 
     def __init__(self, folder: Path) -> None:
         """Start them, and deploy `train`."""
-        from flows.processes import free_port
         from flows.up_environment import mlflow_environment, server_environment, worker_environment
+        from tasks.addresses import free_port
         from tasks.settings import quiet_environment
 
         self.folder, self.mark = folder, uuid.uuid4().hex

@@ -12,8 +12,8 @@ from prefect.events import emit_event
 from prefect.runtime import flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
 
+from flows.errors import raise_together
 from lstm.config_file import load_config
-from lstm.errors import LstmError
 from lstm.operations_spec import ExecutionSpec
 from lstm.pipeline_config import PipelineConfig
 from tasks.flow_runs import owned_flow_run
@@ -58,11 +58,7 @@ def forecast(
     made = tuple(one for one in found if isinstance(one, Forecasts))
     _alarm([one for one in made if one.fallback], config, overrides)
     errors = {model.name: one for model, one in zip(models, found, strict=True) if not isinstance(one, Forecasts)}
-    if len(models) == 1 and errors:
-        raise errors[models[0].name]
-    if errors:
-        told = "; ".join(f"{name}: {error}" for name, error in errors.items())
-        raise LstmError(f"{len(errors)} of {len(models)} models have no forecasts: {told}")
+    raise_together(errors, len(models), "have no forecasts")
     return made
 
 

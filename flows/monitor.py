@@ -11,6 +11,7 @@ from prefect.context import FlowRunContext
 from prefect.events import emit_event
 from prefect.runtime import flow_run
 
+from flows.errors import raise_together
 from lstm.config_file import load_config
 from lstm.errors import LstmError
 from lstm.pipeline_config import PipelineConfig
@@ -54,17 +55,13 @@ def monitor(
             for warning in one.warnings:
                 log.warning("%s: input moved: %s", one.version, warning)
         for model in models:
-            one = found[model.name]
-            if isinstance(one, Monitored) and one.alarmed:
-                _tell(model.name, one.reason, config, (*overrides, *_segment(settings, model)))
+            verdict = found[model.name]
+            if isinstance(verdict, Monitored) and verdict.alarmed:
+                _tell(model.name, verdict.reason, config, (*overrides, *_segment(settings, model)))
         if heard:
             _tidy(models, moment, log)
         errors = {name: one for name, one in found.items() if isinstance(one, Exception)}
-        if len(models) == 1 and errors:
-            raise errors[models[0].name]
-        if errors:
-            told = "; ".join(f"{name}: {error}" for name, error in errors.items())
-            raise LstmError(f"{len(errors)} of {len(models)} models can't be judged: {told}")
+        raise_together(errors, len(models), "can't be judged")
     return judged
 
 

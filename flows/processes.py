@@ -1,9 +1,8 @@
-"""Processes that this one starts and ends, and the addresses that they answer at."""
+"""Processes that this one starts and ends, and whether they answer."""
 
 import ctypes
 import os
 import signal
-import socket
 import subprocess
 import sys
 import urllib.request
@@ -12,8 +11,6 @@ from contextlib import suppress
 from pathlib import Path
 
 import psutil
-
-from lstm.errors import ConfigError
 
 _LARGEST_LOG = 10 * 2**20  # bytes; beyond that the next start begins a new one, and keeps the old one beside
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
@@ -94,32 +91,6 @@ def answers(url: str, patience: float = 5.0) -> bool:
             return bool(answer.status == 200)
     except OSError:
         return False
-
-
-def free_port() -> int:
-    """A port of the loopback that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def listening(host: str, port: int, option: str) -> socket.socket:
-    """A socket that listens on an address.
-
-    Raises:
-        ConfigError: the address can't be had; `option` is what chooses another port.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-        listener.listen(2048)
-    except (OSError, OverflowError) as error:
-        listener.close()
-        reason = getattr(error, "strerror", None) or error
-        raise ConfigError(f"{host}:{port}: can't be listened on ({reason}). Choose another port: {option}.") from None
-    return listener
 
 
 def _end_with_parent() -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from flows.deployments import FILE, check_folder
 from flows.keeper import kept
-from flows.processes import ask_children_to_end, end_trees, free_port, listening, start
+from flows.processes import ask_children_to_end, end_trees, start
 from flows.running import only_one
 from flows.supervisor import Service, ServiceError, until_healthy, watch
 from flows.up_environment import (
@@ -20,6 +20,7 @@ from flows.up_environment import (
     server_environment,
     worker_environment,
 )
+from tasks.addresses import free_port, listening
 from tasks.settings import folder, store_is_empty, without_password
 
 _PYTHON = (sys.executable, "-P", "-m")  # -P: what lies in the working directory is no module of ours

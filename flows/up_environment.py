@@ -5,7 +5,8 @@ from pathlib import Path
 
 from flows.server import database
 from lstm.errors import ConfigError
-from tasks.settings import folder, home, is_loopback, tracking_uri
+from tasks.addresses import is_loopback
+from tasks.settings import folder, home, tracking_uri
 
 _OF_PREFECT = "PREFECT_SERVER_API_AUTH_STRING"
 _OF_MLFLOW = ("MLFLOW_FLASK_SERVER_SECRET_KEY", "MLFLOW_AUTH_ADMIN_PASSWORD")

@@ -14,9 +14,9 @@ import uvicorn
 from uvicorn.supervisors import Multiprocess
 
 from lstm.errors import CheckpointError, ConfigError
+from tasks.addresses import is_loopback, listening
 from tasks.registry import fetched, forecaster_in, is_folder, model_name, resolved
 from tasks.serving_app import FOLDER, TOKEN, WORKERS
-from tasks.settings import is_loopback
 
 _APP = "tasks.serving_app:served"
 _SHORTEST = 16  # characters of a token
@@ -50,7 +50,7 @@ def serve(model: str, host: str, port: int, workers: int, said: Callable[[str], 
         )
     version = f"{model_name(model)}/{resolved(model)}"
     with (
-        _listening(host, port) as listener,
+        listening(host, port, "--port") as listener,
         TemporaryDirectory(prefix="lstm-serve-", ignore_cleanup_errors=True) as scratch,
     ):
         folder = fetched(version, scratch, runs=True)
@@ -72,22 +72,6 @@ def _check_token(host: str) -> None:
         raise ConfigError(
             f"{TOKEN}: must be {_SHORTEST} or more ASCII characters without a space; the value is not shown. {make}"
         )
-
-
-def _listening(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # The protocol said, asyncio turns Nagle's algorithm off: else each answer waits 40 ms for an acknowledgement.
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-        listener.listen(2048)
-    except (OSError, OverflowError) as error:
-        listener.close()
-        reason = getattr(error, "strerror", None) or error
-        raise ConfigError(f"{host}:{port}: can't be listened on ({reason}). Choose another --port or --host.") from None
-    listener.set_inheritable(True)
-    return listener
 
 
 def _run(listener: socket.socket, workers: int) -> None:

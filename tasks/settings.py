@@ -5,12 +5,10 @@ Nothing here imports prefect, mlflow or torch.
 
 import errno
 import os
-import socket
 import sqlite3
 import tomllib
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
-from ipaddress import IPv6Address, ip_address
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -132,17 +130,6 @@ def without_password(uri: str) -> str:
     """A URI that may be shown: what stands before the host is left out."""
     scheme, separator, rest = uri.partition("://")
     return f"{scheme}{separator}{rest.rpartition('@')[2]}" if separator else uri
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a server that listens on `host`, an address or a name, is reached from this machine only."""
-    try:
-        found = {entry[4][0] for entry in socket.getaddrinfo(host or "0.0.0.0", None)}
-    except (OSError, UnicodeError):  # nobody knows what it stands for
-        return False
-    addresses = [ip_address(one) for one in found]
-    mapped = [(isinstance(one, IPv6Address) and one.ipv4_mapped) or one for one in addresses]
-    return all(one.is_loopback for one in mapped)
 
 
 def store_is_empty() -> bool:

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -11,6 +10,8 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+
+from tasks.addresses import free_port
 
 PASSWORD = "Ge/heim@73%"  # holds what an address must quote
 QUOTED = quote(PASSWORD, safe="")
@@ -39,13 +40,6 @@ def postgres() -> Iterator[str]:
             run(f"{programs}/pg_ctl", "-D", data, "-m", "immediate", "stop")
     finally:
         shutil.rmtree(home)
-
-
-def free_port() -> int:
-    """That nobody listens at."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def missing(package: str) -> None:

@@ -15,6 +15,7 @@ import pytest
 
 from lstm.errors import CheckpointError, ConfigError
 from tasks import serve, serving_app, settings, tracking
+from tasks.addresses import is_loopback
 from tasks.registry import fetched, load_forecaster, version_tags
 from tasks.seal import SEAL, seal_of
 
@@ -114,14 +115,14 @@ def test_mlflow_is_told_to_read_no_pickle(monkeypatch):
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.8.8.8", "::1", "::ffff:127.0.0.1"])
 def test_a_loopback_address_is_known(host):
-    assert settings.is_loopback(host)
+    assert is_loopback(host)
 
 
 @pytest.mark.parametrize(
     "host", ["0.0.0.0", "::", "", "0", "10.0.0.1", "::ffff:10.0.0.1", "no.name.invalid", "a" * 300]
 )
 def test_any_other_address_is_not_loopback(host):
-    assert not settings.is_loopback(host)
+    assert not is_loopback(host)
 
 
 def refused(host: str) -> str:

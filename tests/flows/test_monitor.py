@@ -17,10 +17,11 @@ from mlflow import MlflowClient
 
 from flows.forecast import forecast
 from flows.monitor import monitor
-from flows.processes import free_port, start
+from flows.processes import start
 from lstm.config_file import load_config
 from lstm.errors import CheckpointError, DataError
 from tasks import tracking
+from tasks.addresses import free_port
 from tasks.forecast_log import open_log
 from tasks.monitor import Monitored
 from tasks.monitor_run import log_monitored

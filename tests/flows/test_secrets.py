@@ -26,10 +26,11 @@ import pytest
 from sqlalchemy import create_engine
 
 from lstm.errors import ConfigError
+from tasks.addresses import free_port
 from tasks.tracking_server import check_answers
 
 from ..conftest import DATA, make_hourly
-from ..postgres import free_port, postgres
+from ..postgres import postgres
 from .conftest import LSTM, Place
 from .services import running, with_scripts
 

@@ -21,7 +21,8 @@ import yaml
 from sqlalchemy import create_engine
 from sqlalchemy.engine import make_url
 
-from flows.processes import end_trees, free_port, start
+from flows.processes import end_trees, start
+from tasks.addresses import free_port
 from tasks.gpu_limits import gpu_limit
 
 from ..conftest import ROOT

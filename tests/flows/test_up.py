@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import psutil
 import pytest
 
-from flows.processes import free_port, listening
 from flows.supervisor import Service, ServiceError
+from tasks.addresses import free_port, listening
 
 from .conftest import LSTM, Place
 from .services import asked, with_scripts
@@ -221,7 +221,8 @@ def test_a_port_that_is_taken_is_named_with_the_way_out(folder):
         port = taken.getsockname()[1]
         said = refused(folder, "--prefect-port", str(port))
     assert said == (
-        f"lstm: 127.0.0.1:{port}: can't be listened on (Address already in use). Choose another port: --prefect-port.\n"
+        f"lstm: 127.0.0.1:{port}: can't be listened on (Address already in use). "
+        "Choose another --prefect-port or --host.\n"
     )
 
 

@@ -17,8 +17,9 @@ from sqlalchemy import create_engine
 from lstm.data.spec import DataSpec
 from lstm.errors import DataError
 from lstm.sources.source import Source, open_source
+from tasks.addresses import free_port
 
-from ..postgres import PASSWORD, QUOTED, free_port, missing
+from ..postgres import PASSWORD, QUOTED, missing
 from ..postgres import postgres as server
 
 pytestmark = pytest.mark.service

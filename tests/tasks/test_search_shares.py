@@ -18,6 +18,7 @@ from sqlalchemy import create_engine, text
 from lstm.errors import ConfigError, StoreError, TrainingError
 from lstm.operations_spec import ExecutionSpec
 from tasks import clusters, crew, study_store, tracking, trial_loop
+from tasks.addresses import free_port
 from tasks.claims import Claims, called_out, claims, study_lock
 from tasks.owner import now, this_process
 from tasks.shares import share_of, work
@@ -27,7 +28,7 @@ from tasks.train import train
 from tasks.worker import result_of
 
 from ..conftest import ROOT, make_hourly
-from ..postgres import free_port, postgres
+from ..postgres import postgres
 from .studies import config as study_config
 from .test_prepare import prepared
 
