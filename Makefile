@@ -32,7 +32,7 @@ test: $(READY)  ## the default test suite, some four minutes
 	@$(BIN)/python -m pytest $(PARALLEL)
 
 test-slow: $(READY)  ## the rest of it: slow tests, and those that start servers
-	@$(BIN)/python -m pytest -m "slow or service"
+	@$(BIN)/python -m pytest -m "slow or service" --numprocesses 2 --dist loadfile
 
 check: $(READY)  ## format, lint, types and the direction of imports
 	@$(BIN)/ruff format --check .
