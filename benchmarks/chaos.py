@@ -267,7 +267,7 @@ def chaos(folder: Path, kills: int, seed: int, trials: int = TRIALS) -> Found:
         played.go(victims)
     finally:
         left = stage.close()
-    played.found.wrong += [f"process {process.pid} is left: {process.name()}" for process in left]
+    played.found.wrong += left
     return played.found
 
 

@@ -11,6 +11,7 @@ import time
 import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -108,19 +109,22 @@ class Stage:
         if process is None:
             self._running[kind].wait()
 
-    def close(self) -> list[psutil.Process]:
-        """End the servers and the worker as a user would; what is left of all processes after that, and is killed."""
+    def close(self) -> list[str]:
+        """End the servers and the worker as a user would; the processes that are left after that, and are killed."""
         for kind in (WORKER, PREFECT, MLFLOW):
             if kind in self._running and self._running[kind].poll() is None:
                 os.killpg(self._running[kind].pid, signal.SIGTERM)
         deadline = time.monotonic() + 60
         while (left := list(self.processes())) and time.monotonic() < deadline:
             time.sleep(0.2)
+        told = []
         for process in left:
-            process.kill()
+            with suppress(psutil.NoSuchProcess):
+                told.append(f"process {process.pid} is left: {' '.join(process.cmdline())[:200]}")
+                process.kill()
         for process in self._running.values():
             process.wait()
-        return left
+        return told
 
     def processes(self, *words: str) -> Iterator[psutil.Process]:
         """The stage's living processes whose command line holds all these words."""
