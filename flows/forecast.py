@@ -17,6 +17,7 @@ from lstm.config_file import load_config
 from lstm.operations_spec import ExecutionSpec
 from lstm.pipeline_config import PipelineConfig
 from tasks.flow_runs import owned_flow_run
+from tasks.moments import as_utc
 from tasks.partitions import partitions
 from tasks.scheduled import Forecasts, forecast_slots
 
@@ -45,8 +46,7 @@ def forecast(
         LstmError: of a model there are no forecasts; of several, which and why, when all others are made.
     """
     settings = load_config(config, tuple(overrides))
-    moment = pd.Timestamp(slot or flow_run.scheduled_start_time or datetime.now(UTC))
-    moment = moment.tz_localize("UTC") if moment.tzinfo is None else moment
+    moment = as_utc(slot or flow_run.scheduled_start_time or datetime.now(UTC), "slot")
     with owned_flow_run(flow_run.id):
         models = partitions(settings)
         if FlowRunContext.get() is None:

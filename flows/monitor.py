@@ -16,7 +16,8 @@ from lstm.config_file import load_config
 from lstm.errors import LstmError
 from lstm.pipeline_config import PipelineConfig
 from tasks.flow_runs import owned_flow_run
-from tasks.monitor import Monitored, as_utc
+from tasks.moments import as_utc
+from tasks.monitor import Monitored
 from tasks.monitor import monitor as judge
 from tasks.monitor_run import log_monitored
 from tasks.partitions import partitions
@@ -76,7 +77,7 @@ def _tidy(models: Sequence[PipelineConfig], moment: datetime, log: Any) -> None:
     """Remove what is kept no longer. A store that does not answer costs no judgement."""
     try:
         for model in models:
-            clean(model, as_utc(moment))
+            clean(model, as_utc(moment, "now"))
     except LstmError as error:
         log.warning("%s", error)
 

@@ -84,6 +84,15 @@ def end_trees(processes: Sequence[subprocess.Popen[bytes]], patience: float) -> 
         process.wait()  # psutil has taken its exit code: Popen has to see that it is gone
 
 
+def end_session(leader: int) -> None:
+    """Kill what is left of the session of a program that `start` has started, and that is no more."""
+    for one in psutil.process_iter():
+        with suppress(psutil.NoSuchProcess, ProcessLookupError, PermissionError):
+            if os.getsid(one.pid) == leader:
+                one.kill()
+                one.wait(1)
+
+
 def answers(url: str, patience: float = 5.0) -> bool:
     """Whether somebody answers 200 there within `patience` seconds."""
     try:

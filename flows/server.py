@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from flows.processes import end, start
-from flows.running import running
 from lstm.errors import ConfigError
 from tasks.addresses import free_port
+from tasks.running import running
 from tasks.settings import folder, home, prefect_api_url
 
 _PATIENCE = 120  # seconds; a new database takes twenty

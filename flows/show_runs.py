@@ -97,7 +97,8 @@ def _moved(one: "Monitored") -> Table:
     table = _table("inputs beside training", ["input"], ["PSI", "KS", "KS in training", "mean moved", "drifted"])
     for row in one.inputs:
         figures = (f"{row.psi:.2f}", f"{row.ks:.2f}", f"{row.usual_ks:.2f}", f"{row.moved:+.2f}")
-        table.add_row(row.column, *figures, "yes" if row.drifted else "no")
+        verdict = "yes" if row.drifted else "no" if row.judged else "not judged: training is shorter than a year"
+        table.add_row(row.column, *figures, verdict)
     return table
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from flows.processes import answers, start
+from flows.processes import answers, end_session, start
 from lstm.errors import LstmError
 
 _PATIENCE = 180.0  # seconds until the first answer: a new database takes a minute on a busy machine
@@ -29,6 +29,7 @@ class Service:
     shown: str  # what is said of it when it is healthy
     log: Path
     inherit: Sequence[int] = ()
+    leaves: bool = False  # what it has started goes on when it dies: a worker's flow runs
     healthy: bool = False
     ends: list[float] = field(default_factory=list)
     process: subprocess.Popen[bytes] = field(init=False, repr=False)
@@ -59,6 +60,8 @@ class Service:
         how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
         if len(self.ends) >= _ENDS:
             raise ServiceError(f"{self.name} {how}, the {_ENDS}rd time within {_WITHIN:.0f} s: see {self.log}.")
+        if not self.leaves:
+            end_session(self.process.pid)  # a server's own child would go on holding the port
         said(f"{self.name:<9} {how}; started again (log: {self.log})")
         self.start()
 

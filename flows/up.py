@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from flows.deployments import FILE, check_folder
 from flows.keeper import kept
 from flows.processes import ask_children_to_end, end_trees, start
-from flows.running import only_one
 from flows.supervisor import Service, ServiceError, until_healthy, watch
 from flows.up_environment import (
     check_authentication,
@@ -21,6 +20,7 @@ from flows.up_environment import (
     worker_environment,
 )
 from tasks.addresses import free_port, listening
+from tasks.running import only_one
 from tasks.settings import folder, store_is_empty, without_password
 
 _PYTHON = (sys.executable, "-P", "-m")  # -P: what lies in the working directory is no module of ours
@@ -92,7 +92,11 @@ def _run(place: _Place, listener: socket.socket, said: Callable[[str], None]) ->
         _finish_deploying(deploying, said)
         urls = f"Prefect {place.addresses['prefect']}, MLflow {place.addresses['mlflow']}"
         said(f"all is healthy after {time.monotonic() - started:.1f} s: {urls} (Ctrl-C ends it)")
+        said(f"for prefect's commands elsewhere: export PREFECT_API_URL={place.addresses['prefect']}/api")
         watch(running, said)
+    except KeyboardInterrupt:
+        said("ending: flow runs are told first")
+        raise
     finally:
         _end(running, deploying)
     return 0
@@ -141,6 +145,7 @@ def _worker(place: _Place) -> Service:
         environment={**worker_environment(f"{place.addresses['prefect']}/api"), **health},
         health=f"http://127.0.0.1:{health['PREFECT_WORKER_WEBSERVER_PORT']}/health",
         shown="takes the flow runs of the work pool lstm",
+        leaves=True,
         log=folder("logs") / "worker.log",
     )
 

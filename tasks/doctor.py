@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from lstm.errors import ConfigError, StoreError
+from tasks.running import running
 from tasks.settings import home, prefect_api_url, tracking_uri, without_password
 
+_NO_PREFECT = "none configured: `lstm train` starts one for itself"
 _PACKAGES = ("lstm", "torch", "prefect", "mlflow", "optuna", "pandas", "numpy", "pyarrow")
 
 
@@ -34,7 +36,7 @@ def report() -> dict[str, Any]:
         "stores": {
             "home": str(home()),
             "mlflow": without_password(tracking_uri()),
-            "prefect": prefect_api_url() or "none configured: `lstm train` starts one for itself",
+            "prefect": prefect_api_url() or running().get("prefect") or _NO_PREFECT,
             "size_mb": round(_size(home()) / 1e6, 1),
         },
         **_health(),

@@ -27,6 +27,7 @@ from lstm.pipeline_config import PipelineConfig
 from lstm.scratch import scratch_folder
 from tasks.forecast_log import open_log
 from tasks.forecast_rows import VERSION
+from tasks.moments import as_utc
 from tasks.normalize import cuts_of
 from tasks.origin import Origin, origin_of
 from tasks.registry import resolved
@@ -120,7 +121,7 @@ def monitor(config: PipelineConfig, now: datetime | None = None) -> Monitored:
         DataError: the log holds no forecast of the window, or the data break a rule.
         StoreError: the registry, the log or the training run's records can't be read.
     """
-    moment = as_utc(now or datetime.now(UTC))
+    moment = as_utc(now or datetime.now(UTC), "now")
     origin = origin_of(f"{config.name}/{resolved(config.name)}")
     rows = _issued(config, moment)
     own = rows[rows[VERSION] == origin.version]
@@ -153,12 +154,6 @@ def monitor(config: PipelineConfig, now: datetime | None = None) -> Monitored:
         warnings=tuple(_moved(one) for one in inputs if one.drifted),
     )
     return replace(found, reason=_reason(found))
-
-
-def as_utc(moment: datetime) -> pd.Timestamp:
-    """In UTC; without a time zone it is UTC already."""
-    stamp = pd.Timestamp(moment).as_unit("us")
-    return stamp.tz_localize("UTC") if stamp.tzinfo is None else stamp.tz_convert("UTC")
 
 
 def _issued(config: PipelineConfig, moment: pd.Timestamp) -> pd.DataFrame:

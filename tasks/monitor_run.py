@@ -3,7 +3,7 @@
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,20 +17,21 @@ from lstm.errors import StoreError
 from lstm.pipeline_config import PipelineConfig
 from tasks import tracking
 from tasks.drawing import save_pictures
-from tasks.handles import RunHandle
+from tasks.handles import RunHandle, key_of
 from tasks.monitor import Monitored
 from tasks.monitor_figure import monitor_figure
 
-NEWEST, ALARMS = "newest_day", "alarms"  # tags of the run
+NEWEST, POINTS, ALARMS = "newest_day", "newest_points", "alarms"  # tags of the run
 _MOST = 40  # alarms that are kept
 
 
 def log_monitored(config: PipelineConfig, found: Monitored, alarm: bool) -> Monitored:
     """Put it into the version's run `monitor-NAME-vN`; say whether its drift is to be told now.
 
-    Metrics are points over the model's age in days, with the moment as their time: a day that has its points gets no
-    second ones. The picture and `monitor.json` are those of the newest moment. Drift is told once within
-    `monitor.cooldown`; a new champion has a run, and a cool-down, of its own.
+    Metrics are points over the model's age in days, with the moment as their time. A day gets second ones where more
+    came since, which then are its latest; a day before the newest gets none. The picture and `monitor.json` are those
+    of the newest moment. Drift is told once within `monitor.cooldown`; a new champion has a run, and a cool-down, of
+    its own.
 
     Args:
         config: of the model.
@@ -49,12 +50,15 @@ def log_monitored(config: PipelineConfig, found: Monitored, alarm: bool) -> Moni
         told = alarm and found.drifted and not _cooling(alarms, found.moment, config)
         if told:
             alarms = [*alarms, found.moment][-_MOST:]
-        if found.age_days > int(tags.get(NEWEST, -1)):
-            _log_points(run, found, told)
+        points = dict(_metrics(found)) if found.live else {}  # of nothing there is nothing to be seen
+        mark = key_of(points) if points else tags.get(POINTS, "")
+        if found.age_days >= int(tags.get(NEWEST, -1)) and mark != tags.get(POINTS):
+            _log_points(run, found, {**points, "alarm": float(told)})
         if pd.Timestamp(found.moment) >= pd.Timestamp(tags.get("moment", found.moment)):
             _log_files(run, replace(found, alarmed=told), config, alarms)
             newest = max(found.age_days, int(tags.get(NEWEST, -1)))
-            tracking.tag(run, **{NEWEST: newest, ALARMS: ",".join(alarms), "moment": found.moment}, reason=found.reason)
+            state = {NEWEST: newest, POINTS: mark, ALARMS: ",".join(alarms), "moment": found.moment}
+            tracking.tag(run, **state, reason=found.reason)
     except MlflowException as error:
         said = str(error).splitlines()[0]
         raise StoreError(f"{found.version}: can't be logged ({said}). Check that the store works.") from None
@@ -79,9 +83,8 @@ def _cooling(alarms: list[str], moment: str, config: PipelineConfig) -> bool:
     return last is not None and pd.Timestamp(moment) < last + duration(config.monitor.cooldown)
 
 
-def _log_points(run: RunHandle, found: Monitored, told: bool) -> None:
+def _log_points(run: RunHandle, found: Monitored, values: Mapping[str, float]) -> None:
     when = int(pd.Timestamp(found.moment).timestamp() * 1000)
-    values = {**dict(_metrics(found)), "alarm": float(told)}
     points = [Metric(key, value, when, found.age_days) for key, value in values.items() if math.isfinite(value)]
     tracking.client().log_batch(run.run_id, points)
 

@@ -48,6 +48,7 @@ class Shift:
     usual_psi: float  # the largest between a stretch of training and the rest; 0 where there are no two of them
     usual_ks: float
     moved: float  # of the mean, in standard deviations of the reference
+    judged: bool  # whether training spans a year; where not, nobody knows what a season does
     drifted: bool
 
 
@@ -105,7 +106,7 @@ def input_shifts(training: Span, recent: Span, columns: tuple[str, ...], psi: fl
         usual_psi, usual_ks = (max((one[side] for one in others), default=0.0) for side in (0, 1))
         far = own[0] >= psi and own[1] >= ks and own[0] > usual_psi and own[1] > usual_ks + _FARTHER
         moved = _moved(values[reference], recent.values[:, number])
-        found.append(Shift(column, *own, usual_psi, usual_ks, moved, bool(whole_year and far)))
+        found.append(Shift(column, *own, usual_psi, usual_ks, moved, bool(whole_year), bool(whole_year and far)))
     return tuple(sorted(found, key=lambda one: (-one.drifted, -one.ks)))
 
 

@@ -29,7 +29,8 @@ def environment(variable: str) -> str:
     """
     value = os.environ.get(variable.removeprefix("env:"), "").strip()
     if not value:
-        raise DataError(f"{variable}: the variable is not set in the environment. Set it to the address of the data.")
+        fix = "Set it to the address of the data or database."
+        raise DataError(f"{variable}: the variable is not set in the environment. {fix}")
     return value
 
 

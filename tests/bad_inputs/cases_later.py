@@ -10,7 +10,7 @@ QUERIES = (
     Case(
         "a database without an address",
         "env:SALES_DB: the variable is not set in the environment.",
-        "Set it to the address of the data.",
+        "Set it to the address of the data or database.",
         data={"source": query("select * from sales")},
     ),
     Case(

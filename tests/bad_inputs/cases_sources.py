@@ -152,7 +152,7 @@ SOURCES = (
     Case(
         "a variable that is not set",
         "env:SALES_URL: the variable is not set in the environment.",
-        "Set it to the address of the data.",
+        "Set it to the address of the data or database.",
         data={"source": "env:SALES_URL"},
     ),
     Case(

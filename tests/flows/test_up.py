@@ -164,6 +164,10 @@ def test_what_is_killed_is_started_again_and_the_flow_run_goes_on_behind_a_passw
         server.kill()
         it.until(lambda: "prefect   was killed by signal 9; started again" in it.said())
         it.until(lambda: it.said().count(f"prefect   http://127.0.0.1:{it.prefect}") == 2)
+        mlflow = [one for one in it.below() if "mlflow" in " ".join(one.cmdline())]
+        next(one for one in mlflow if " mlflow server " in " ".join(one.cmdline())).kill()
+        it.until(lambda: it.said().count(f"mlflow    http://127.0.0.1:{it.mlflow}") == 2)
+        assert gone(mlflow, 0) == []  # its child did not keep the port
         state = f"{it.api}/flow_runs/{run}"
         it.until(lambda: asked(state, account=account)[1]["state"]["type"] == "COMPLETED", 60)
         logs = "".join(log.read_text() for log in (folder.folder / "mlruns" / "logs").iterdir())

@@ -19,7 +19,7 @@ def monitored() -> Monitored:
     days = tuple(
         {"until": end.isoformat(), "ratio": 1.0 + number, "cusum": 2.0 * number} for number, end in enumerate(ends)
     )
-    shift = Shift("visitors", 0.5, 0.4, 0.1, 0.15, 2.0, True)
+    shift = Shift("visitors", 0.5, 0.4, 0.1, 0.15, 2.0, True, True)
     return Monitored(
         name="shops",
         version="shops/3",

@@ -7,6 +7,7 @@ from lstm.data.frequency import Frequency
 from lstm.data.spec import DataSpec
 from lstm.errors import ConfigError
 from lstm.operations_spec import ForecastSpec
+from tasks.moments import as_utc
 from tasks.slots import due, slot_grid
 
 HOUR = Frequency.parse("1h")
@@ -79,3 +80,15 @@ def test_a_frequency_that_makes_no_slots_needs_every(frequency):
 def test_a_step_that_is_none_is_refused(every):
     with pytest.raises(ConfigError, match="every"):
         ForecastSpec.parse({"every": every}, where="forecast")
+
+
+@pytest.mark.parametrize("moment", ["yesterday", "NaT", "2026-13-45", 1.5, object()])
+def test_what_is_no_moment_is_refused_by_the_parameters_name(moment):
+    with pytest.raises(ConfigError, match="^slot=.*: must be a moment such as 2026-01-31T06:00:00Z.$"):
+        as_utc(moment, "slot")
+
+
+def test_a_moment_without_a_time_zone_is_in_utc():
+    assert (
+        as_utc("2026-01-31T06:00", "slot") == as_utc("2026-01-31T08:00+02:00", "slot") == stamps("2026-01-31T06:00")[0]
+    )

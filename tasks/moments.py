@@ -1,0 +1,28 @@
+"""Moments that a schedule or a person names."""
+
+from contextlib import suppress
+from datetime import datetime
+from typing import Any
+
+import pandas as pd
+
+from lstm.errors import ConfigError
+
+
+def as_utc(moment: datetime | str, name: str) -> pd.Timestamp:
+    """A moment in UTC; without a time zone it is UTC already.
+
+    Args:
+        moment: as Python has it, or ISO 8601.
+        name: of the parameter that it is.
+
+    Raises:
+        ConfigError: it is no moment.
+    """
+    stamp: Any = pd.NaT
+    with suppress(ValueError, TypeError, OverflowError):
+        stamp = pd.Timestamp(moment) if isinstance(moment, str | datetime) else pd.NaT
+    if stamp is pd.NaT:
+        raise ConfigError(f"{name}={moment!r}: must be a moment such as 2026-01-31T06:00:00Z.")
+    stamp = stamp.as_unit("us")
+    return stamp.tz_localize("UTC") if stamp.tzinfo is None else stamp.tz_convert("UTC")
