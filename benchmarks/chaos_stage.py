@@ -111,9 +111,11 @@ class Stage:
 
     def close(self) -> list[str]:
         """End the servers and the worker as a user would; the processes that are left after that, and are killed."""
-        for kind in (WORKER, PREFECT, MLFLOW):
+        for kind in (WORKER, PREFECT, MLFLOW):  # a worker without its server goes on asking for it
             if kind in self._running and self._running[kind].poll() is None:
                 os.killpg(self._running[kind].pid, signal.SIGTERM)
+                with suppress(subprocess.TimeoutExpired):
+                    self._running[kind].wait(20)
         deadline = time.monotonic() + 60
         while (left := list(self.processes())) and time.monotonic() < deadline:
             time.sleep(0.2)

@@ -24,6 +24,14 @@ def check_folder() -> None:
             f"{FILE.resolve()}: is not there. Go to the folder of your deployments: this project's checkout, or a copy "
             f"of its {FILE}, flows and configurations."
         )
+    import yaml
+
+    try:
+        content = yaml.safe_load(FILE.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        raise ConfigError(f"{FILE.resolve()}: can't be read ({' '.join(str(error).split())[:200]}). Mend it.") from None
+    if not isinstance(content, dict) or not content.get("deployments"):
+        raise ConfigError(f"{FILE.resolve()}: has no `deployments`. Mend it: this project's own shows the form.")
 
 
 def make_pool() -> None:

@@ -5,7 +5,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
 
-from lstm.errors import ConfigError, nearest
+from lstm.errors import ConfigError, nearest, without_logins
 
 Method = Literal["jitter", "scaling", "time_warp", "magnitude_warp", "slicing", "mixup", "bootstrap"]
 Cell = Literal["lstm", "gru", "bilstm", "transformer"]
@@ -41,11 +41,12 @@ class Strict(BaseModel):
                 for an unknown key, the nearest known one. `where` (a file name) leads it.
         """
         if not isinstance(values, Mapping):
-            raise ConfigError(f"a configuration is a mapping of keys to values, but got {values!r}.")
+            raise ConfigError(without_logins(f"a configuration is a mapping of keys to values, but got {values!r}."))
         try:
             return cls.model_validate(dict(values), context={_UNFINISHED: unfinished})
         except ValidationError as error:
-            raise ConfigError(f"{where}: {_one_line(cls, error)}" if where else _one_line(cls, error)) from None
+            line = without_logins(_one_line(cls, error))
+            raise ConfigError(f"{where}: {line}" if where else line) from None
 
 
 def is_unfinished(info: ValidationInfo) -> bool:

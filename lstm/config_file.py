@@ -5,7 +5,7 @@ from typing import Any
 
 import yaml
 
-from lstm.errors import ConfigError
+from lstm.errors import ConfigError, without_logins
 from lstm.pipeline_config import PipelineConfig
 from lstm.presets import completed
 from lstm.sources.files import is_data
@@ -71,15 +71,16 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
 def _set(values: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
+    told = without_logins(repr(override))
     if not equals or not key.strip():
-        raise ConfigError(f"--set {override!r}: must read `dotted.key=value`, such as search.trials=50.")
+        raise ConfigError(f"--set {told}: must read `dotted.key=value`, such as search.trials=50.")
     *parents, last = key.strip().split(".")
     for parent in parents:
         child = values.setdefault(parent, {})
         if not isinstance(child, dict):
-            raise ConfigError(f"--set {override!r}: {parent!r} holds a value, not keys.")
+            raise ConfigError(f"--set {told}: {parent!r} holds a value, not keys.")
         values = child
     try:
         values[last] = yaml.load(text, _UniqueKeys)
     except _YAML_ERRORS:
-        raise ConfigError(f"--set {override!r}: {text!r} is no valid YAML value.") from None
+        raise ConfigError(f"--set {told}: {without_logins(repr(text))} is no valid YAML value.") from None

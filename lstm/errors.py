@@ -12,6 +12,7 @@ Every message is one line: where, the rule, what was found, the fix.
 """
 
 import difflib
+import re
 from collections.abc import Iterable
 
 
@@ -54,3 +55,8 @@ def nearest(name: str, known: Iterable[str], longest: int | None = None) -> str:
     close = difflib.get_close_matches(name, names, n=1)
     hint = f" Did you mean {close[0]!r}?" if close else f" Known: {', '.join(names)}."
     return hint if longest is None or len(hint) <= longest else f"{hint[:longest].rpartition(', ')[0]}, …"
+
+
+def without_logins(text: str) -> str:
+    """A message in which no address shows a user or password."""
+    return re.sub(r"://[^\s'\"]*@", "://(not shown)@", text)

@@ -9,15 +9,24 @@ from pydantic import Field, field_validator, model_validator
 from lstm.config import Strict
 from lstm.data.fields import Duration
 from lstm.data.frequency import Frequency
-from lstm.sources.spec import VARIABLE
+from lstm.sources.spec import VARIABLE, holds_credentials
 
 
 class ExecutionSpec(Strict):
     """Where the search's workers run."""
 
     runner: Literal["local", "dask", "ray"] = "local"
-    address: str | None = Field(None, description="of the cluster's scheduler; by default a cluster of this machine")
+    address: str | None = Field(
+        None, min_length=1, description="of the cluster's scheduler; by default a cluster of this machine"
+    )
     workers: int | None = Field(None, ge=1, le=10_000, description="machines' shares of the search; default: all")
+
+    @field_validator("address")
+    @classmethod
+    def _no_credentials(cls, value: str | None) -> str | None:
+        if value is not None and holds_credentials(value):
+            raise ValueError("must not hold credentials, but got an address with some (not shown)")
+        return value
 
     @model_validator(mode="after")
     def _local_has_no_address(self) -> Self:

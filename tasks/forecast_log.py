@@ -6,7 +6,6 @@ back end, what is read is what was written, in the order of slots.
 """
 
 import os
-import re
 from pathlib import Path
 from threading import get_ident
 from typing import Protocol
@@ -17,7 +16,7 @@ import pyarrow as pa
 from lstm.data.rows import TIME
 from lstm.errors import StoreError
 from lstm.pipeline_config import PipelineConfig
-from tasks.forecast_rows import ISSUED, TEXT, log_columns, typed, utc
+from tasks.forecast_rows import ISSUED, TEXT, is_band, log_columns, typed, utc
 from tasks.forecast_table import TableLog
 from tasks.settings import home
 
@@ -97,23 +96,31 @@ class FolderLog:
         except OSError as error:
             raise StoreError(f"{self.folder}: can't be read ({error.strerror}). Check its permissions.") from None
         stems = (name.removesuffix(f".{self.format}") for name in names if name.endswith(f".{self.format}"))
-        whole = sorted(stem for stem in stems if re.fullmatch(r"\d{8}T\d{6}Z", stem))
-        return [pd.Timestamp(stem).as_unit("us") for stem in whole]
+        found = pd.to_datetime(sorted(stems), format=_STAMP, errors="coerce", utc=True)
+        return list(found[found.notna()].as_unit("us"))  # others are none of ours
 
     def _path(self, slot: pd.Timestamp) -> Path:
         return self.folder / f"{utc(slot).strftime(_STAMP)}.{self.format}"
 
+    def _known(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """The log's columns, of any levels; one of the others that is missing is a KeyError."""
+        needed = {name for name in self.columns if not is_band(name)}
+        if missing := sorted(needed - {str(name) for name in rows}):
+            raise KeyError(f"no column {missing[0]!r}")
+        return rows[[name for name in rows if name in needed or is_band(str(name))]]
+
     def _frame(self, path: Path) -> pd.DataFrame:
         try:
             if self.format == "parquet":
-                return pd.read_parquet(path)
+                return typed(self._known(pd.read_parquet(path)))
             rows = pd.read_csv(path, dtype="str", keep_default_na=False)  # NA may be a series, 007 is not 7
             numbers = [str(name) for name in rows if name not in (*TEXT, TIME, ISSUED)]
             rows[numbers] = rows[numbers].replace("", "nan").astype("float64")  # to the last bit, unlike pandas' reader
-            return rows.assign(**{name: pd.to_datetime(rows[name], utc=True) for name in (TIME, ISSUED)})
-        except (OSError, pa.ArrowException, ValueError, KeyError) as error:
+            return self._known(rows.assign(**{name: pd.to_datetime(rows[name], utc=True) for name in (TIME, ISSUED)}))
+        except (OSError, pa.ArrowException, ValueError, TypeError, KeyError) as error:
             reason = str(error).splitlines()[0][:200]
-            raise StoreError(f"{path}: is damaged ({reason}). Remove it, and its slot is made again.") from None
+            fix = "Remove it; where newer slots are there, run `forecast` with its `slot`."
+            raise StoreError(f"{path}: is damaged ({reason}). {fix}") from None
 
 
 def write_table(frame: pd.DataFrame, out: Path) -> None:

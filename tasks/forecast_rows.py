@@ -1,5 +1,6 @@
 """The rows of the forecast log, whatever they are kept in."""
 
+import re
 from collections.abc import Iterable, Sequence
 
 import pandas as pd
@@ -15,6 +16,11 @@ def log_columns(targets: Sequence[str], levels: Iterable[int]) -> list[str]:
     """The columns of a row, in order."""
     bands = [f"{side}-{level}" for level in levels for side in ("lo", "hi")]
     return [SERIES, TIME, *([TARGET] if len(targets) > 1 else []), "forecast", *bands, ISSUED, VERSION, RUN]
+
+
+def is_band(name: str) -> bool:
+    """Whether a column is the bound of an interval."""
+    return re.fullmatch(r"(lo|hi)-[1-9]\d?", name) is not None
 
 
 def typed(rows: pd.DataFrame) -> pd.DataFrame:

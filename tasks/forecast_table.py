@@ -13,7 +13,7 @@ from sqlalchemy.pool import NullPool
 
 from lstm.errors import InputError, StoreError
 from lstm.sources.queries import database_url, environment, scrubbed
-from tasks.forecast_rows import typed, utc
+from tasks.forecast_rows import is_band, typed, utc
 
 _KEY = ("name", "issued_at", "series", "time", "target")  # its index finds a slot of a name
 _PATIENCE = 60.0  # seconds that a writer waits for another one, on SQLite
@@ -77,7 +77,7 @@ class TableLog:
             if not self._is_there(connection):
                 return typed(pd.DataFrame(columns=list(self.columns)))
             present = {one["name"] for one in sql.inspect(connection).get_columns(self.table)}
-            bands = [name for name in present if name.startswith(("lo-", "hi-"))]
+            bands = [name for name in present if is_band(name)]
             log = self._described(sorted(bands, key=_by_level))
             asked = sql.select(log).where(log.c.name == self.name)
             asked = asked if since is None else asked.where(log.c.issued_at >= _moment(since))
@@ -108,7 +108,7 @@ class TableLog:
         return rows.loc[keys, [*own[:at], *others, *own[at:]]].reset_index(drop=True)
 
     def _bands(self) -> list[str]:
-        return [name for name in self.columns if name.startswith(("lo-", "hi-"))]
+        return [name for name in self.columns if is_band(name)]
 
     def _described(self, bands: Any) -> sql.Table:
         text = sql.Text()

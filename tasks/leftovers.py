@@ -6,6 +6,7 @@ of dead processes is for tasks/reconcile.py.
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import suppress
@@ -15,7 +16,10 @@ from pathlib import Path
 from tasks.settings import folder
 
 GRACE = 86_400.0  # seconds: what was written or used within them is never touched
-_PREPARED = ("table-", "panel-", "windows-", "segments-")
+# Only what this project names like this: the folder of the stores may hold files of other people.
+_PREPARED = re.compile(r"(table|panel|windows|segments)-[0-9a-f]{16,64}(\.parquet|\.json)?")
+_DOWNLOAD, _HALF = re.compile(r"[0-9a-f]{64}"), re.compile(r"\.(partial|removed)-.+")
+_LOGS = ("prefect-server", "mlflow", "worker", "deployments")
 _LARGEST_LOG = 10 * 2**20  # bytes; a longer one is put aside
 _OLD_LOG = ".old.log"
 _PUT_ASIDE = ".removed-"
@@ -40,16 +44,17 @@ def free_files(unused_since: float, untouched_since: float) -> Freed:
         untouched_since: what is hidden and was not written to since goes.
     """
     work, downloads, forecasts = folder("work"), folder("downloads"), folder("forecasts")
-    prepared = [path for path in work.iterdir() if path.name.startswith(_PREPARED)]
-    contents = [path for path in downloads.iterdir() if not path.name.startswith(".")]
-    half = [*work.glob(f"{_PUT_ASIDE}*"), *downloads.glob(".*"), *forecasts.glob("*/.*")]
+    prepared = [path for path in work.iterdir() if _PREPARED.fullmatch(path.name)]
+    contents = [path for path in downloads.iterdir() if _DOWNLOAD.fullmatch(path.name)]
+    hidden = [path for path in downloads.iterdir() if _HALF.fullmatch(path.name)]
+    half = [*work.glob(f"{_PUT_ASIDE}*"), *hidden, *forecasts.glob("*/.*")]
     freed = Freed()
     for path in (*prepared, *contents):
         freed += _free_unused(path, unused_since)
     for path in (*half, *_pointless(work)):
         freed += _free(path) if _last_written(path) < untouched_since else Freed()
-    for log in [path for path in folder("logs").glob("*.log") if not path.name.endswith(_OLD_LOG)]:
-        freed += _bounded(log)
+    for name in _LOGS:
+        freed += _bounded(folder("logs") / f"{name}.log")
     return freed
 
 

@@ -258,7 +258,8 @@ def _reason(found: Monitored) -> str:
         return f"nothing to judge yet: {told}{elsewhere}"
     rmse = f"live RMSE {live['rmse']:.4g} since {found.since[:10]}, promised {found.promised.get('rmse', np.nan):.4g}"
     if errors is None:
-        return f"errors of {found.version} are told, but not judged: its backtest spans fewer than 5 days; {rmse}"
+        why = "fewer than 5 days of its backtest can be forecast again from the source"
+        return f"errors of {found.version} are told, but not judged: {why}; {rmse}"
     how = f"{errors.ratio:.2f} times the backtest's (CUSUM {errors.cusum:.1f}, limit {errors.limit:.1f})"
     moved = f"; inputs moved: {'; '.join(found.warnings)}" if found.warnings and found.drifted else ""
     when = f", on the rise since {errors.since}," if errors.since else ""

@@ -12,6 +12,7 @@ from prefect.exceptions import MissingContextError
 from lstm.as_of import Issued, forecast_as_of, needed
 from lstm.data.ingest import ingest_table
 from lstm.data.rows import SERIES, TIME
+from lstm.data.scaling import ALL
 from lstm.data.spec import DataSpec
 from lstm.errors import CheckpointError, ConfigError, DataError, StoreError
 from lstm.forecaster import Forecaster
@@ -60,7 +61,8 @@ def forecast_slots(config: PipelineConfig, moment: pd.Timestamp, run: str = "") 
     if moment > pd.Timestamp.now("UTC") + _AHEAD:
         raise ConfigError(f"slot {moment.isoformat()}: lies ahead of the clock. Name a moment that has come.")
     forecaster, version, fallback = champion(config)
-    log = open_log(config)
+    trained = config.data.model_copy(update={"target": forecaster.spec.target})  # a changed one waits for its training
+    log = open_log(config.model_copy(update={"data": trained}))
     grid = slot_grid(config.forecast, forecaster.spec)
     found = due(grid, moment, log.slots(), config.forecast.backfill)
     say = _logger()
@@ -85,6 +87,9 @@ def forecast_slots(config: PipelineConfig, moment: pd.Timestamp, run: str = "") 
         made.append(slot.isoformat())
         say.info("%s: slot %s: %d rows from %s", config.name, slot.isoformat(), len(issued.rows), version)
     _warn(say, config.name, found.slot, issued)
+    if gone := _gone(forecaster, table):
+        told = ", ".join(repr(one) for one in gone[:_SHOWN])
+        say.warning("%s: %d series that it knows are no more in the source (%s)", config.name, len(gone), told)
     return Forecasts(config.name, version, tuple(made), tuple(failed), found.left_out, fallback)
 
 
@@ -122,6 +127,12 @@ def _history(config: PipelineConfig, forecaster: Forecaster, slots: tuple[pd.Tim
         table = ingest_table(spec, scratch, folder("downloads"))
         pieces = [needed(forecaster, piece, slots[0], slots[-1]) for piece in table.pieces()]
         return pd.concat(pieces, ignore_index=True)
+
+
+def _gone(forecaster: Forecaster, table: pd.DataFrame) -> list[str]:
+    """Series of the training that the source has no row of."""
+    there = {*table[SERIES].unique(), *forecaster.left_out, ALL}
+    return [name for name in forecaster.normalizer.names if name not in there]
 
 
 def _warn(say: Any, name: str, slot: pd.Timestamp, issued: Issued) -> None:

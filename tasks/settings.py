@@ -44,7 +44,7 @@ def _keep_login_apart() -> None:
     uri = os.environ.get("MLFLOW_TRACKING_URI", "")
     scheme, _, rest = uri.partition("://")
     login, at, _ = rest.partition("/")[0].rpartition("@")
-    if at and scheme in ("http", "https"):
+    if at and scheme.lower() in ("http", "https"):
         os.environ["MLFLOW_TRACKING_URI"] = uri.replace(f"{login}@", "", 1)
         user, _, password = login.partition(":")
         os.environ |= {"MLFLOW_TRACKING_USERNAME": unquote(user), "MLFLOW_TRACKING_PASSWORD": unquote(password)}
@@ -57,7 +57,7 @@ def worker_environment(threads: int) -> dict[str, str]:
 
 def home() -> Path:
     """The folder of all local stores: `LSTM_HOME`, else `mlruns` of the working directory; made if missing."""
-    path = Path(os.environ.get("LSTM_HOME", "mlruns")).resolve()
+    path = Path(os.environ.get("LSTM_HOME") or "mlruns").resolve()
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -22,12 +22,13 @@ from mlflow.exceptions import MlflowException
 from lstm.data.ingest import Table
 from lstm.errors import ConfigError, StoreError
 from lstm.pipeline_config import PipelineConfig
+from lstm.sources.queries import scrubbed
 from tasks.environment import environment
 from tasks.handles import RunHandle, key_of
 from tasks.owner import heartbeat, is_dead, now, this_process
 from tasks.patience import be_patient
 from tasks.settings import artifact_location, home, store_is_empty, tracking_uri, without_password
-from tasks.tracking_server import check_answers
+from tasks.tracking_server import check_answers, check_connects
 
 _ROOT = Path(__file__).resolve().parent.parent
 _KIND = {"mlflow.experimentKind": "custom_model_development"}  # the UI opens on runs and charts, not on chat traces
@@ -42,8 +43,10 @@ _OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO)
 def client() -> MlflowClient:
     """One client a process; the first use of a new local store creates its tables."""
     uri = tracking_uri()
-    if uri.startswith(("http://", "https://")):
+    if uri.lower().startswith(("http://", "https://")):
         check_answers(uri)
+    elif uri.startswith("postgres"):
+        check_connects(uri)
     be_patient()
     try:
         with FileLock(home() / ".mlflow.lock"):  # two processes that make the tables at once fail
@@ -52,8 +55,8 @@ def client() -> MlflowClient:
             uri = tracking_uri()
             return MlflowClient(tracking_uri=uri, registry_uri=os.environ.get("MLFLOW_REGISTRY_URI", uri))
     except MlflowException as error:
-        first = str(error).splitlines()[0]
-        raise ConfigError(f"MLFLOW_TRACKING_URI={without_password(uri)}: can't be used ({first})") from None
+        said = scrubbed(error, uri)
+        raise ConfigError(f"MLFLOW_TRACKING_URI={without_password(uri)}: can't be used ({said}). Check it.") from None
 
 
 def _make_tables(database: Path) -> None:

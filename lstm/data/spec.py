@@ -192,6 +192,9 @@ class DataSpec(Strict):
         twice = sorted(name for name, count in Counter(self.partition_by).items() if count > 1)
         if twice:
             raise ValueError(f"`partition_by` should name each column once, but {twice[0]!r} is there twice")
+        numbers = sorted({self.time, *self.target} & set(self.partition_by))
+        if numbers:
+            raise ValueError(f"`partition_by` names segments, but {numbers[0]!r} is the time or a target")
         return self
 
     @model_validator(mode="after")

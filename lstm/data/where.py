@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from lstm.errors import DataError
+
 _WHOLE = re.compile(r"(-?(?:0|[1-9]\d*))\.0*")  # 1.0 and 1. are 1
 _FRACTION = re.compile(r"(-?(?:0|[1-9]\d*)\.\d*[1-9])0+")  # 1.50 is 1.5
 _TRUTHS = {"True": "true", "TRUE": "true", "False": "false", "FALSE": "false"}
@@ -26,7 +28,10 @@ def comparable(value: Any) -> str:
 
 def comparables(column: pd.Series) -> tuple[np.ndarray, list[str]]:
     """For each row the place of its value among the texts returned beside; -1 where it has none."""
-    codes, values = pd.factorize(column)
+    try:
+        codes, values = pd.factorize(column)
+    except TypeError:
+        raise DataError(f"column {column.name!r}: holds lists or mappings. Name a column of single values.") from None
     texts = [comparable(value) for value in values]
     missing = [place for place, text in enumerate(texts) if not text.strip()]
     return np.where(np.isin(codes, missing), -1, codes), texts

@@ -178,7 +178,7 @@ def test_a_damaged_file_is_told_by_its_path(home, format):
     log.write(SLOT, rows())
     path = home / "forecasts" / "shops" / f"20240408T100000Z.{format}"
     path.write_bytes(path.read_bytes()[:20])
-    with pytest.raises(StoreError, match=rf"20240408T100000Z.{format}: is damaged \(.+ its slot is made again"):
+    with pytest.raises(StoreError, match=rf"20240408T100000Z.{format}: is damaged \(.+ run `forecast` with its `slot`"):
         log.read()
 
 

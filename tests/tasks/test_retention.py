@@ -351,13 +351,23 @@ def test_what_was_written_half_goes_after_a_day(home):
 
 
 def test_downloads_that_nobody_used_go(home):
-    kept, gone = folder("downloads") / "aa", folder("downloads") / "bb"
+    kept, gone = folder("downloads") / ("a" * 64), folder("downloads") / ("b" * 64)
     for path, days in ((kept, 29), (gone, 31)):
         path.mkdir()
         (path / "table.csv").write_text("time\n")
         aged(path, days)
     assert clean(config()).files == 1
     assert kept.exists() and not gone.exists()
+
+
+@pytest.mark.parametrize("name", ["downloads/thesis.pdf", "work/table-of-contents.docx", "work/windows-licence.txt"])
+def test_what_others_have_put_there_stays(home, name):
+    theirs = home / name
+    theirs.parent.mkdir(parents=True, exist_ok=True)
+    theirs.write_text("mine")
+    aged(theirs, 1000)
+    assert clean(config()).files == 0
+    assert theirs.read_text() == "mine"
 
 
 def test_a_long_log_is_put_aside_and_its_writer_goes_on(home, monkeypatch):
