@@ -155,9 +155,13 @@ class TrialLoop:
             return None
         trial.set_user_attr("changes", changes)
         self.runs.start(trial.number, network, device=device, seed=network.seed, trial_state="running")
-        if (same := studies.twin(self.study, trial, network)) is not None:
+        same = studies.twin(self.study, trial, network)
+        running = studies.running_twin(self.study, trial) if same is None else None
+        if running is None:  # what ran when it was first looked for may have ended before it was looked for again
+            same = same or studies.twin(self.study, trial, network)
+        if same is not None:
             self._answer(trial, same)
-        elif (running := studies.running_twin(self.study, trial)) is None:
+        elif running is None:
             return self._job(trial, network, device)
         elif running in self.cut:
             self._cut(trial.number, {"history": []}, running)

@@ -1,7 +1,6 @@
 """`lstm train` on a disk that is full in the middle of it."""
 
 import json
-import shutil
 import sqlite3
 import subprocess
 import sys
@@ -9,6 +8,7 @@ from contextlib import closing
 
 import pytest
 
+from ..stores import copy_stores
 from .conftest import LSTM, Place
 
 # In a mount namespace of its own, so that whatever becomes of it nothing stays mounted. The disk is filled when one
@@ -45,8 +45,8 @@ def test_a_full_disk_is_told_in_one_line_and_with_room_again_the_search_goes_on(
     if not may_mount():
         pytest.skip("a small disk is a tmpfs in a mount namespace, which takes root on Linux")
     place.write(search={"trials": 4, "pruner": "none"}, model=SMALL)
-    shutil.copytree(trained[0].folder / "mlruns", place.folder / "stores", ignore=shutil.ignore_patterns("studies"))
-    shutil.copytree(trained[0].folder / "prefect", place.folder / "prefect", dirs_exist_ok=True)
+    copy_stores(trained[0].folder / "mlruns", place.folder / "stores", "studies")
+    copy_stores(trained[0].folder / "prefect", place.folder / "prefect")
     (place.folder / "disk").mkdir()
     environment = {**place.environment, "LSTM_HOME": str(place.folder / "disk")}
     command = ["unshare", "-m", "bash", "-c", FULL, "full", *LSTM, "train", "shops.yaml", "--json"]

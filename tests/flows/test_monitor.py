@@ -27,6 +27,7 @@ from tasks.monitor import Monitored
 from tasks.monitor_run import log_monitored
 
 from ..conftest import ROOT, make_hourly
+from ..stores import copy_stores
 from .conftest import Place
 from .services import asked, running, with_scripts
 
@@ -239,7 +240,7 @@ def test_the_command_prints_a_table_for_people_and_json(watched, capsys):
 @service
 def test_the_monitor_s_event_starts_a_training_whose_run_says_why(watched, tmp_path):
     place = Place(tmp_path / "place")  # with stores of its own: a version is registered
-    shutil.copytree(watched.place.folder, place.folder, ignore=shutil.ignore_patterns("prefect"))
+    copy_stores(watched.place.folder, place.folder, "prefect")
     port, health = free_port(), free_port()
     api = f"http://127.0.0.1:{port}/api"
     environment = with_scripts({**place.environment, "PREFECT_API_URL": api, "PWD": str(ROOT)})

@@ -1,13 +1,13 @@
 """A registered version, trained again through the command: the same bits, and a changed data set by its name."""
 
 import json
-import shutil
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
+from ..stores import copy_stores
 from .conftest import Place
 
 pytestmark = pytest.mark.slow
@@ -18,7 +18,7 @@ def copied(trained, tmp_path_factory) -> Place:
     """What was trained, in a place whose data may be changed; its artifacts stay where they were logged."""
     place, _ = trained
     made = Place(tmp_path_factory.mktemp("copied"))
-    shutil.copytree(place.folder, made.folder, dirs_exist_ok=True)
+    copy_stores(place.folder, made.folder)
     return made
 
 

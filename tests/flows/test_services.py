@@ -209,7 +209,7 @@ def test_compose_asks_for_passwords_and_knows_all_deployments(deployed):
     assert found["train"]["global_concurrency_limit"]["limit"] == 1
     assert found["train"]["concurrency_options"]["collision_strategy"] == "ENQUEUE"
     names = {one["name"] for one in deployed.prefect("automations/filter", {})}
-    assert names == {"crash silent flow runs", "train on drift"}
+    assert names == {"crash silent flow runs", "crash flow runs that never start", "train on drift"}
     assert until(lambda: deployed.runs(type=["SCHEDULED"])), "the cron schedules of prefect.yaml make no runs"
 
 

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import shutil
+import signal
 import sqlite3
 import struct
 import subprocess
@@ -117,12 +118,25 @@ def statuses(home):
         return {status for (status,) in connection.execute("SELECT status FROM runs")}
 
 
+def lock_while_stopped(other, process):
+    """Lock the store at a moment at which the process does not write; else its writes would leave no gap."""
+    while True:
+        process.send_signal(signal.SIGSTOP)
+        try:
+            other.execute("BEGIN EXCLUSIVE")
+            return
+        except sqlite3.OperationalError:
+            time.sleep(0.02)
+        finally:
+            process.send_signal(signal.SIGCONT)
+
+
 @pytest.mark.slow
 def test_a_search_goes_through_a_store_that_is_locked_for_thirty_seconds(searching):
     home, process = searching("locked")
     until(process, home, 1)
-    with closing(sqlite3.connect(home / "mlflow.db", isolation_level=None, timeout=60)) as other:
-        other.execute("BEGIN EXCLUSIVE")
+    with closing(sqlite3.connect(home / "mlflow.db", isolation_level=None, timeout=0)) as other:
+        lock_while_stopped(other, process)
         locked = time.monotonic()
         time.sleep(LOCKED)
         waited = process.poll() is None
@@ -195,11 +209,13 @@ def test_a_search_finds_the_same_while_the_clock_jumps_a_day_ahead_and_back(sear
     until(process, home, 1)
     jump(86_400)
     until(process, home, 3)
+    process.send_signal(signal.SIGSTOP)  # else it may have ended before anybody has looked
     environment = {**os.environ, **variables, "LSTM_HOME": str(home), "PYTHONPATH": str(ROOT)}
     look = subprocess.run(
         [sys.executable, "-c", RECONCILE], env=environment, capture_output=True, text=True, check=True
     )
     alive = process.poll() is None
+    process.send_signal(signal.SIGCONT)
     jump(-86_400)
     found = result(process)
     clock_then, repairs = look.stdout.splitlines()

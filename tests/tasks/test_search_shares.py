@@ -9,7 +9,9 @@ import threading
 import time
 from collections import Counter
 from contextlib import contextmanager
+from pathlib import Path
 
+import optuna
 import psutil
 import pytest
 from optuna.trial import TrialState
@@ -49,6 +51,9 @@ def server():
 def database(server, monkeypatch):
     monkeypatch.setenv("LSTM_STUDY_STORAGE", server)
     yield server
+    storage = study_store.storage_of(Path())  # the next test has another home, where this one's files are not
+    for name in optuna.get_all_study_names(storage):
+        optuna.delete_study(study_name=name, storage=storage)
     study_store.close()
 
 
