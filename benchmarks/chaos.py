@@ -72,16 +72,11 @@ _CONFIG = {
 def waves(path: Path) -> None:
     """Two series with a daily wave and noise, 60 days."""
     generator, hours = np.random.default_rng(0), np.arange(60 * 24)
-    parts = [
-        pd.DataFrame(
-            {
-                "time": pd.date_range("2024-01-01", periods=len(hours), freq="h", tz="UTC"),
-                "name": name,
-                "value": np.sin(2 * np.pi * hours / 24 + shift) + generator.normal(0, 0.3, len(hours)),
-            }
-        )
-        for shift, name in enumerate("ab")
-    ]
+    times = pd.date_range("2024-01-01", periods=len(hours), freq="h", tz="UTC")
+    parts = []
+    for shift, name in enumerate("ab"):
+        values = np.sin(2 * np.pi * hours / 24 + shift) + generator.normal(0, 0.3, len(hours))
+        parts.append(pd.DataFrame({"time": times, "name": name, "value": values}))
     pd.concat(parts).to_csv(path, index=False)
 
 
