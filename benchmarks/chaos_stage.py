@@ -111,11 +111,12 @@ class Stage:
 
     def close(self) -> list[str]:
         """End the servers and the worker as a user would; the processes that are left after that, and are killed."""
-        for kind in (WORKER, PREFECT, MLFLOW):  # a worker without its server goes on asking for it
-            if kind in self._running and self._running[kind].poll() is None:
-                os.killpg(self._running[kind].pid, signal.SIGTERM)
-                with suppress(subprocess.TimeoutExpired):
-                    self._running[kind].wait(20)
+        for one in [self._running[kind] for kind in (WORKER, PREFECT, MLFLOW) if kind in self._running]:
+            for number in (signal.SIGTERM, signal.SIGKILL):  # Prefect's worker may go on asking for its server
+                if one.poll() is None:
+                    os.killpg(one.pid, number)
+                    with suppress(subprocess.TimeoutExpired):
+                        one.wait(10)
         deadline = time.monotonic() + 60
         while (left := list(self.processes())) and time.monotonic() < deadline:
             time.sleep(0.2)

@@ -84,13 +84,20 @@ def end_trees(processes: Sequence[subprocess.Popen[bytes]], patience: float) -> 
         process.wait()  # psutil has taken its exit code: Popen has to see that it is gone
 
 
-def end_session(leader: int) -> None:
-    """Kill what is left of the session of a program that `start` has started, and that is no more."""
-    for one in psutil.process_iter():
-        with suppress(psutil.NoSuchProcess, ProcessLookupError, PermissionError):
-            if os.getsid(one.pid) == leader:
-                one.kill()
-                one.wait(1)
+def descendants(number: int) -> list[psutil.Process]:
+    """What a program has started, and what that has; nothing where it is no more."""
+    try:
+        return psutil.Process(number).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
+
+
+def kill(processes: Sequence[psutil.Process]) -> None:
+    """Kill those that are left of some processes, and see them gone."""
+    for one in processes:
+        with suppress(psutil.NoSuchProcess):
+            one.kill()
+    psutil.wait_procs(processes, 2)
 
 
 def answers(url: str, patience: float = 5.0) -> bool:

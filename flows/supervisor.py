@@ -6,7 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from flows.processes import answers, end_session, start
+import psutil
+
+from flows.processes import answers, descendants, kill, start
 from lstm.errors import LstmError
 
 _PATIENCE = 180.0  # seconds until the first answer: a new database takes a minute on a busy machine
@@ -32,6 +34,7 @@ class Service:
     leaves: bool = False  # what it has started goes on when it dies: a worker's flow runs
     healthy: bool = False
     ends: list[float] = field(default_factory=list)
+    below: Sequence[psutil.Process] = field(default=(), repr=False)  # what it had started when it was healthy
     process: subprocess.Popen[bytes] = field(init=False, repr=False)
     since: float = field(init=False)
 
@@ -49,7 +52,7 @@ class Service:
         if self.process.poll() is not None:
             self._again(said)
         elif not self.healthy and answers(self.health, patience=0.5):
-            self.healthy = True
+            self.healthy, self.below = True, descendants(self.process.pid)
             said(f"{self.name:<9} {self.shown}")
         elif not self.healthy and time.monotonic() - self.since > _PATIENCE:
             raise ServiceError(f"{self.name} does not answer at {self.health} after {_PATIENCE:.0f} s: see {self.log}.")
@@ -61,7 +64,7 @@ class Service:
         if len(self.ends) >= _ENDS:
             raise ServiceError(f"{self.name} {how}, the {_ENDS}rd time within {_WITHIN:.0f} s: see {self.log}.")
         if not self.leaves:
-            end_session(self.process.pid)  # a server's own child would go on holding the port
+            kill(self.below)  # a server's own child would go on holding the port
         said(f"{self.name:<9} {how}; started again (log: {self.log})")
         self.start()
 

@@ -84,6 +84,12 @@ def test_a_store_that_is_away_at_the_end_does_not_hide_what_went_wrong(hourly, s
     assert tracking.client().get_run(run.run_id).data.tags["owner"] == this_process()
 
 
+def environment_of(home, variables):
+    """Of a process with stores of its own, whatever other tests, or MLflow, have set."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "PREFECT_", "LSTM_"))}
+    return {**kept, "LSTM_HOME": str(home), "PYTHONPATH": str(ROOT), **variables}
+
+
 @pytest.fixture
 def searching(hourly, tmp_path):
     """A way to start a search of five trials in a home of that name, with more variables in its environment."""
@@ -92,7 +98,7 @@ def searching(hourly, tmp_path):
     sections = json.dumps({"model": {**NETWORK, "epochs": 12}, "search": search})
 
     def start(name, **variables):
-        environment = {**os.environ, "LSTM_HOME": str(tmp_path / name), "PYTHONPATH": str(ROOT), **variables}
+        environment = environment_of(tmp_path / name, variables)
         command = [sys.executable, "-c", SEARCH, sections]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         return tmp_path / name, subprocess.Popen(command, cwd=tmp_path, env=environment, **pipes)
@@ -210,7 +216,7 @@ def test_a_search_finds_the_same_while_the_clock_jumps_a_day_ahead_and_back(sear
     jump(86_400)
     until(process, home, 3)
     process.send_signal(signal.SIGSTOP)  # else it may have ended before anybody has looked
-    environment = {**os.environ, **variables, "LSTM_HOME": str(home), "PYTHONPATH": str(ROOT)}
+    environment = environment_of(home, variables)
     look = subprocess.run(
         [sys.executable, "-c", RECONCILE], env=environment, capture_output=True, text=True, check=True
     )
