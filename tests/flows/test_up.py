@@ -143,10 +143,20 @@ def refused(place: Place, *arguments: str, **environment: str) -> str:
     return done.stderr
 
 
+@contextmanager
+def sleeping() -> Iterator[subprocess.Popen[bytes]]:
+    """A process that is none of `lstm up`'s business."""
+    with subprocess.Popen(["sleep", "300"]) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
 @pytest.mark.service
 def test_what_is_killed_is_started_again_and_the_flow_run_goes_on_behind_a_password(folder):
     account = SECRETS["PREFECT_SERVER_API_AUTH_STRING"]
-    with up(folder, **SECRETS) as it, subprocess.Popen(["sleep", "300"]) as bystander:
+    with up(folder, **SECRETS) as it, sleeping() as bystander:
         below = it.below()
         assert refused(folder).startswith("lstm: `lstm up` is running on")
         tracking = f"http://127.0.0.1:{it.mlflow}/api/2.0/mlflow/experiments/search?max_results=1"
@@ -164,8 +174,10 @@ def test_what_is_killed_is_started_again_and_the_flow_run_goes_on_behind_a_passw
         server.kill()
         it.until(lambda: "prefect   was killed by signal 9; started again" in it.said())
         it.until(lambda: it.said().count(f"prefect   http://127.0.0.1:{it.prefect}") == 2)
-        mlflow = [one for one in it.below() if "mlflow" in " ".join(one.cmdline())]
-        next(one for one in mlflow if " mlflow server " in " ".join(one.cmdline())).kill()
+        parent = next(one for one in it.below() if " mlflow server " in " ".join(one.cmdline()))
+        mlflow = [parent, *parent.children(recursive=True)]
+        assert len(mlflow) > 1
+        parent.kill()
         it.until(lambda: it.said().count(f"mlflow    http://127.0.0.1:{it.mlflow}") == 2)
         assert gone(mlflow, 0) == []  # its child did not keep the port
         state = f"{it.api}/flow_runs/{run}"
@@ -178,7 +190,6 @@ def test_what_is_killed_is_started_again_and_the_flow_run_goes_on_behind_a_passw
         assert it.process.wait(20) == 0, it.said()
         assert gone(below, 0.5) == []
         assert bystander.poll() is None
-        bystander.kill()
     with closing(sqlite3.connect(folder.folder / "mlruns" / "prefect.db")) as database:
         found = database.execute("select state_type from flow_run where id = ?", [interrupted]).fetchone()
     assert found == ("CRASHED",)
