@@ -52,7 +52,7 @@ class TableLog:
             later = mine.where(log.c.issued_at > found.c.slot).scalar_subquery()
             found = found.union_all(sql.select(later).where(found.c.slot.is_not(None)))
             rows = connection.execute(sql.select(found.c.slot).where(found.c.slot.is_not(None))).scalars().all()
-        return sorted(pd.to_datetime(pd.Series(rows, dtype=object), utc=True).dt.as_unit("us"))
+            return sorted(pd.to_datetime(pd.Series(rows, dtype=object), utc=True).dt.as_unit("us"))
 
     def write(self, slot: pd.Timestamp, frame: pd.DataFrame) -> None:
         """As `ForecastLog.write`, in one transaction."""
@@ -84,9 +84,9 @@ class TableLog:
             asked = asked if until is None else asked.where(log.c.issued_at < _moment(until))
             result = connection.execute(asked)
             rows = pd.DataFrame.from_records(list(map(tuple, result)), columns=list(result.keys()))
-        for name in ("time", "issued_at"):
-            rows[name] = pd.to_datetime(rows[name].astype(object), utc=True)
-        return typed(self._ordered(rows))
+            for name in ("time", "issued_at"):
+                rows[name] = pd.to_datetime(rows[name].astype(object), utc=True)
+            return typed(self._ordered(rows))
 
     def drop(self, before: pd.Timestamp) -> int:
         """As `ForecastLog.drop`."""
@@ -168,6 +168,12 @@ class TableLog:
                 yield connection
         except InputError:
             raise
+        except (ValueError, TypeError) as error:  # of what was read
+            reason = (str(error).splitlines() or [""])[0][:200]
+            raise StoreError(
+                f"forecast.log: table {self.table!r} of {self.variable} holds what is no forecast ({reason}). Remove "
+                "the row."
+            ) from None
         except (SQLAlchemyError, ImportError) as error:
             what = "can't be reached, or refuses" if isinstance(error, DBAPIError) else "can't be used"
             why = scrubbed(error, environment(self.variable))

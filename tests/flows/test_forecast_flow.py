@@ -4,10 +4,11 @@ import json
 import logging
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -258,6 +259,21 @@ def test_series_that_the_champion_does_not_know_are_named_and_cost_the_others_no
     shops.forecast(0)
     assert shops.log().read()["series"].unique().tolist() == ["north", "south"]
     assert "1 series have no forecast ('west': it was not there in training)" in caplog.text
+
+
+def test_series_of_the_training_that_the_source_has_no_more_are_named(shops, caplog):
+    make_hourly(shops=("north",)).to_csv(shops.source, index=False)
+    shops.forecast(0)
+    assert shops.log().read()["series"].unique().tolist() == ["north"]
+    assert "1 series that it knows are no more in the source ('south')" in caplog.text
+
+
+def test_a_target_that_waits_for_its_training_is_not_written_into_the_log(shops, tmp_path, monkeypatch):
+    monkeypatch.setenv("LOG_URI", f"sqlite:///{tmp_path}/log.db")
+    sql = "forecast.log={format: sql, uri: 'env:LOG_URI'}"
+    shops.forecast(0, sql, "data.target=visitors", "data.observed=[]")
+    with closing(sqlite3.connect(tmp_path / "log.db")) as connection:
+        assert connection.execute("select distinct target from lstm_forecasts").fetchall() == [("sales",)]
 
 
 def test_a_missed_slot_that_can_not_be_made_does_not_stop_the_newer_ones(shops, caplog):

@@ -243,3 +243,6 @@ def test_a_port_that_is_taken_is_named_with_the_way_out(folder):
 
 def test_a_folder_without_deployments_is_refused(place):
     assert "prefect.yaml: is not there. Go to the folder of your deployments" in refused(place)
+    for content, said in (("deployments: [", "can't be read"), ("name: x", "has no `deployments`")):
+        (place.folder / "prefect.yaml").write_text(content)
+        assert f"prefect.yaml: {said}" in refused(place)

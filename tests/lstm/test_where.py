@@ -13,7 +13,7 @@ from lstm.data.ingest import ingest_table
 from lstm.data.segments import segments
 from lstm.data.spec import DataSpec
 from lstm.data.table import canonical
-from lstm.data.where import RowFilter, comparable, may_hold
+from lstm.data.where import RowFilter, comparable, comparables, may_hold
 from lstm.errors import ConfigError, DataError
 from lstm.sources.source import Source
 
@@ -260,3 +260,14 @@ def test_partitioned_data_are_not_read_as_one_table(frame, tmp_path, monkeypatch
     spec = spec_of(source_of("csv", frame, tmp_path, monkeypatch), partition_by="shop")
     with pytest.raises(ConfigError, match="data.partition_by makes a model for each segment, and this is about one"):
         ingest_table(spec, tmp_path, tmp_path)
+
+
+@pytest.mark.parametrize("column", ["time", "sales"])
+def test_times_and_targets_are_no_segments(column):
+    with pytest.raises(ConfigError, match=f"`partition_by` names segments, but '{column}' is the time or a target"):
+        spec_of("shops.csv", partition_by=column)
+
+
+def test_a_column_of_lists_is_told_by_its_name():
+    with pytest.raises(DataError, match="column 'tags': holds lists or mappings"):
+        comparables(pd.Series([["a"], ["b"]], name="tags"))

@@ -182,6 +182,40 @@ def test_a_damaged_file_is_told_by_its_path(home, format):
         log.read()
 
 
+@pytest.mark.parametrize("column", ["forecast", "time", "issued_at"])
+def test_a_file_with_text_where_a_number_or_a_time_is_due_is_told_by_its_path(home, column):
+    open_log(config({"format": "parquet"})).write(SLOT, rows())
+    path = home / "forecasts" / "shops" / "20240408T100000Z.parquet"
+    pd.read_parquet(path).assign(**{column: "garbage"}).to_parquet(path)
+    with pytest.raises(StoreError, match=r"20240408T100000Z.parquet: is damaged \("):
+        open_log(config({"format": "parquet"})).read()
+
+
+def test_a_file_without_forecasts_is_damaged_and_a_stamp_that_is_no_moment_is_let_alone(home):
+    log = open_log(config({"format": "parquet"}))
+    log.write(SLOT, rows())
+    path = home / "forecasts" / "shops" / "20240408T100000Z.parquet"
+    pd.read_parquet(path).assign(**{"lo-x": 1.0}).to_parquet(path)
+    (path.parent / "99999999T999999Z.parquet").write_text("")
+    assert log.slots() == [SLOT] and "lo-x" not in log.read()
+    pd.read_parquet(path).drop(columns="forecast").to_parquet(path)
+    with pytest.raises(StoreError, match="no column 'forecast'"):
+        log.read()
+
+
+@pytest.mark.parametrize("column", ["issued_at", "forecast"])
+def test_a_row_of_a_table_that_is_no_forecast_is_told(home, tmp_path, monkeypatch, column):
+    monkeypatch.setenv("LOG_URI", f"sqlite:///{tmp_path}/log.db")
+    log = open_log(config({"format": "sql", "uri": "env:LOG_URI"}))
+    log.write(SLOT, rows())
+    engine = sql.create_engine(os.environ["LOG_URI"])
+    with engine.begin() as connection:
+        connection.exec_driver_sql(f"update lstm_forecasts set {column} = 'garbage'")
+    engine.dispose()
+    with pytest.raises(StoreError, match="table 'lstm_forecasts' of env:LOG_URI holds what is no forecast"):
+        log.read()
+
+
 def test_a_table_of_something_else_is_refused(home, tmp_path, monkeypatch):
     monkeypatch.setenv("LOG_URI", f"sqlite:///{tmp_path}/log.db")
     engine = sql.create_engine(os.environ["LOG_URI"])

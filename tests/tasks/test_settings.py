@@ -2,6 +2,7 @@ import sqlite3
 
 import pytest
 
+from lstm.errors import ConfigError
 from tasks import settings, tracking
 
 
@@ -67,3 +68,25 @@ def test_telemetry_is_off_unless_the_user_said_otherwise(monkeypatch):
 
     assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == "true"
     assert os.environ["DO_NOT_TRACK"] == "mine"
+
+
+def test_an_empty_home_is_as_good_as_none(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LSTM_HOME", "")
+    assert settings.home() == tmp_path / "mlruns"
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "ftp://user:PLANTED73@host/database",
+        "http://user:PLA/PLANTED73@127.0.0.1:1",
+        "HTTP://user:PLANTED73@127.0.0.1:1",
+        "postgresql+psycopg://user:PLANTED73@127.0.0.1:1/database",
+    ],
+)
+def test_an_address_that_leads_nowhere_is_told_in_one_line_without_its_password(home, monkeypatch, address):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    with pytest.raises(ConfigError, match="^MLFLOW_TRACKING_URI") as told:
+        tracking.client()
+    assert "PLANTED73" not in str(told.value) and "\n" not in str(told.value)
