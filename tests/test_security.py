@@ -20,7 +20,7 @@ from tasks.registry import fetched, load_forecaster, version_tags
 from tasks.seal import SEAL, seal_of
 
 from .conftest import ROOT
-from .tasks.served import register
+from .tasks.served import registered
 
 SOURCES = sorted(path for floor in ("lstm", "tasks", "flows") for path in (ROOT / floor).rglob("*.py"))
 TOKEN = "a-token-for-the-tests-73"
@@ -234,14 +234,8 @@ def test_the_login_of_a_tracking_server_leaves_its_address(environment, uri, lef
 @pytest.fixture(scope="module")
 def version(tmp_path_factory) -> Iterator[Path]:
     """The folder of shops/1 in the store."""
-    work = tmp_path_factory.mktemp("sealed")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        patch.setenv("LSTM_HOME", str(work / "mlruns"))
-        tracking.client.cache_clear()
-        yield register(work)
-        tracking.client.cache_clear()
-        patch.setenv("MLFLOW_TRACKING_URI", "-")  # which MLflow has set: taken back with the rest
+    with registered(tmp_path_factory.mktemp("sealed")) as folder:
+        yield folder
 
 
 @pytest.fixture

@@ -2,12 +2,15 @@
 
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import mlflow
 import numpy as np
 import pandas as pd
+import pytest
 
 from lstm.data.spec import DataSpec
 from lstm.forecaster import Forecaster
@@ -68,3 +71,15 @@ def without_this_repository() -> dict[str, str]:
     """The environment of a process that finds neither this repository nor this machine's settings."""
     hidden = ("MLFLOW_", "PREFECT_", "LSTM_", "PYTHONPATH")
     return {key: value for key, value in os.environ.items() if not key.startswith(hidden)}
+
+
+@contextmanager
+def registered(work: Path) -> Iterator[Path]:
+    """`register` in stores of its own, which this process looks at as long as the block runs."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        patch.setenv("LSTM_HOME", str(work / "mlruns"))
+        tracking.client.cache_clear()
+        yield register(work)
+        tracking.client.cache_clear()
+        patch.setenv("MLFLOW_TRACKING_URI", "-")  # which MLflow has set: taken back with the rest

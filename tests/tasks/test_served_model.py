@@ -16,9 +16,9 @@ from mlflow.exceptions import MlflowException
 from mlflow.pyfunc import scoring_server
 
 from lstm.forecaster import Forecaster
-from tasks import serving_app, tracking
+from tasks import serving_app
 
-from .served import history, register, without_this_repository
+from .served import history, registered, without_this_repository
 
 TEXT = {"", ".cpp", ".json", ".py", ".txt", ".yaml"}
 
@@ -26,14 +26,8 @@ TEXT = {"", ".cpp", ".json", ".py", ".txt", ".yaml"}
 @pytest.fixture(scope="module")
 def version(tmp_path_factory):
     """The folder of a registered version, as the store keeps it."""
-    work = tmp_path_factory.mktemp("served")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        patch.setenv("LSTM_HOME", str(work / "mlruns"))
-        tracking.client.cache_clear()
-        yield register(work)
-        tracking.client.cache_clear()
-        patch.setenv("MLFLOW_TRACKING_URI", "-")  # which MLflow has set: taken back with the rest
+    with registered(tmp_path_factory.mktemp("served")) as folder:
+        yield folder
 
 
 @pytest.fixture(scope="module")
