@@ -11,7 +11,8 @@ import typer
 
 from flows import cli_operations
 from flows.cli_operations import Json
-from lstm.errors import InputError, LstmError
+from flows.errors import told
+from lstm.errors import InputError
 
 if TYPE_CHECKING:
     from flows.partitions import Segments
@@ -30,10 +31,10 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         app(standalone_mode=True)
-    except InputError as error:
-        _fail(str(error), 2)
-    except LstmError as error:
-        _fail(str(error), 1)
+    except Exception as error:
+        if (known := told(error)) is None:
+            raise
+        _fail(str(known), 2 if isinstance(known, InputError) else 1)
 
 
 @app.command()

@@ -1,8 +1,9 @@
-"""One error for what went wrong with several models."""
+"""What a command says of errors that are not the library's own, or that are several."""
 
 from collections.abc import Mapping
 
-from lstm.errors import LstmError
+from lstm.errors import LstmError, StoreError
+from tasks.settings import folder
 
 
 def raise_together(errors: Mapping[str, BaseException], models: int, what: str) -> None:
@@ -18,3 +19,24 @@ def raise_together(errors: Mapping[str, BaseException], models: int, what: str) 
     if errors:
         told = "; ".join(f"{name}: {error}" for name, error in errors.items())
         raise LstmError(f"{len(errors)} of {models} models {what}: {told}")
+
+
+def told(error: Exception) -> LstmError | None:
+    """The error that the command ends with; None: nobody expected this one, and its traceback is what helps.
+
+    Where Prefect's server failed while it was told of another error, such as on a full disk, it is that other one.
+    """
+    if isinstance(error, LstmError):
+        return error
+    import httpx
+    from prefect.exceptions import PrefectHTTPStatusError
+
+    if not isinstance(error, PrefectHTTPStatusError | httpx.TransportError):
+        return None
+    before = error.__context__
+    while before is not None and not isinstance(before, LstmError):
+        before = before.__context__
+    return before or StoreError(
+        f"the Prefect server failed ({str(error).partition(' - ')[0]}). Its log says why, mostly a full disk; it is "
+        f"{folder('logs') / 'prefect-server.log'} where this command or `lstm up` started it. The same command goes on."
+    )

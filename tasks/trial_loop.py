@@ -86,8 +86,8 @@ class TrialLoop:
         return time.monotonic() >= self.deadline
 
     def _must_wait(self) -> bool:
-        """Whether others are at trials: should they die, somebody must go on with them."""
-        return not self._is_over() and self.claims.others()
+        """Whether others are at trials. Should they die, somebody must go on; should they end, twins are answered."""
+        return not self._is_over() and (bool(self.twins) or self.claims.others())
 
     def _look(self, crew: list[Worker]) -> None:
         """At what others did meanwhile, and at workers that say nothing any more."""

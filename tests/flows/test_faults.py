@@ -55,7 +55,8 @@ def test_a_full_disk_is_told_in_one_line_and_with_room_again_the_search_goes_on(
     def left(name: str) -> str:
         return (place.folder / name).read_text().strip()
 
-    assert left("full.code") == "2" and left("full.out") == ""
+    assert left("full.code") == "2", left("full.err")
+    assert left("full.out") == ""
     assert left("full.err").startswith("lstm: ") and "\n" not in left("full.err")
     assert "Make room" in left("full.err") or "full" in left("full.err")
     assert left("full.torn") == ""

@@ -26,7 +26,9 @@ from tasks.owner import now, this_process
 from tasks.shares import share_of, work
 from tasks.study import ask, failed, left_running, load_study, open_study, suggested
 from tasks.study_folder import study_folder
+from tasks.tally import Tally
 from tasks.train import train
+from tasks.trial_runs import trial_runs
 from tasks.worker import result_of
 
 from ..conftest import ROOT, make_hourly
@@ -168,6 +170,24 @@ def test_a_share_ends_with_the_run_that_it_is_for_and_gives_its_trials_back(call
         running_still = study.get_trials(states=(TrialState.RUNNING,))
         assert [trial.user_attrs["owner"] for trial in running_still] == [""] * len(running_still)
         assert len(study.trials) < 10_000
+
+
+def test_a_share_answers_a_twin_whose_other_has_ended_elsewhere_before_it_ends_itself(called):
+    with (
+        called(space=FEW, trials=2) as (share, study),
+        trial_runs(share.run) as runs,
+        claims(study, share.folder, share.called) as mine,
+        claims(study, share.folder, share.called) as others,
+    ):
+        first, twin = asked(study, share.config, others), asked(study, share.config, mine)
+        runs.start(twin.number, share.config.model)
+        tally = Tally(share.config, runs, lambda ended, best: None)
+        loop = trial_loop.TrialLoop(share.config, share.windows, study, share.folder, tally, mine, 60, 0)
+        loop.twins = [(twin, first.number)]
+        study.tell(first, 2.5)
+        loop.go([])
+        assert (study.trials[1].state, study.trials[1].value) == (TrialState.COMPLETE, 2.5)
+        assert study.trials[1].user_attrs["same_as"] == 0 and not loop.cut
 
 
 # A cluster of Dask.
