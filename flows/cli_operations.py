@@ -58,7 +58,7 @@ def doctor(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Versions, devices and stores: what this machine has, and what is wrong with it."""
+    """Versions, devices and stores: what this machine has, and what is wrong with it. Exit code 1: something is."""
     from flows import show
     from lstm.errors import LstmError
 
@@ -71,6 +71,8 @@ def doctor(
         raise LstmError(found["unreachable"])
     if repairs is not None and repairs.left:
         raise LstmError(f"{len(repairs.left)} problems could not be repaired: {'; '.join(repairs.left)}")
+    if found["problems"]:
+        raise typer.Exit(1)
 
 
 def _repairs() -> "Repairs | None":

@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 from optuna.trial import FrozenTrial, TrialState
 
 from lstm.errors import StoreError
-from tasks.locks import database_lock
+from tasks.locks import LockHeldError, database_lock
 from tasks.owner import heartbeat, is_dead, now, this_process
 from tasks.study_store import GRACE, heartbeats_of, postgres_address
 
@@ -134,7 +134,8 @@ def study_lock(key: str, file: Path, patience: float) -> Iterator[None]:
     """A lock in the studies' database where that is PostgreSQL, else in a file. `patience`: seconds; 0 is without end.
 
     Raises:
-        StoreError: it can't be had.
+        LockHeldError: another process has held it for so long.
+        StoreError: it can't be had at all.
     """
     if address := postgres_address():
         with database_lock(address, key, patience):
@@ -143,8 +144,10 @@ def study_lock(key: str, file: Path, patience: float) -> Iterator[None]:
     lock = FileLock(file, timeout=patience or -1)
     try:
         lock.acquire()
-    except (Timeout, OSError) as error:
-        raise StoreError(f"{file}: the lock for {key} can't be had ({type(error).__name__}).") from None
+    except Timeout:
+        raise LockHeldError(f"{file}: the lock for {key} is held by another process.") from None
+    except OSError as error:
+        raise StoreError(f"{file}: the lock for {key} can't be had ({error.strerror}).") from None
     try:
         yield
     finally:

@@ -5,10 +5,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from lstm.errors import StoreError
+from lstm.sources.queries import scrubbed
 from tasks.settings import without_password
 
 # The server lets go of a machine that has vanished after a minute, not after hours.
+_LOCK_NOT_AVAILABLE = "55P03"  # PostgreSQL, Appendix A: error codes
 _VANISHED = "SET tcp_keepalives_idle = 30; SET tcp_keepalives_interval = 10; SET tcp_keepalives_count = 3"
+
+
+class LockHeldError(StoreError):
+    """Another process has held the lock for as long as it was waited for."""
 
 
 @contextmanager
@@ -21,7 +27,8 @@ def database_lock(uri: str, key: str, patience: float) -> Iterator[None]:
         patience: seconds to wait for it; 0 is without end.
 
     Raises:
-        StoreError: another one holds it for so long, or the database does not answer.
+        LockHeldError: another one holds it for so long.
+        StoreError: the database can't be used. No password is told.
     """
     from sqlalchemy import create_engine, text
     from sqlalchemy.exc import SQLAlchemyError
@@ -39,10 +46,16 @@ def database_lock(uri: str, key: str, patience: float) -> Iterator[None]:
             connection.execute(text(f"SET lock_timeout = '{round(patience * 1000)}ms'; {_VANISHED}"))
             connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": number})
         except SQLAlchemyError as error:
+            if getattr(error.__cause__, "sqlstate", None) == _LOCK_NOT_AVAILABLE:
+                raise LockHeldError(f"{_where(uri)}: the lock for {key} is held by another process.") from None
             raise _unlockable(uri, key, error) from None
         yield
 
 
 def _unlockable(uri: str, key: str, error: Exception) -> StoreError:
-    where = without_password(uri).partition("?")[0]
-    return StoreError(f"{where}: the lock for {key} can't be had ({type(error).__name__}).")
+    said = f"{_where(uri)}: the lock for {key} can't be had ({scrubbed(error, uri)})."
+    return StoreError(f"{said} Check that it answers, and the login in the address.")
+
+
+def _where(uri: str) -> str:
+    return without_password(uri).partition("?")[0]

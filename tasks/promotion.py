@@ -13,7 +13,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from lstm.errors import InputError, StoreError
-from tasks.locks import database_lock
+from tasks.locks import LockHeldError, database_lock
 from tasks.moves import complete, move
 from tasks.registry import (
     alias_version,
@@ -201,7 +201,8 @@ def promotion_lock(name: str) -> Iterator[None]:
     Behind an MLflow server it keeps apart the processes that share `LSTM_HOME`.
 
     Raises:
-        StoreError: another one holds it for minutes, or the database does not answer.
+        LockHeldError: another one holds it for minutes.
+        StoreError: the database, or the folder of the file, can't be used.
     """
     uri = os.environ.get("MLFLOW_REGISTRY_URI") or tracking_uri()
     if uri.startswith("postgres"):
@@ -212,8 +213,10 @@ def promotion_lock(name: str) -> Iterator[None]:
     lock = FileLock(path, timeout=_PATIENCE)
     try:
         lock.acquire()
-    except (Timeout, OSError) as error:
-        raise StoreError(f"{path}: the lock for promotions can't be had ({type(error).__name__}).") from None
+    except Timeout:
+        raise LockHeldError(f"{path}: the lock for promotions is held by another process.") from None
+    except OSError as error:
+        raise StoreError(f"{path}: the lock for promotions can't be had ({error.strerror}).") from None
     try:
         yield
     finally:

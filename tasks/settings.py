@@ -51,8 +51,9 @@ def _keep_login_apart() -> None:
 
 
 def worker_environment(threads: int) -> dict[str, str]:
-    """This process's, with so many threads for torch and an allocator that keeps what is freed."""
-    return {**MEMORY_KEPT, **os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+    """This process's, with so many threads for torch and an allocator that keeps what is freed, which Dask's workers
+    have set to give back each bit at once."""
+    return {**os.environ, **MEMORY_KEPT, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
 
 
 def home() -> Path:

@@ -18,6 +18,7 @@ from lstm.pipeline_config import PipelineConfig
 from tasks.claims import study_lock
 from tasks.environment import code_sha256
 from tasks.handles import WindowsHandle, key_of
+from tasks.locks import LockHeldError
 from tasks.settings import folder
 from tasks.study import forget_study, load_study, open_study
 
@@ -58,7 +59,7 @@ def _alone(name: str, mine: Path) -> Iterator[None]:
     with ExitStack() as held:
         try:
             held.enter_context(_search_lock(name, mine, 0.2))
-        except StoreError:
+        except LockHeldError:
             told = "another run is at this very search: waiting until it ends (%s)"
             logging.getLogger(__name__).warning(told, mine)
             held.enter_context(_search_lock(name, mine, 0))

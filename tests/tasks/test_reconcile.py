@@ -243,7 +243,7 @@ def command(monkeypatch, capsys, *arguments):
 def test_doctor_tells_and_repairs_once(run, dead, monkeypatch, capsys):
     run("shops", owner=dead)
     code, out, _ = command(monkeypatch, capsys)
-    assert code == 0 and "problem: MLflow run" in out and "lstm doctor --repair" in out and "healthy" not in out
+    assert code == 1 and "problem: MLflow run" in out and "lstm doctor --repair" in out and "healthy" not in out
     code, out, _ = command(monkeypatch, capsys, "--repair")
     assert code == 0 and "repaired: MLflow run" in out and "healthy" in out
     code, out, _ = command(monkeypatch, capsys, "--repair", "--json")

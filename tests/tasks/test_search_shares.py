@@ -379,10 +379,18 @@ def test_machines_without_a_common_folder_wait_for_one_another_in_the_database(t
     def locked(folder):
         return study_lock("the search shops/1", tmp_path / folder / "lock", 0.2)
 
-    with locked("one"), pytest.raises(StoreError, match="the lock for the search shops/1 can't be had"), locked("two"):
+    with locked("one"), pytest.raises(StoreError, match="the lock for the search shops/1 is held"), locked("two"):
         pass
     with locked("two"):
         assert not list(tmp_path.iterdir())
+
+
+def test_a_database_that_is_not_there_is_told_at_once_and_is_not_waited_for(called, monkeypatch, caplog):
+    monkeypatch.setenv("LSTM_STUDY_STORAGE", "postgresql://me:secret@127.0.0.1:9/studies")
+    told = "127.0.0.1:9/studies: the lock for the search shops/.* can't be had .* Check that it answers"
+    with pytest.raises(StoreError, match=told) as caught, called():
+        pass
+    assert "secret" not in str(caught.value) and "waiting" not in caplog.text
 
 
 @pytest.mark.slow
