@@ -184,7 +184,8 @@ class Stage:
         from tasks.seal import SEAL, seal_of
 
         database = self.folder / "mlruns" / "mlflow.db"
-        connection = sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=30)
+        # Not read only: whoever is the first to read after a writer was killed undoes what that one had half written.
+        connection = sqlite3.connect(f"file:{database}?mode=rw", uri=True, timeout=30)
         try:
             query = (
                 "SELECT v.version, coalesce(v.storage_location, v.source), t.value FROM registered_model_aliases a "

@@ -74,9 +74,10 @@ def test_a_segment_is_compared_and_forecast_by_its_name(partitioned):
     assert len(made) == 6 and made[0]["model_version"].startswith("shops.north/")
 
 
-def test_a_rerun_on_a_cluster_finds_what_was_trained_and_shows_a_table(partitioned, client):
+@pytest.mark.parametrize("runner", ["dask", "ray"])
+def test_a_rerun_on_a_cluster_finds_what_was_trained_and_shows_a_table(partitioned, client, runner):
     place, _ = partitioned
-    cluster = ("--set", "execution.runner=dask", "--set", "execution.workers=2")
+    cluster = ("--set", f"execution.runner={runner}", "--set", "execution.workers=2")
     done = place.run("train", "shops.yaml", "--set", GOOD, *cluster)
     assert "2 segments" in done.stdout and "the proposed version is champion: 2 of 2; failed: 0." in done.stdout
     for name in ("shops.north", "shops.south"):

@@ -257,7 +257,6 @@ def test_without_an_address_dask_runs_here_and_a_journal_will_do(home, searched)
 
 @pytest.mark.service
 def test_ray_runs_the_same_search(home, searched):
-    pytest.importorskip("ray", reason="ray is not installed: pip install 'lstm[ray]'")
     found, runs = searched({"runner": "ray", "workers": 2}, space=RATES, trials=8)
     folder = next((home / "studies" / "shops").iterdir())
     assert found.summary == "8 of 8 trials, 0 of them pruned" and len(runs) == 8
