@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
-from importlib import import_module
 from typing import Any
 
 from prefect import flow, get_run_logger, task
@@ -12,9 +11,10 @@ from prefect.runtime import flow_run
 from prefect.task_runners import TaskRunner
 
 from flows.pipeline import Outcome, trained
-from lstm.errors import ConfigError, InputError, LstmError
+from lstm.errors import InputError, LstmError
 from lstm.operations_spec import ExecutionSpec
 from lstm.pipeline_config import PipelineConfig
+from tasks.clusters import installed
 from tasks.flow_runs import owned_flow_run
 from tasks.partitions import partitions, segment_of
 from tasks.retention import clean
@@ -149,11 +149,7 @@ def task_runner(execution: ExecutionSpec) -> TaskRunner[Any]:
         ConfigError: the package is not installed.
     """
     name = execution.runner
-    try:
-        module = import_module(f"prefect_{name}.task_runners")
-    except ImportError:
-        told = f"{name} needs a package that is not installed: pip install 'lstm[{name}]'"
-        raise ConfigError(f"execution.runner: {told}") from None
+    module = installed(f"prefect_{name}.task_runners", execution)
     if name == "ray":
         return module.RayTaskRunner(address=execution.address)
     size = {"n_workers": execution.workers, "threads_per_worker": 1}  # no two segments in one process

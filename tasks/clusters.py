@@ -5,6 +5,7 @@ every machine needs the address and the password of the Prefect server. Here a m
 flow sees one task, `train`, whatever it runs on.
 """
 
+import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -42,7 +43,7 @@ def ended_shares(execution: ExecutionSpec, work: Work, look: Callable[[], None])
 
 
 def _on_dask(execution: ExecutionSpec, work: Work, look: Callable[[], None]) -> Iterator[Any]:
-    distributed, count = _installed("distributed", execution), execution.workers
+    distributed, count = installed("distributed", execution), execution.workers
     with ExitStack() as open_:
         try:
             cluster = execution.address or open_.enter_context(
@@ -74,7 +75,7 @@ def _on_dask(execution: ExecutionSpec, work: Work, look: Callable[[], None]) -> 
 
 
 def _on_ray(execution: ExecutionSpec, work: Work, look: Callable[[], None]) -> Iterator[Any]:
-    ray = _installed("ray", execution)
+    ray = installed("ray", execution)
     try:
         ray.init(address=execution.address or "local", log_to_driver=False, include_dashboard=False)
     except (ConnectionError, ValueError, RuntimeError) as error:
@@ -107,12 +108,19 @@ def _called(work: Work, cores: int) -> Any:
     return work(cores)
 
 
-def _installed(module: str, execution: ExecutionSpec) -> Any:
+def installed(module: str, execution: ExecutionSpec) -> Any:
+    """The module that the runner is.
+
+    Raises:
+        ConfigError: its package is not installed.
+    """
     try:
-        return import_module(module)
+        found = import_module(module)
     except ImportError:
         told = f"{execution.runner} needs a package that is not installed: pip install 'lstm[{execution.runner}]'"
         raise ConfigError(f"execution.runner: {told}") from None
+    logging.getLogger("distributed").setLevel(logging.WARNING)  # at its import it sets out to tell of every connection
+    return found
 
 
 def _unreachable(execution: ExecutionSpec, error: Exception) -> ConfigError:
