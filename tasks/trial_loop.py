@@ -25,7 +25,7 @@ from tasks.handles import WindowsHandle, trial_name
 from tasks.tally import Tally
 from tasks.worker import Job, Result
 
-_MOST_DEATHS = 3  # of workers over one trial
+_MOST_DEATHS = 3  # of workers over one trial, without an epoch between them
 _LOOK = 1.0  # seconds between two looks at what others do
 _PATIENCE = 60.0  # seconds at least that a worker may say nothing once the time is over
 _STATES = {"done": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
@@ -194,6 +194,7 @@ class TrialLoop:
             self.tally.resumed[trial.number] = len(content)
             self.runs.epochs(trial.number, content[:-1])  # the last one is told once more
         elif what == "epoch":
+            self.busy[worker].deaths = 0
             self.longest = max(self.longest, content.get("seconds", 0.0))
             worker.send(self._verdict(trial, content))
             self.runs.epochs(trial.number, [content])

@@ -216,6 +216,30 @@ def test_a_trial_that_kills_its_workers_fails_and_the_others_go_on(searched, mon
 
 
 @pytest.mark.slow
+def test_a_trial_whose_workers_die_for_other_reasons_than_its_own_comes_to_its_end(searched, monkeypatch):
+    mortal = (
+        "import os, signal\n"
+        "from tasks import worker\n"
+        "train = worker.train\n"
+        "def killed(job, report):\n"
+        "    def reported(record, epochs=[]):\n"
+        "        answer = report(record)\n"
+        "        epochs.append(record)\n"
+        "        if len(epochs) == 3:\n"
+        "            os.kill(os.getpid(), signal.SIGKILL)\n"
+        "        return answer\n"
+        "    return train(job, reported)\n"
+        "worker.train = killed\n"
+        "worker.main()\n"
+    )
+    replaced, replace = [], crew.Worker.replace
+    monkeypatch.setattr(crew.Worker, "replace", lambda self: (replaced.append(self), replace(self)))
+    monkeypatch.setattr(crew, "_START", mortal)
+    found, _, _ = searched(trials=1, model={**NETWORK, "epochs": 10, "patience": None})
+    assert len(replaced) > 3 and (found.ended, found.failed) == (1, 0)
+
+
+@pytest.mark.slow
 def test_a_failed_trial_is_tried_again_by_the_next_run(searched, monkeypatch):
     start = crew._START
     monkeypatch.setattr(crew, "_START", "import tasks.worker as w\nw._windows = lambda job: 1 / 0\nw.main()")
