@@ -14,6 +14,7 @@ from lstm.errors import LstmError
 _PATIENCE = 180.0  # seconds until the first answer: a new database takes a minute on a busy machine
 _ENDS, _WITHIN = 3, 60.0  # as many ends within as many seconds: it will not work this time either
 _LOOK = 0.2  # seconds between two looks
+_EVERY, _UNANSWERED = 10.0, 12  # seconds between two questions to what is healthy; so many in vain: it is stuck
 
 
 class ServiceError(LstmError):
@@ -37,6 +38,8 @@ class Service:
     below: Sequence[psutil.Process] = field(default=(), repr=False)  # what it had started when it was healthy
     process: subprocess.Popen[bytes] = field(init=False, repr=False)
     since: float = field(init=False)
+    asked: float = field(init=False)
+    unanswered: int = field(init=False)  # questions in a row
 
     def start(self) -> None:
         """Start it; it is healthy when `look` has found it so."""
@@ -44,7 +47,7 @@ class Service:
         self.since, self.healthy = time.monotonic(), False
 
     def look(self, said: Callable[[str], None]) -> None:
-        """Say it when it has become healthy; start it again when it has ended.
+        """Say it when it has become healthy; start it again when it has ended, and end it when it is stuck.
 
         Raises:
             ServiceError: it ends again and again, or does not answer.
@@ -53,9 +56,20 @@ class Service:
             self._again(said)
         elif not self.healthy and answers(self.health, patience=0.5):
             self.healthy, self.below = True, descendants(self.process.pid)
+            self.asked, self.unanswered = time.monotonic(), 0
             said(f"{self.name:<9} {self.shown}")
         elif not self.healthy and time.monotonic() - self.since > _PATIENCE:
             raise ServiceError(f"{self.name} does not answer at {self.health} after {_PATIENCE:.0f} s: see {self.log}.")
+        elif self.healthy and time.monotonic() - self.asked > _EVERY:
+            self._ask(said)
+
+    def _ask(self, said: Callable[[str], None]) -> None:
+        self.unanswered = 0 if answers(self.health) else self.unanswered + 1
+        self.asked = time.monotonic()
+        if self.unanswered == _UNANSWERED:
+            said(f"{self.name:<9} has not answered {_UNANSWERED} times in a row, and is killed")
+            self.process.kill()
+            self.process.wait()
 
     def _again(self, said: Callable[[str], None]) -> None:
         now, code = time.monotonic(), self.process.returncode

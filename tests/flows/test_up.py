@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import psutil
 import pytest
 
+from flows import supervisor
 from flows.supervisor import Service, ServiceError
 from tasks.addresses import free_port, listening
 
@@ -221,6 +222,38 @@ def test_what_dies_again_and_again_ends_everything_and_names_its_log(tmp_path):
             time.sleep(0.02)
     assert str(caught.value) == f"brittle ended with exit code 3, the 3rd time within 60 s: see {log}."
     assert said == [f"brittle   ended with exit code 3; started again (log: {log})"] * 2
+
+
+def test_what_is_stuck_is_killed_and_started_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(supervisor, "_EVERY", 0.1)
+    monkeypatch.setattr(supervisor, "_UNANSWERED", 2)
+    port, said = free_port(), []
+    command = [sys.executable, "-m", "http.server", str(port), "--bind", "127.0.0.1", "--directory", str(tmp_path)]
+    stuck = Service("stuck", command, os.environ, f"http://127.0.0.1:{port}", "here", tmp_path / "stuck.log")
+    stuck.start()
+
+    def look_until(count: int) -> None:
+        deadline = time.monotonic() + 60
+        while len(said) < count and time.monotonic() < deadline:
+            stuck.look(said.append)
+            time.sleep(0.02)
+
+    try:
+        look_until(1)
+        for _ in range(4):
+            time.sleep(0.2)
+            stuck.look(said.append)
+        assert said == ["stuck     here"]
+        os.kill(stuck.process.pid, signal.SIGSTOP)
+        look_until(4)
+        assert said[1:] == [
+            "stuck     has not answered 2 times in a row, and is killed",
+            f"stuck     was killed by signal 9; started again (log: {stuck.log})",
+            "stuck     here",
+        ]
+    finally:
+        stuck.process.kill()
+        stuck.process.wait()
 
 
 def test_nobody_else_is_let_in_without_a_password(folder):
