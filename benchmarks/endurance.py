@@ -47,8 +47,9 @@ _CONFIG = {
     "evaluate": {"season": 24},
     "forecast": {"every": "1d"},
     "monitor": {"window": "10d"},
-    "retention": {"runs": 10, "forecasts": "20d", "work": "10d"},
+    "retention": {"runs": 10, "work": "10d"},
 }
+_FORECASTS_KEPT = "retention.forecasts=20d"  # by the flow that is told the time: `train` goes by a clock of its own
 
 
 class Endurance:
@@ -72,7 +73,7 @@ class Endurance:
         if number == 0:
             train_flow(str(self.config))
         forecast(str(self.config), slot=now.to_pydatetime())
-        monitor(str(self.config), now=now.to_pydatetime())
+        monitor(str(self.config), (_FORECASTS_KEPT,), now=now.to_pydatetime())
         if train and number:
             train_flow(str(self.config))
         _age(self.folder / "mlruns")
@@ -90,9 +91,18 @@ class Endurance:
             "open files": process.num_fds(),
             "threads": process.num_threads(),
             "processes": len(process.children(recursive=True)),
+            "training runs": self._runs(),
             "mlruns without prefect.db, MB": sum(size for name, size in sizes.items() if name != _NOT_JUDGED),
             **{f"{name}, MB": size for name, size in sizes.items() if not name.startswith(".")},
         }
+
+    def _runs(self) -> int:
+        """Those that are kept: `retention.runs`, and that of each version that was champion once."""
+        from tasks import tracking
+
+        client = tracking.client()
+        experiment = client.get_experiment_by_name("endurance").experiment_id
+        return len(client.search_runs([experiment], "tags.kind = 'train'"))
 
 
 @contextmanager

@@ -104,7 +104,7 @@ def work_off(share: Share, study: optuna.Study, tally: Tally) -> None:
         raise TrainingError(
             f"every share of the search was lost ({_line(lost[-1])}). The same command goes on from it."
         )
-    _gather(share, study, tally, reports, known)
+    gather(share, study, tally, reports, known)
 
 
 def work(share: Share, cores: int) -> Report:
@@ -157,31 +157,37 @@ def _look(study: optuna.Study, tally: Tally) -> None:
     tally.progress(max(len(ended), tally.ended), best)
 
 
-def _gather(share: Share, study: optuna.Study, tally: Tally, reports: list[Report], known: set[int]) -> None:
-    """Count what ended since, whoever did it, with the runs that the shares have written."""
+def gather(share: Share, study: optuna.Study, tally: Tally, reports: list[Report], known: set[int]) -> None:
+    """Count what ended since, whoever did it, with the runs that the shares have written; one that a share did not come
+    to write, since it died, is written from what it left."""
     tally.cpu_seconds = sum(report.cpu_seconds for report in reports)
     cut = {number: result for report in reports for number, result in report.cut.items()}
     trials = [trial for trial in study.trials if trial.number not in known and trial.state != TrialState.WAITING]
     tally.stopped = next((report.stopped for report in reports if report.stopped), "")
-    for number, run in _runs(share.run).items():
+    runs = _runs(share.run)
+    for number, run in runs.items():
         tally.runs.known(number, run)
     for trial in trials:
         if trial.state.is_finished():
-            tally.add(trial.number, trial.state, ended_result(trial, share.folder), trial.user_attrs.get("same_as"))
+            result, same_as = ended_result(trial, share.folder), trial.user_attrs.get("same_as")
+            if trial.number in runs:
+                tally.add(trial.number, trial.state, result, same_as)
+            else:
+                tally.write(trial, result)
         elif trial.number in cut:
             tally.add(trial.number, trial.state, cut[trial.number])
 
 
 def _runs(parent: RunHandle) -> dict[int, RunHandle]:
-    """The runs of the trials, by number; of a trial that another share went on with, the one that was not interrupted.
+    """The runs of the trials that their shares have written to the end, by number.
 
     Every share has ended: what still is RUNNING was that of a dead one.
     """
     tracking.end_children(parent, "KILLED")
     query = f"tags.mlflow.parentRunId = '{parent.run_id}' AND tags.kind = 'trial'"
     found = list(tracking.pages(tracking.client().search_runs, [parent.experiment_id], query))
-    found.sort(key=lambda run: (run.data.tags.get("trial_state") != "interrupted", run.info.start_time))
-    names = {run.info.run_name: RunHandle(run.info.run_id, parent.experiment_id, run.info.run_name) for run in found}
+    whole = sorted((run for run in found if run.info.status != "KILLED"), key=lambda run: run.info.start_time)
+    names = {run.info.run_name: RunHandle(run.info.run_id, parent.experiment_id, run.info.run_name) for run in whole}
     return {int(name.removeprefix("trial-")): run for name, run in names.items()}
 
 

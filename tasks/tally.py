@@ -38,6 +38,12 @@ class Tally:
         known = result if same_as is None else self.results.get(same_as, {})
         self.runs.end(number, "FAILED" if state == TrialState.FAIL else "FINISHED", _figures(known), **tags)
 
+    def write(self, trial: FrozenTrial, result: dict[str, Any], **tags: str) -> None:
+        """Count a trial that ended elsewhere or before, and write its run from what it left."""
+        self.runs.start(trial.number, self.config.network(trial.user_attrs.get("changes", {})), **tags)
+        self.runs.epochs(trial.number, result["history"])
+        self.count(trial.number, trial.state, result, trial.user_attrs.get("same_as"))
+
     def add(self, number: int, state: TrialState, result: dict[str, Any], same_as: int | None = None) -> dict[str, str]:
         """Count a trial whose run others have ended; gives the tags of the run."""
         tags = {"trial_state": _STATES.get(state, state.name.lower())}

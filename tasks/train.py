@@ -82,12 +82,9 @@ def _take_over(config: PipelineConfig, study: optuna.Study, folder: Path, tally:
     studies.requeue_failed(study, config)
     for frozen in study.get_trials(states=(TrialState.COMPLETE, TrialState.PRUNED)):
         tally.answered += 1
-        result = ended_result(frozen, folder)
-        network = config.network(frozen.user_attrs["changes"])
         trained = "" if frozen.datetime_complete is None else frozen.datetime_complete.isoformat(" ", "seconds")
-        tally.runs.start(frozen.number, network, answered_from=study.study_name, first_trained=trained)
-        tally.runs.epochs(frozen.number, result["history"])
-        tally.count(frozen.number, frozen.state, result, frozen.user_attrs.get("same_as"))
+        known = ended_result(frozen, folder)
+        tally.write(frozen, known, answered_from=study.study_name, first_trained=trained)
     return studies.failed(study)
 
 

@@ -23,7 +23,7 @@ from tasks import clusters, crew, study_store, tracking, trial_loop
 from tasks.addresses import free_port
 from tasks.claims import Claims, called_out, claims, study_lock
 from tasks.owner import now, this_process
-from tasks.shares import share_of, work
+from tasks.shares import gather, share_of, work
 from tasks.study import ask, failed, left_running, load_study, open_study, suggested
 from tasks.study_folder import study_folder
 from tasks.tally import Tally
@@ -188,6 +188,28 @@ def test_a_share_answers_a_twin_whose_other_has_ended_elsewhere_before_it_ends_i
         loop.go([])
         assert (study.trials[1].state, study.trials[1].value) == (TrialState.COMPLETE, 2.5)
         assert study.trials[1].user_attrs["same_as"] == 0 and not loop.cut
+
+
+def test_a_trial_whose_share_died_before_it_wrote_its_run_has_one_all_the_same(called):
+    with called(space=RATES, trials=4) as (share, study):
+        report = work(share, 1)
+        client, query = tracking.client(), "tags.kind = 'trial'"
+        written = {run.info.run_name: run for run in client.search_runs([share.run.experiment_id], query)}
+        client.update_run(written["trial-000"].info.run_id, "RUNNING")
+        client.delete_run(written["trial-001"].info.run_id)
+        with trial_runs(share.run) as runs:
+            tally = Tally(share.config, runs, lambda ended, best: None)
+            gather(share, study, tally, [report], set())
+            found = tally.search(study, share.folder)
+        assert (found.ended, len(found.trials), found.lost) == (4, 4, 0)
+        now = client.search_runs([share.run.experiment_id], query)
+        finished = {run.info.run_id: run for run in now if run.info.status == "FINISHED"}
+        assert sorted(run.info.run_name for run in finished.values()) == sorted(written)
+        assert {trial.run_id for trial in found.trials} == set(finished)
+        for run in finished.values():
+            before = written[run.info.run_name].data
+            assert run.data.metrics == before.metrics and run.data.params == before.params
+        assert [run.info.run_name for run in now if run.info.status == "KILLED"] == ["trial-000"]
 
 
 # A cluster of Dask.
