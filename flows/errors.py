@@ -17,8 +17,8 @@ def raise_together(errors: Mapping[str, BaseException], models: int, what: str) 
     if errors and models == 1:
         raise next(iter(errors.values()))
     if errors:
-        told = "; ".join(f"{name}: {error}" for name, error in errors.items())
-        raise LstmError(f"{len(errors)} of {models} models {what}: {told}")
+        lines = "; ".join(f"{name}: {error}" for name, error in errors.items())
+        raise LstmError(f"{len(errors)} of {models} models {what}: {lines}")
 
 
 def told(error: Exception) -> LstmError | None:
