@@ -12,11 +12,9 @@ from pathlib import Path
 from uuid import uuid4
 
 import optuna
-from filelock import FileLock, Timeout
 from optuna.trial import FrozenTrial, TrialState
 
-from lstm.errors import StoreError
-from tasks.locks import LockHeldError, database_lock
+from tasks.locks import database_lock, file_lock
 from tasks.owner import heartbeat, is_dead, now, this_process
 from tasks.study_store import GRACE, heartbeats_of, postgres_address
 
@@ -129,8 +127,7 @@ def called_out(study: optuna.Study, shared: bool) -> Iterator[str]:
                 study.set_user_attr(_RUN, "")
 
 
-@contextmanager
-def study_lock(key: str, file: Path, patience: float) -> Iterator[None]:
+def study_lock(key: str, file: Path, patience: float) -> AbstractContextManager[None]:
     """A lock in the studies' database where that is PostgreSQL, else in a file. `patience`: seconds; 0 is without end.
 
     Raises:
@@ -138,20 +135,8 @@ def study_lock(key: str, file: Path, patience: float) -> Iterator[None]:
         StoreError: it can't be had at all.
     """
     if address := postgres_address():
-        with database_lock(address, key, patience):
-            yield
-        return
-    lock = FileLock(file, timeout=patience or -1)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise LockHeldError(f"{file}: the lock for {key} is held by another process.") from None
-    except OSError as error:
-        raise StoreError(f"{file}: the lock for {key} can't be had ({error.strerror}).") from None
-    try:
-        yield
-    finally:
-        lock.release()
+        return database_lock(address, key, patience)
+    return file_lock(file, key, patience)
 
 
 def is_left(trial: FrozenTrial, silent: frozenset[int] | None) -> bool:

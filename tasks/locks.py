@@ -1,8 +1,11 @@
-"""Locks that machines without a common folder share: held in a PostgreSQL database."""
+"""Locks between processes: in a file, or, for machines without a common folder, in a PostgreSQL database."""
 
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from lstm.errors import StoreError
 from lstm.sources.queries import scrubbed
@@ -50,6 +53,27 @@ def database_lock(uri: str, key: str, patience: float) -> Iterator[None]:
                 raise LockHeldError(f"{_where(uri)}: the lock for {key} is held by another process.") from None
             raise _unlockable(uri, key, error) from None
         yield
+
+
+@contextmanager
+def file_lock(file: Path, key: str, patience: float) -> Iterator[None]:
+    """The same for the processes that see a file. `patience`: seconds to wait for it; 0 is without end.
+
+    Raises:
+        LockHeldError: another one holds it for so long.
+        StoreError: the file can't be used.
+    """
+    lock = FileLock(file, timeout=patience or -1)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise LockHeldError(f"{file}: the lock for {key} is held by another process.") from None
+    except OSError as error:
+        raise StoreError(f"{file}: the lock for {key} can't be had ({error.strerror}).") from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _unlockable(uri: str, key: str, error: Exception) -> StoreError:

@@ -4,16 +4,14 @@ import getpass
 import os
 import socket
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from lstm.errors import InputError, StoreError
-from tasks.locks import LockHeldError, database_lock
+from tasks.locks import database_lock, file_lock
 from tasks.moves import complete, move
 from tasks.registry import (
     alias_version,
@@ -194,8 +192,7 @@ def _settled(name: str) -> Iterator[None]:
         yield
 
 
-@contextmanager
-def promotion_lock(name: str) -> Iterator[None]:
+def promotion_lock(name: str) -> AbstractContextManager[None]:
     """Held by one process at a time: in the database of the registry where that is PostgreSQL, else in a file.
 
     Behind an MLflow server it keeps apart the processes that share `LSTM_HOME`.
@@ -204,23 +201,10 @@ def promotion_lock(name: str) -> Iterator[None]:
         LockHeldError: another one holds it for minutes.
         StoreError: the database, or the folder of the file, can't be used.
     """
-    uri = os.environ.get("MLFLOW_REGISTRY_URI") or tracking_uri()
+    uri, key = os.environ.get("MLFLOW_REGISTRY_URI") or tracking_uri(), f"promotions of {name}"
     if uri.startswith("postgres"):
-        with database_lock(uri, f"promotions of {name}", _PATIENCE):
-            yield
-        return
-    path = _lock_folder(uri) / f".promote-{name}.lock"
-    lock = FileLock(path, timeout=_PATIENCE)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise LockHeldError(f"{path}: the lock for promotions is held by another process.") from None
-    except OSError as error:
-        raise StoreError(f"{path}: the lock for promotions can't be had ({error.strerror}).") from None
-    try:
-        yield
-    finally:
-        lock.release()
+        return database_lock(uri, key, _PATIENCE)
+    return file_lock(_lock_folder(uri) / f".promote-{name}.lock", key, _PATIENCE)
 
 
 def _lock_folder(uri: str) -> Path:
