@@ -189,7 +189,7 @@ class Chaos:
 
     def _repair(self) -> None:
         """What `lstm doctor --repair` does."""
-        from tasks.reconcile import reconcile
+        from tasks.operations.reconcile import reconcile
 
         told = reconcile()
         for line in (*told.lines, *told.left):
@@ -213,7 +213,7 @@ class Chaos:
         return self._study_of(self._studies() / self.key)
 
     def _study_of(self, folder: Path) -> optuna.Study | None:
-        from tasks.study import load_study
+        from tasks.search.study import load_study
 
         return load_study(f"{NAME}/{self.key}", folder)
 
@@ -228,14 +228,14 @@ class Chaos:
 
     def _check(self) -> None:
         """What must hold when a training has ended after all."""
-        from tasks import tracking
+        from tasks.tracking import runs
 
         self._remember()
         deadline = time.monotonic() + _STUCK  # Completed is said before the process ends
         while list(self.stage.processes("prefect.engine")) and time.monotonic() < deadline:
             time.sleep(0.2)
         self._repair()
-        client = tracking.client()
+        client = runs.client()
         experiment = client.get_experiment_by_name(NAME).experiment_id
         running = {
             "runs in MLflow": len(client.search_runs([experiment], "attributes.status = 'RUNNING'")),

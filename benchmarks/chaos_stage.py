@@ -37,8 +37,8 @@ class Stage:
 
     def __init__(self, folder: Path) -> None:
         """Start them, and deploy `train`."""
-        from flows.up_environment import mlflow_environment, server_environment, worker_environment
-        from tasks.addresses import free_port
+        from flows.local_stack.environment import mlflow_environment, server_environment, worker_environment
+        from tasks.runtime.network import free_port
         from tasks.settings import quiet_environment
 
         self.folder, self.mark = folder, uuid.uuid4().hex
@@ -90,7 +90,7 @@ class Stage:
 
     def start(self, *kinds: str) -> None:
         """Start servers or the worker, and wait until they answer."""
-        from flows.processes import start
+        from flows.services.processes import start
 
         for kind in kinds:
             log = self.folder / f"{kind.replace(' ', '-')}.log"
@@ -142,7 +142,7 @@ class Stage:
 
     def victims(self, kind: str) -> list[psutil.Process]:
         """The processes of the flow, or of the search's workers."""
-        return list(self.processes("prefect.engine" if kind == FLOW else "tasks.worker"))
+        return list(self.processes("prefect.engine" if kind == FLOW else "tasks.search.worker"))
 
     def submit(self, config: Path, overrides: list[str]) -> str:
         """Start the deployment once more; the flow run's id."""
@@ -180,8 +180,8 @@ class Stage:
 
     def champion_on_disk(self) -> str:
         """What is wrong with the champion as the stores have it, whatever server is down; empty: nothing."""
-        from tasks.registry import forecaster_in
-        from tasks.seal import SEAL, seal_of
+        from tasks.registry.checksum import SEAL, seal_of
+        from tasks.registry.models import forecaster_in
 
         database = self.folder / "mlruns" / "mlflow.db"
         # Not read only: whoever is the first to read after a writer was killed undoes what that one had half written.
@@ -205,7 +205,7 @@ class Stage:
 
     def champion_served(self) -> str:
         """The same through the server, as a user would load it."""
-        from tasks.registry import load_forecaster
+        from tasks.registry.models import load_forecaster
 
         _, version = load_forecaster(f"{NAME}@champion")
         return "" if version else "the champion can't be loaded"

@@ -23,7 +23,7 @@ from pathlib import Path
 from tables import machine, publish, table
 
 ROOT = Path(__file__).resolve().parent.parent
-WORK = "import pickle, sys; from tasks.shares import work; work(pickle.load(sys.stdin.buffer), 1)"
+WORK = "import pickle, sys; from tasks.search.distributed import work; work(pickle.load(sys.stdin.buffer), 1)"
 MODEL = {"sequence_length": 48, "num_layers": 1, "epochs": 4, "patience": None, "device": "cpu", "dropout": 0.0}
 SPACE = {
     "hidden_size": {"low": 16, "high": 48},
@@ -41,10 +41,10 @@ CASES = {  # study kept in, runner, processes
 
 def measured(runner: str, count: int, trials: int) -> dict[str, float]:
     """What one case comes to, in a process of its own."""
-    from tasks import tracking
     from tasks.ingest import ingest
     from tasks.normalize import normalize
-    from tasks.study import load_study
+    from tasks.search.study import load_study
+    from tasks.tracking import runs
     from tasks.train import train
     from tasks.window import window
 
@@ -52,7 +52,7 @@ def measured(runner: str, count: int, trials: int) -> dict[str, float]:
     ingested = ingest.fn(config)
     windows = window.fn(config, normalize.fn(config, ingested))
     started = time.perf_counter()
-    with tracking.parent_run(config, ingested, ["cpu"], "") as run:
+    with runs.parent_run(config, ingested, ["cpu"], "") as run:
         if runner == "processes":
             _by_processes(config, windows, run, count)
         else:
@@ -65,7 +65,7 @@ def measured(runner: str, count: int, trials: int) -> dict[str, float]:
 
 
 def _config(runner: str, count: int, trials: int):
-    from lstm.pipeline_config import PipelineConfig
+    from lstm.config.pipeline import PipelineConfig
 
     return PipelineConfig.parse(
         {
@@ -82,9 +82,9 @@ def _config(runner: str, count: int, trials: int):
 
 def _by_processes(config, windows, run, count: int) -> None:
     """Shares in processes that are started by hand."""
-    from tasks.claims import called_out
-    from tasks.shares import share_of
-    from tasks.study_folder import study_folder
+    from tasks.search.distributed import share_of
+    from tasks.search.leases import called_out
+    from tasks.search.workspace import study_folder
 
     with study_folder(config, windows, False) as (study, folder), called_out(study, True) as called:
         share = share_of(config, windows, run, study, folder, called, float("inf"), 0)
@@ -99,7 +99,7 @@ def _by_processes(config, windows, run, count: int) -> None:
 
 def _counted(trials, folder: Path, planned: int) -> dict[str, float]:
     from tasks.handles import trial_name
-    from tasks.worker import result_of
+    from tasks.search.worker import result_of
 
     ended = [trial for trial in trials if trial.datetime_complete]
     trained = [trial for trial in ended if result_of(folder / trial_name(trial.number))]
@@ -149,7 +149,7 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=200)
     options = parser.parse_args()
     sys.path.insert(0, str(ROOT))
-    from tests.postgres import postgres
+    from tests.support.postgres import postgres
 
     results = {}
     for name, (in_database, runner, count) in CASES.items():

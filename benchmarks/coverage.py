@@ -23,21 +23,21 @@ import numpy as np
 import torch
 from tables import machine, publish, table
 
+from lstm.config.pipeline import PipelineConfig
 from lstm.data.arrays import SplitArrays
-from lstm.data.runs import Runs
-from lstm.data.store import PanelStore
-from lstm.ensemble import combined, member_weights, prediction_of
-from lstm.evaluation.intervals import Conformal, adaptive_bands, split_bands
+from lstm.data.panel_store import PanelStore
 from lstm.evaluation.scoring import ScoredWindows
+from lstm.forecasting.conformal import Conformal, adaptive_bands, split_bands
+from lstm.forecasting.ensemble import combined, member_weights, prediction_of
+from lstm.forecasting.prediction import Prediction
 from lstm.networks.network import ForecastNetwork
 from lstm.networks.training import fit
-from lstm.pipeline_config import PipelineConfig
-from lstm.prediction import Prediction
-from lstm.presets import completed
-from tasks.contenders import scored_splits
+from lstm.presets.presets import completed
+from lstm.profiling.run_lengths import Runs
 from tasks.handles import WindowsHandle
 from tasks.ingest import ingest
 from tasks.normalize import normalize
+from tasks.scoring.candidates import scored_splits
 from tasks.window import window
 
 LEVELS = (80, 95)

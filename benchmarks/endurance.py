@@ -98,9 +98,9 @@ class Endurance:
 
     def _runs(self) -> int:
         """Those that are kept: `retention.runs`, and that of each version that was champion once."""
-        from tasks import tracking
+        from tasks.tracking import runs
 
-        client = tracking.client()
+        client = runs.client()
         experiment = client.get_experiment_by_name("endurance").experiment_id
         return len(client.search_runs([experiment], "tags.kind = 'train'"))
 
@@ -112,7 +112,7 @@ def served(folder: Path) -> Iterator[None]:
         del os.environ[name]
     os.environ |= {"LSTM_HOME": str(folder / "mlruns"), "PREFECT_HOME": str(folder / "prefect")}
     os.environ["PREFECT_LOGGING_LEVEL"] = "ERROR"
-    from flows.server import prefect_server, wait_until_ready
+    from flows.services.prefect_server import prefect_server, wait_until_ready
     from tasks.settings import quiet_environment
 
     quiet_environment()

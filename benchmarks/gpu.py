@@ -16,7 +16,7 @@ import torch
 from tables import table
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
-from lstm.config import ModelConfig
+from lstm.config.model import ModelConfig
 from lstm.data.windows import Windows
 from lstm.networks.epochs import Epochs
 from lstm.networks.network import ForecastNetwork

@@ -76,12 +76,12 @@ def _rss(block: str) -> float:
 
 
 def ours(source: str) -> dict[str, Any]:
-    from lstm.data.frequency import Frequency
+    from lstm.calendars.frequency import Frequency
+    from lstm.config.data import DataSpec, NormalizeSpec, SplitSpec
     from lstm.data.ingest import ingest_table
     from lstm.data.origins import origin_blocks
-    from lstm.data.spec import DataSpec, NormalizeSpec, SplitSpec
+    from lstm.data.panel_store import PanelStore, write_panel, write_splits
     from lstm.data.splits import cut
-    from lstm.data.store import PanelStore, write_panel, write_splits
 
     peak = Peak()
     peak.start()

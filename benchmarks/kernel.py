@@ -19,7 +19,7 @@ from torch import nn
 from torch.nn import functional
 from torch.optim import AdamW
 
-from lstm.config import ModelConfig
+from lstm.config.model import ModelConfig
 from lstm.networks import compiled
 from lstm.networks.network import ForecastNetwork
 from tasks.settings import MEMORY_KEPT, worker_environment

@@ -27,16 +27,16 @@ import yaml
 from scipy.signal import lfilter
 from tables import machine, publish, table
 
-from lstm.config_file import load_config
-from lstm.evaluation.drift import chart, input_shifts
-from lstm.evaluation.spans import Span
-from lstm.operations_spec import MonitorSpec
-from lstm.pipeline_config import PipelineConfig
-from tasks.drawing import save_pictures
-from tasks.forecast_log import open_log
+from lstm.config.operations import MonitorSpec
+from lstm.config.pipeline import PipelineConfig
+from lstm.diagnostics.spans import Span
+from lstm.load_config import load_config
+from lstm.monitoring.drift import chart, input_shifts
+from tasks.forecast_slots import forecast_slots
+from tasks.forecast_store.log import open_log
 from tasks.monitor import Monitored, monitor
-from tasks.monitor_figure import monitor_figure
-from tasks.scheduled import forecast_slots
+from tasks.monitoring.plots import monitor_figure
+from tasks.reporting.plotting import save_pictures
 
 ROOT = Path(__file__).resolve().parent.parent
 LSTM = str(Path(sys.executable).with_name("lstm"))

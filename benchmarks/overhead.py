@@ -55,11 +55,11 @@ def configuration(trials: int, epochs: int) -> dict:
 
 def bare(folder: Path) -> float:
     """Seconds of the trainings alone."""
-    import tasks.worker
-    from lstm.config_file import load_config
-    from lstm.data.runs import Runs
-    from lstm.data.store import PanelStore
-    from lstm.presets import completed
+    import tasks.search.worker
+    from lstm.data.panel_store import PanelStore
+    from lstm.load_config import load_config
+    from lstm.presets.presets import completed
+    from lstm.profiling.run_lengths import Runs
     from tasks.ingest import ingest
     from tasks.normalize import normalize
     from tasks.window import window
@@ -70,7 +70,7 @@ def bare(folder: Path) -> float:
     windows = window.fn(config, panel)
     counts = {"n_targets": 1, "n_known": windows.n_known, "n_series": windows.n_series, "stride": config.window.stride}
     jobs = [
-        tasks.worker.Job(config.network(member), windows.folder, **counts, folder=folder / "unused", timed=False)
+        tasks.search.worker.Job(config.network(member), windows.folder, **counts, folder=folder / "unused", timed=False)
         for member in config.members
     ]
     os.environ.update(MEMORY_KEPT)  # as the search's workers have it
@@ -88,7 +88,7 @@ def one_thread() -> None:
 
 
 def fitted(job) -> int:
-    from tasks import worker
+    from tasks.search import worker
 
     training, validation = worker._windows(job)
     sized = job.config.replace(input_size=training.features.shape[1], output_size=job.n_targets)
@@ -166,10 +166,10 @@ def answers(url: str) -> None:
 def tracking_per_epoch(folder: Path) -> tuple[float, float]:
     """Milliseconds an epoch: what the search waits for, and what the thread beside it then works."""
     os.environ["LSTM_HOME"] = str(folder / "tracked")
-    from lstm.config import ModelConfig
-    from tasks import tracking
+    from lstm.config.model import ModelConfig
     from tasks.handles import RunHandle
-    from tasks.trial_runs import trial_runs
+    from tasks.search.trial_logger import trial_runs
+    from tasks.tracking import runs as tracking
 
     parent = tracking.start_run(tracking.experiment_id("epochs"), "parent", {"kind": "train"})
     keys = ("train_loss", "val_loss", "val_rmse", "learning_rate", "gradient_norm", "seconds")

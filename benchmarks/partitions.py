@@ -81,7 +81,7 @@ def size(folder: Path) -> int:
 
 def trained(config: Path) -> dict[str, Any]:
     """Seconds, processor seconds, and resident MiB after each segment."""
-    from flows.server import prefect_server, wait_until_ready
+    from flows.services.prefect_server import prefect_server, wait_until_ready
 
     with prefect_server():
         from flows import partitions

@@ -18,7 +18,7 @@ import pandas as pd
 import torch
 
 if TYPE_CHECKING:
-    from lstm.forecaster import Forecaster
+    from lstm.forecasting.forecaster import Forecaster
 
 LOOK_BACK, HORIZON, HIDDEN, LAYERS = 24, 24, 64, 1
 BATCH = 256  # windows that darts and neuralforecast forecast at once
@@ -49,11 +49,11 @@ def stamps() -> np.ndarray:
 
 def our_forecaster(series: int) -> "Forecaster":
     """A Forecaster of so many series, each with a normaliser of its own; its network has learned nothing."""
-    from lstm.config import ModelConfig
+    from lstm.config.data import DataSpec
+    from lstm.config.model import ModelConfig
     from lstm.data.scaling import PanelNormalizer
-    from lstm.data.spec import DataSpec
-    from lstm.evaluation.intervals import Conformal
-    from lstm.forecaster import Forecaster
+    from lstm.forecasting.conformal import Conformal
+    from lstm.forecasting.forecaster import Forecaster
     from lstm.networks.network import ForecastNetwork
 
     spec = DataSpec.parse({

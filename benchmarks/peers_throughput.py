@@ -62,7 +62,7 @@ def series(look_back: int) -> np.ndarray:
 
 def with_ours(values: np.ndarray, look_back: int, batch: int, seconds: float) -> Clock:
     """The public `fit`; one epoch to warm up, and one window to validate on."""
-    from lstm.config import ModelConfig
+    from lstm.config.model import ModelConfig
     from lstm.data.windows import Windows
     from lstm.networks.network import ForecastNetwork
     from lstm.networks.training import fit

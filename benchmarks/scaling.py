@@ -61,7 +61,7 @@ def measured(folder: str, look_back: int, steps: int) -> dict[str, float]:
     """What one process prints."""
     import torch
 
-    from lstm.config import ModelConfig
+    from lstm.config.model import ModelConfig
     from lstm.data.arrays import SplitArrays
     from lstm.networks.network import ForecastNetwork
     from lstm.networks.training import fit

@@ -58,11 +58,11 @@ def registered(work: Path, series: int) -> None:
     """Make version 1 and champion of `serving` in the stores of the environment."""
     import mlflow
 
-    from lstm.pipeline_config import PipelineConfig
-    from tasks import tracking
-    from tasks.artefact import log_artefact
-    from tasks.registry import create_version, set_alias
+    from lstm.config.pipeline import PipelineConfig
+    from tasks.registry.models import create_version, set_alias
+    from tasks.registry.packaging import log_artefact
     from tasks.settings import artifact_location, tracking_uri
+    from tasks.tracking import runs as tracking
 
     data = {"source": "-", "time": "time", "series": "series", "target": "value", "frequency": "1h"}
     config = PipelineConfig.parse({"name": "serving", "data": data, "window": {"horizon": 24}})
@@ -79,7 +79,7 @@ def server(work: Path) -> Iterator[http.client.HTTPConnection]:
     """`lstm serve`, one worker on one thread, and a connection that is kept."""
     environment = {**os.environ, **ONE_THREAD, "LSTM_HOME": str(work / "mlruns")}
     environment.pop("MLFLOW_TRACKING_URI", None)
-    command = [sys.executable, "-m", "flows.cli", "serve", "serving", "--port", "0"]
+    command = [sys.executable, "-m", "flows.cli.app", "serve", "serving", "--port", "0"]
     process = subprocess.Popen(command, env=environment, cwd=HERE.parent, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None

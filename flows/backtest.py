@@ -3,10 +3,10 @@
 from prefect import flow
 from prefect.runtime import flow_run
 
-from lstm.config_file import load_config
+from lstm.load_config import load_config
 from tasks.backtest import Backtest
 from tasks.backtest import backtest as backtest_task
-from tasks.flow_runs import owned_flow_run
+from tasks.runtime.flow_run_owner import owned_flow_run
 
 
 @flow(name="backtest", persist_result=False)

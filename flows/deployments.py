@@ -53,7 +53,7 @@ def make_gpu_limits() -> None:
     from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
     from prefect.exceptions import ObjectNotFound
 
-    from tasks.gpu_limits import gpu_limit
+    from tasks.search.gpu_limits import gpu_limit
 
     with get_client(sync_client=True) as client:
         for number in range(torch.cuda.device_count()):
@@ -94,7 +94,7 @@ def deploy() -> None:
 
 def main() -> None:
     """All of it. Its imports take longer than the rest and need no server, so that one may still be starting."""
-    from flows.server import wait_until_ready
+    from flows.services.prefect_server import wait_until_ready
 
     check_folder()
     _import_flows()

@@ -13,13 +13,13 @@ from prefect.runtime import flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.errors import raise_together
-from lstm.config_file import load_config
-from lstm.operations_spec import ExecutionSpec
-from lstm.pipeline_config import PipelineConfig
-from tasks.flow_runs import owned_flow_run
-from tasks.moments import as_utc
+from lstm.config.operations import ExecutionSpec
+from lstm.config.pipeline import PipelineConfig
+from lstm.load_config import load_config
+from tasks.forecast_slots import Forecasts, forecast_slots
 from tasks.partitions import partitions
-from tasks.scheduled import Forecasts, forecast_slots
+from tasks.runtime.flow_run_owner import owned_flow_run
+from tasks.runtime.timestamps import as_utc
 
 FALLBACK = "lstm.forecast.fallback"  # the event
 

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from flows.server import prefect_server, wait_until_ready
-from lstm.config_file import load_config
+from flows.services.prefect_server import prefect_server, wait_until_ready
 from lstm.data.frames import stored
+from lstm.load_config import load_config
 from tasks.partitions import read_ahead
 from tasks.settings import folder
 

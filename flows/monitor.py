@@ -12,16 +12,16 @@ from prefect.events import emit_event
 from prefect.runtime import flow_run
 
 from flows.errors import raise_together
-from lstm.config_file import load_config
+from lstm.config.pipeline import PipelineConfig
 from lstm.errors import LstmError
-from lstm.pipeline_config import PipelineConfig
-from tasks.flow_runs import owned_flow_run
-from tasks.moments import as_utc
+from lstm.load_config import load_config
 from tasks.monitor import Monitored
 from tasks.monitor import monitor as judge
-from tasks.monitor_run import log_monitored
+from tasks.monitoring.mlflow_log import log_monitored
+from tasks.operations.retention import clean
 from tasks.partitions import partitions
-from tasks.retention import clean
+from tasks.runtime.flow_run_owner import owned_flow_run
+from tasks.runtime.timestamps import as_utc
 
 DRIFT = "lstm.drift.detected"  # the event, on which prefect.yaml starts `train`
 

@@ -11,13 +11,13 @@ from prefect.runtime import flow_run
 from prefect.task_runners import TaskRunner
 
 from flows.pipeline import Outcome, trained
+from lstm.config.operations import ExecutionSpec
+from lstm.config.pipeline import PipelineConfig
 from lstm.errors import InputError, LstmError
-from lstm.operations_spec import ExecutionSpec
-from lstm.pipeline_config import PipelineConfig
-from tasks.clusters import installed
-from tasks.flow_runs import owned_flow_run
+from tasks.operations.retention import clean
 from tasks.partitions import partitions, segment_of
-from tasks.retention import clean
+from tasks.runtime.flow_run_owner import owned_flow_run
+from tasks.search.backends import installed
 
 
 @dataclass(frozen=True)

@@ -9,22 +9,22 @@ from typing import Any
 
 from prefect.runtime import flow_run
 
-from lstm.data.runs import Runs
-from lstm.data.store import PanelStore
+from lstm.config.pipeline import PipelineConfig
+from lstm.data.panel_store import PanelStore
 from lstm.evaluation.baselines import check_baselines
-from lstm.pipeline_config import PipelineConfig
-from lstm.presets import completed
-from tasks import tracking
-from tasks.crew import search_devices
+from lstm.presets.presets import completed
+from lstm.profiling.run_lengths import Runs
 from tasks.evaluate import evaluate
-from tasks.gpu_limits import gpu_limits
 from tasks.handles import Evaluation, PanelHandle, RunHandle, Search, Trial
 from tasks.ingest import ingest
-from tasks.model_card import model_card
 from tasks.normalize import normalize
 from tasks.profile import describe, log_profile
 from tasks.register import Promotion, register
+from tasks.model_card import model_card
+from tasks.search.gpu_limits import gpu_limits
+from tasks.search.worker_pool import search_devices
 from tasks.settings import run_folder
+from tasks.tracking import runs
 from tasks.train import train as search
 from tasks.window import window
 
@@ -76,7 +76,7 @@ def trained(settings: PipelineConfig, strict: bool, fresh: bool, tags: Mapping[s
     local = settings.execution.runner == "local"
     devices = search_devices(settings) if local else [settings.execution.runner]
     with (
-        tracking.parent_run(settings, table, devices, str(flow_run.id or ""), tags=tags) as run,
+        runs.parent_run(settings, table, devices, str(flow_run.id or ""), tags=tags) as run,
         _scratch(run),
     ):
         drawn = log_profile.submit(settings, panel, description, run)  # beside the search
@@ -91,7 +91,7 @@ def trained(settings: PipelineConfig, strict: bool, fresh: bool, tags: Mapping[s
         notices = (*described.notices, *_remarks(settings, found, evaluation, promotion))
         with _timed(seconds, "report"):
             model_card(settings, table, described, evaluation, promotion, rows, notices, devices, run)
-        tracking.log(run, {f"seconds_{stage}": spent for stage, spent in seconds.items()})
+        runs.log(run, {f"seconds_{stage}": spent for stage, spent in seconds.items()})
     return Outcome(
         settings.name,
         run.name,

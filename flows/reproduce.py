@@ -3,9 +3,9 @@
 from prefect import flow
 from prefect.runtime import flow_run
 
-from tasks.flow_runs import owned_flow_run
 from tasks.reproduce import Reproduction
 from tasks.reproduce import reproduce as reproduce_task
+from tasks.runtime.flow_run_owner import owned_flow_run
 
 
 @flow(name="reproduce", persist_result=False)

@@ -5,9 +5,9 @@ from prefect.runtime import flow_run
 
 from flows.partitions import Segments, tidy, train_segments
 from flows.pipeline import Outcome, trained
-from lstm.config_file import load_config
-from tasks.flow_runs import owned_flow_run
-from tasks.reconcile import reconcile
+from lstm.load_config import load_config
+from tasks.operations.reconcile import reconcile
+from tasks.runtime.flow_run_owner import owned_flow_run
 
 
 @flow(name="train", persist_result=False)

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lstm.data.normalize import DataNormalizer
-    from lstm.forecaster import Forecaster
+    from lstm.forecasting.forecaster import Forecaster
     from lstm.model import LSTMModel
 
 _HOMES = {
     "DataNormalizer": "lstm.data.normalize",
-    "Forecaster": "lstm.forecaster",
+    "Forecaster": "lstm.forecasting.forecaster",
     "LSTMModel": "lstm.model",
 }
 

@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from rich.progress import Progress
 
-from lstm.config import ModelConfig
+from lstm.config.model import ModelConfig
 from lstm.data.matrices import finite_matrix, target_matrix
 from lstm.data.origins import window_origins
 from lstm.data.windows import Windows
 from lstm.errors import CheckpointError, ConfigError, DataError
-from lstm.evaluation.metrics import naive_errors, point_scores
+from lstm.metrics.metrics import naive_errors, point_scores
 from lstm.networks import outputs
 from lstm.networks.checkpoint import load_checkpoint, save_checkpoint
 from lstm.networks.epochs import Epoch
@@ -26,7 +26,7 @@ class LSTMModel:
     """An LSTM forecaster on arrays. Scale `X` and `y` first, see `DataNormalizer`.
 
     Rows are equally spaced in time. The window that starts at row k sees `X[k : k + sequence_length]`
-    and forecasts `y[k + sequence_length :][:horizon]`. All keys of `config`: `lstm.config.ModelConfig`.
+    and forecasts `y[k + sequence_length :][:horizon]`. All keys of `config`: `lstm.config.model.ModelConfig`.
 
     >>> model = LSTMModel({"sequence_length": 24, "epochs": 5})      # doctest: +SKIP
     >>> model.fit(X_train, y_train).predict(X_test)                  # doctest: +SKIP

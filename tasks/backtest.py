@@ -11,29 +11,29 @@ import pandas as pd
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from lstm.config.pipeline import PipelineConfig
 from lstm.data.arrays import SplitArrays
 from lstm.data.ingest import Table, ingest_table
-from lstm.data.runs import Runs
-from lstm.data.store import PanelStore
-from lstm.ensemble import chosen
+from lstm.data.panel_store import PanelStore
 from lstm.errors import DataError
 from lstm.evaluation.baselines import WindowForecaster, check_baselines, fit_baselines
-from lstm.evaluation.intervals import Conformal, adaptive_bands, split_bands
-from lstm.evaluation.metrics import band_levels
 from lstm.evaluation.rolling_origins import Fold, FoldWindows, folds_of, joined, joined_bands, table_by_fold
 from lstm.evaluation.scoring import Scored, ScoredWindows, with_skill
-from lstm.forecaster import Forecaster
-from lstm.pipeline_config import PipelineConfig
-from lstm.prediction import Prediction
-from lstm.presets import completed
+from lstm.forecasting.conformal import Conformal, adaptive_bands, split_bands
+from lstm.forecasting.ensemble import chosen
+from lstm.forecasting.forecaster import Forecaster
+from lstm.forecasting.prediction import Prediction
+from lstm.metrics.metrics import band_levels
+from lstm.presets.presets import completed
+from lstm.profiling.run_lengths import Runs
 from lstm.scratch import scratch_folder
-from tasks import tracking
-from tasks.contenders import REFERENCE, forecaster_of, scored_splits
-from tasks.crew import search_devices
 from tasks.handles import PanelHandle, RunHandle, Trial, WindowsHandle
 from tasks.normalize import cuts_of, frequency_of, normalize, panel_of
-from tasks.retrain import jobs_of, planned_networks, train_all, trial_of
+from tasks.scoring.candidates import REFERENCE, forecaster_of, scored_splits
+from tasks.search.fixed_trials import jobs_of, planned_networks, train_all, trial_of
+from tasks.search.worker_pool import search_devices
 from tasks.settings import folder
+from tasks.tracking import runs
 from tasks.window import window
 
 OURS = "ensemble"  # what the networks are called in the tables
@@ -104,7 +104,7 @@ def backtest(config: PipelineConfig, refit: bool = True, flow_run_id: str = "") 
         search = config.search.model_copy(update={"trials": count})
         devices = search_devices(config.model_copy(update={"search": search}))
         seconds = {"prepare": time.perf_counter() - started}
-        with tracking.parent_run(config, table, devices, flow_run_id, "backtest") as run:
+        with runs.parent_run(config, table, devices, flow_run_id, "backtest") as run:
             trials = _trained(config, fitted, devices, scratch)
             seconds["train"] = time.perf_counter() - started - sum(seconds.values())
             learned = [_learned(config, table, *pair, run) for pair in zip(fitted, trials, strict=True)]
@@ -232,11 +232,11 @@ def _means(table: pd.DataFrame) -> dict[str, float]:
 
 
 def _log(rows: pd.DataFrame, overall: pd.DataFrame, refit: bool, run: RunHandle) -> None:
-    tracking.client().log_text(run.run_id, rows.to_csv(index=False), "backtest.csv")
+    runs.client().log_text(run.run_id, rows.to_csv(index=False), "backtest.csv")
     ours = next(row for row in _records(overall) if row["model"] == OURS)
     figures = {f"backtest_{name}": value for name, value in ours.items() if name not in ("model", "windows")}
-    tracking.log(run, figures)
-    tracking.tag(run, refit=str(refit).lower(), folds=int(rows["fold"].max()))
+    runs.log(run, figures)
+    runs.tag(run, refit=str(refit).lower(), folds=int(rows["fold"].max()))
 
 
 def _records(frame: pd.DataFrame) -> tuple[dict[str, Any], ...]:

@@ -9,24 +9,24 @@ import numpy as np
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from lstm.config.pipeline import PipelineConfig
 from lstm.data.arrays import SplitArrays
 from lstm.data.ingest import Table
-from lstm.data.store import PanelStore
-from lstm.ensemble import chosen, weights_of
+from lstm.data.panel_store import PanelStore
+from lstm.diagnostics.diagnosis import Finding, Spans, Standing, Training, diagnose
+from lstm.diagnostics.leakage import Audit, audit
 from lstm.errors import DataError, TrainingError
-from lstm.evaluation.diagnosis import Finding, Spans, Standing, Training, diagnose
-from lstm.evaluation.intervals import Conformal, split_bands
-from lstm.evaluation.leakage import Audit, audit
 from lstm.evaluation.scoring import Scored, ScoredWindows
-from lstm.forecaster import Forecaster
-from lstm.pipeline_config import PipelineConfig
-from tasks import contenders as make
-from tasks import tracking
-from tasks.contenders import REFERENCE, Contender, Scoring, forecasts_of, scored_splits
-from tasks.evaluation_folder import FOLDER, Results, log_evaluation
+from lstm.forecasting.conformal import Conformal, split_bands
+from lstm.forecasting.ensemble import chosen, weights_of
+from lstm.forecasting.forecaster import Forecaster
 from tasks.handles import Candidate, Evaluation, PanelHandle, RunHandle, Trial, WindowsHandle
+from tasks.scoring import candidates as make
+from tasks.scoring.artifacts import FOLDER, Results, log_evaluation
+from tasks.scoring.candidates import REFERENCE, Contender, Scoring, forecasts_of, scored_splits
+from tasks.search.worker import history_of
 from tasks.settings import run_folder
-from tasks.worker import history_of
+from tasks.tracking import runs as tracking
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)

@@ -6,13 +6,13 @@ import pandas as pd
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from lstm.config.data import DataSpec
 from lstm.data.ingest import ingest_table
-from lstm.data.spec import DataSpec
 from lstm.errors import ConfigError
-from lstm.forecaster import Forecaster
+from lstm.forecasting.forecaster import Forecaster
 from lstm.scratch import scratch_folder
-from tasks.forecast_log import write_table
-from tasks.registry import load_forecaster
+from tasks.forecast_store.log import write_table
+from tasks.registry.models import load_forecaster
 from tasks.settings import folder
 
 

@@ -3,8 +3,8 @@
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from lstm.config.pipeline import PipelineConfig
 from lstm.data.ingest import Table, ingest_table
-from lstm.pipeline_config import PipelineConfig
 from tasks.settings import folder
 
 

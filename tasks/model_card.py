@@ -8,15 +8,15 @@ from typing import Any
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from lstm.config.pipeline import PipelineConfig
 from lstm.data.ingest import Table
-from lstm.pipeline_config import PipelineConfig
-from tasks import tracking
-from tasks.evaluation_folder import FOLDER
 from tasks.handles import Evaluation, RunHandle
 from tasks.profile import Description
-from tasks.promotion import Promotion
-from tasks.report import Facts, write_report
+from tasks.registry.promotion import Promotion
+from tasks.reporting.page import Facts, write_report
+from tasks.scoring.artifacts import FOLDER
 from tasks.settings import run_folder
+from tasks.tracking import runs
 
 _PACKAGES = ("torch", "optuna", "mlflow", "prefect", "pandas", "numpy")
 
@@ -41,7 +41,7 @@ def model_card(
         promotion=promotion.to_dict(),
         config=config.to_dict(),
         lineage={
-            **tracking.lineage(config, table),
+            **runs.lineage(config, table),
             "device": ", ".join(sorted(set(devices))),
             "packages": {name: version(name) for name in _PACKAGES},
         },
@@ -55,7 +55,7 @@ def model_card(
     )
     write_report(evaluation.folder, facts)
     page = evaluation.folder / "report.html"
-    tracking.client().log_artifact(run.run_id, str(page))
+    runs.client().log_artifact(run.run_id, str(page))
     for one in evaluation.candidates:
-        tracking.client().log_artifact(one.run_id, str(page), FOLDER)
+        runs.client().log_artifact(one.run_id, str(page), FOLDER)
     return page

@@ -10,29 +10,29 @@ import pandas as pd
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from lstm.as_of import as_of
-from lstm.data.frequency import Frequency
+from lstm.calendars.durations import duration
+from lstm.calendars.frequency import Frequency
+from lstm.config.data import DataSpec
+from lstm.config.operations import MonitorSpec
+from lstm.config.pipeline import PipelineConfig
 from lstm.data.ingest import ingest_table
 from lstm.data.panel import Panel, build_panel
 from lstm.data.rows import SERIES
-from lstm.data.spec import DataSpec
 from lstm.data.splits import Cuts
-from lstm.durations import duration
 from lstm.errors import DataError, StoreError
-from lstm.evaluation.drift import Chart, Shift, chart, daily, input_shifts
-from lstm.evaluation.live import Live
-from lstm.evaluation.reference import Reference, inputs_of
-from lstm.operations_spec import MonitorSpec
-from lstm.pipeline_config import PipelineConfig
+from lstm.forecasting.as_of import as_of
+from lstm.monitoring.drift import Chart, Shift, chart, daily, input_shifts
+from lstm.monitoring.live_scores import Live
+from lstm.monitoring.reference import Reference, inputs_of
 from lstm.scratch import scratch_folder
-from tasks.forecast_log import open_log
-from tasks.forecast_rows import VERSION
-from tasks.moments import as_utc
+from tasks.forecast_store.log import open_log
+from tasks.forecast_store.schedule import slot_grid
+from tasks.forecast_store.schema import VERSION
 from tasks.normalize import cuts_of
-from tasks.origin import Origin, origin_of
-from tasks.registry import resolved
+from tasks.registry.models import resolved
+from tasks.registry.provenance import Origin, origin_of
+from tasks.runtime.timestamps import as_utc
 from tasks.settings import folder
-from tasks.slots import slot_grid
 
 _DAY = pd.Timedelta(1, "D")
 _PROMISED = ("rmse", "mae", "mase", "rmse_skill")  # of the backtest, beside the coverages

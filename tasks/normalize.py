@@ -7,11 +7,11 @@ import pandas as pd
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from lstm.data.frequency import Frequency
+from lstm.calendars.frequency import Frequency
+from lstm.config.pipeline import PipelineConfig
 from lstm.data.ingest import Table
+from lstm.data.panel_store import PanelStore, write_panel
 from lstm.data.splits import Cuts, cut
-from lstm.data.store import PanelStore, write_panel
-from lstm.pipeline_config import PipelineConfig
 from tasks.handles import PanelHandle, key_of
 from tasks.settings import folder, mark_used, whole_folder
 

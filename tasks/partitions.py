@@ -5,10 +5,10 @@ import re
 import unicodedata
 from collections.abc import Iterator
 
+from lstm.config.pipeline import PipelineConfig
 from lstm.data.ingest import ingest_table
 from lstm.data.segments import Segment, segments
 from lstm.errors import ConfigError
-from lstm.pipeline_config import PipelineConfig
 from tasks.settings import folder
 
 _LONGEST = 100  # characters of a name, as of every pipeline's

@@ -8,18 +8,19 @@ import pandas as pd
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from lstm.data.advice import Advisory, advise
-from lstm.data.frequency import Frequency
+from lstm.calendars.frequency import Frequency
+from lstm.config.pipeline import PipelineConfig
 from lstm.data.ingest import Table
-from lstm.data.profile import Profile, profile
+from lstm.data.panel_store import PanelStore
 from lstm.data.splits import Cuts, unused_rows
-from lstm.data.store import PanelStore
 from lstm.errors import DataError
-from lstm.pipeline_config import PipelineConfig
-from tasks import profile_figures, tracking
-from tasks.drawing import save_pictures
+from lstm.profiling.advice import Advisory, advise
+from lstm.profiling.profile import Profile, profile
 from tasks.handles import PanelHandle, RunHandle, WindowsHandle
+from tasks.reporting import data_plots
+from tasks.reporting.plotting import save_pictures
 from tasks.settings import run_folder
+from tasks.tracking import runs
 
 _NAMED = 5  # of a long list
 _METRICS = (
@@ -64,12 +65,12 @@ def log_profile(config: PipelineConfig, panel: PanelHandle, described: Descripti
     (place / "summary.json").write_text(json.dumps(summary, indent=1, allow_nan=False))
     found.series.to_csv(place / "series.csv", index=False)
     found.columns.to_csv(place / "columns.csv", index=False)
-    save_pictures(place, profile_figures.pictures(found, PanelStore.load(panel.folder), config))
-    tracking.client().log_artifacts(run.run_id, str(place), "profile")
+    save_pictures(place, data_plots.pictures(found, PanelStore.load(panel.folder), config))
+    runs.client().log_artifacts(run.run_id, str(place), "profile")
     figures = {f"data_{name}": found.summary[name] for name in _METRICS}
-    tracking.log(run, {name: value for name, value in figures.items() if value is not None})
+    runs.log(run, {name: value for name, value in figures.items() if value is not None})
     checks = sorted({advisory.check for advisory in described.advisories})
-    tracking.tag(run, advisories=",".join(checks) or "none")
+    runs.tag(run, advisories=",".join(checks) or "none")
     return described
 
 

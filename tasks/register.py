@@ -12,17 +12,17 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 import lstm
+from lstm.config.pipeline import PipelineConfig
 from lstm.data.ingest import Table
-from lstm.data.store import PanelStore
+from lstm.data.panel_store import PanelStore
 from lstm.errors import CheckpointError, StoreError
-from lstm.pipeline_config import PipelineConfig
-from tasks import tracking
-from tasks.artefact import input_example, log_artefact, requirements, signature
-from tasks.gate import Case, judge, own_checks
 from tasks.handles import Candidate, Evaluation, PanelHandle, RunHandle, WindowsHandle
-from tasks.promotion import Promotion, settle
-from tasks.registry import SHOWN, create_version, fingerprint, load_forecaster, same_version, set_alias
+from tasks.registry.gate import Case, judge, own_checks
+from tasks.registry.models import SHOWN, create_version, fingerprint, load_forecaster, same_version, set_alias
+from tasks.registry.packaging import input_example, log_artefact, requirements, signature
+from tasks.registry.promotion import Promotion, settle
 from tasks.settings import tracking_uri
+from tasks.tracking import runs
 
 __all__ = ["Promotion", "register"]
 
@@ -63,8 +63,8 @@ def register(
         with suppress(StoreError):  # told already
             set_alias(config.name, "challenger", number)
         raise StoreError(f"{error} {kept}") from None
-    tracking.client().log_dict(run.run_id, promotion.to_dict(), "promotion.json")
-    tracking.tag(run, champion=promotion.champion, registered_version=promotion.version, gate_reason=promotion.reason)
+    runs.client().log_dict(run.run_id, promotion.to_dict(), "promotion.json")
+    runs.tag(run, champion=promotion.champion, registered_version=promotion.version, gate_reason=promotion.reason)
     return promotion
 
 
@@ -86,7 +86,7 @@ def _version(config: PipelineConfig, candidate: Candidate, example: pd.DataFrame
 def _code_sha256() -> str:
     """Of what a version carries as code."""
     package = Path(lstm.__file__).parent
-    digest = hashlib.sha256(Path(__file__).with_name("served_model.py").read_bytes())
+    digest = hashlib.sha256((Path(__file__).parent / "registry" / "pyfunc_model.py").read_bytes())
     for path in sorted(path for path in package.rglob("*") if path.suffix in (".py", ".cpp")):
         digest.update(f"{path.relative_to(package)}\n".encode() + path.read_bytes())
     return digest.hexdigest()

@@ -14,19 +14,28 @@ from prefect.cache_policies import NO_CACHE
 from lstm.data.fingerprint import Fingerprint
 from lstm.data.ingest import Table, ingest_table
 from lstm.data.rows import TIME
-from lstm.forecaster import Forecaster
+from lstm.forecasting.forecaster import Forecaster
 from lstm.scratch import scratch_folder
-from tasks import tracking
-from tasks.contenders import forecaster_of, scored_splits
-from tasks.crew import search_devices
 from tasks.handles import RunHandle
 from tasks.normalize import cuts_of, panel_of
-from tasks.origin import DataThen, Origin, origin_of
-from tasks.reproduction import Change, Comparison, Figure, Member, differences, figures, largest_difference, same_bits
-from tasks.retrain import evaluated, jobs_of, train_all, trial_of
+from tasks.registry.provenance import DataThen, Origin, origin_of
+from tasks.registry.reproduction import (
+    Change,
+    Comparison,
+    Figure,
+    Member,
+    differences,
+    figures,
+    largest_difference,
+    same_bits,
+)
+from tasks.scoring.candidates import forecaster_of, scored_splits
+from tasks.search.fixed_trials import evaluated, jobs_of, train_all, trial_of
+from tasks.search.worker import Result
+from tasks.search.worker_pool import search_devices
 from tasks.settings import folder
+from tasks.tracking import runs
 from tasks.window import window
-from tasks.worker import Result
 
 
 @dataclass(frozen=True)
@@ -67,7 +76,7 @@ def reproduce(model: str, flow_run_id: str = "") -> Reproduction:
     workers trained them, from the rows that the source holds now; panel, windows, ensemble and intervals are made anew.
 
     Args:
-        model: see `tasks.origin.origin_of`.
+        model: see `tasks.registry.provenance.origin_of`.
         flow_run_id: of Prefect, for the record.
 
     Raises:
@@ -82,8 +91,8 @@ def reproduce(model: str, flow_run_id: str = "") -> Reproduction:
         source = origin.config.data.model_copy(update={"sha256": None})
         table = ingest_table(source, scratch, folder("downloads"))
         change = _change(origin.data, table)
-        with tracking.parent_run(origin.config, table, devices, flow_run_id, "reproduction") as run:
-            tracking.tag(run, reproduces=origin.version, reproduces_run_id=origin.run_id)
+        with runs.parent_run(origin.config, table, devices, flow_run_id, "reproduction") as run:
+            runs.tag(run, reproduces=origin.version, reproduces_run_id=origin.run_id)
             again = None if change == "changed" else _again(origin, table, change, devices, run, scratch)
             found = _found(origin, table, change, devices, again, run, started)
             _log(found, run)
@@ -145,7 +154,7 @@ def _found(
     started: float,
 ) -> Reproduction:
     both, one_sided = ((), ()) if again is None else figures(origin.metrics, again.scores)
-    now = tracking.lineage(origin.config, table)
+    now = runs.lineage(origin.config, table)
     on = (_device_then(origin), devices[0].partition(":")[0])
     comparison = Comparison(
         change=change,
@@ -205,6 +214,6 @@ def _same(old: Forecaster, new: Forecaster) -> dict[str, bool]:
 
 def _log(found: Reproduction, run: RunHandle) -> None:
     text = json.dumps(asdict(found), default=str, indent=1)
-    tracking.client().log_text(run.run_id, text, "reproduction.json")
-    tracking.log(run, {one["name"]: one["now"] for one in found.metrics if one["now"] is not None})
-    tracking.tag(run, reproduced=str(found.reproduced).lower(), verdict=found.verdict)
+    runs.client().log_text(run.run_id, text, "reproduction.json")
+    runs.log(run, {one["name"]: one["now"] for one in found.metrics if one["now"] is not None})
+    runs.tag(run, reproduced=str(found.reproduced).lower(), verdict=found.verdict)

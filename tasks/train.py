@@ -15,21 +15,21 @@ from prefect.cache_policies import NO_CACHE
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from lstm.durations import duration
-from lstm.pipeline_config import PipelineConfig
-from tasks import study as studies
-from tasks import tracking
-from tasks.claims import called_out, claims
-from tasks.crew import workers
-from tasks.drawing import save_pictures
+from lstm.calendars.durations import duration
+from lstm.config.pipeline import PipelineConfig
 from tasks.handles import RunHandle, Search, WindowsHandle
-from tasks.search_figures import pareto, search_pictures
+from tasks.reporting.plotting import save_pictures
+from tasks.reporting.search_plots import pareto, search_pictures
+from tasks.search import study as studies
+from tasks.search.coordinator import TrialLoop
+from tasks.search.distributed import ended_result, share_of, work_off
+from tasks.search.leases import called_out, claims
+from tasks.search.results import Tally
+from tasks.search.trial_logger import trial_runs
+from tasks.search.worker_pool import workers
+from tasks.search.workspace import study_folder
 from tasks.settings import run_folder
-from tasks.shares import ended_result, share_of, work_off
-from tasks.study_folder import study_folder
-from tasks.tally import Tally
-from tasks.trial_loop import TrialLoop
-from tasks.trial_runs import trial_runs
+from tasks.tracking import runs as tracking
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)

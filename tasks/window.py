@@ -7,12 +7,12 @@ import numpy as np
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from lstm.config.pipeline import PipelineConfig
 from lstm.data.arrays import SplitArrays
 from lstm.data.origins import origin_blocks
+from lstm.data.panel_store import PanelStore, write_splits
 from lstm.data.splits import Cuts
-from lstm.data.store import PanelStore, write_splits
 from lstm.errors import DataError
-from lstm.pipeline_config import PipelineConfig
 from tasks.handles import PanelHandle, WindowsHandle, key_of
 from tasks.settings import folder, mark_used, whole_folder
 

@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 import torch
 
+from lstm.config.data import DataSpec, NormalizeSpec
 from lstm.data.normalize import Statistics
 from lstm.data.panel import Panel
 from lstm.data.scaling import ALL, PanelNormalizer
-from lstm.data.spec import DataSpec, NormalizeSpec
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = {"source": "-", "time": "time", "series": "shop", "target": "sales", "observed": ["visitors"], "frequency": "1h"}
@@ -66,13 +66,13 @@ def normalizer_of(panel: Panel, spec: NormalizeSpec | None = None) -> PanelNorma
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Local stores of the test's own."""
-    from tasks import tracking
+    from tasks.tracking import runs
 
     for name in [
         name for name in os.environ if name.startswith(("MLFLOW_", "PREFECT_")) and name.endswith(("_URI", "_URL"))
     ]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("LSTM_HOME", str(tmp_path / "mlruns"))
-    tracking.client.cache_clear()
+    runs.client.cache_clear()
     yield tmp_path / "mlruns"
-    tracking.client.cache_clear()
+    runs.client.cache_clear()

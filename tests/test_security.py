@@ -14,13 +14,15 @@ from pathlib import Path
 import pytest
 
 from lstm.errors import CheckpointError, ConfigError
-from tasks import serve, serving_app, settings, tracking
-from tasks.addresses import is_loopback
-from tasks.registry import fetched, load_forecaster, version_tags
-from tasks.seal import SEAL, seal_of
-
-from .conftest import ROOT
-from .tasks.served import registered
+from tasks import settings
+from tasks.registry.checksum import SEAL, seal_of
+from tasks.registry.models import fetched, load_forecaster, version_tags
+from tasks.runtime.network import is_loopback
+from tasks.serving import app as serving_app
+from tasks.serving import server
+from tasks.tracking import runs
+from tests.conftest import ROOT
+from tests.support.registered_model import registered
 
 SOURCES = sorted(path for floor in ("lstm", "tasks", "flows") for path in (ROOT / floor).rglob("*.py"))
 TOKEN = "a-token-for-the-tests-73"
@@ -97,7 +99,7 @@ def test_the_search_for_unsafe_code_passes_what_is_safe():
 def test_the_loader_of_configurations_is_a_safe_one():
     import yaml
 
-    from lstm.config_file import _UniqueKeys
+    from lstm.load_config import _UniqueKeys
 
     assert issubclass(_UniqueKeys, yaml.SafeLoader)
     with pytest.raises(yaml.YAMLError):
@@ -127,7 +129,7 @@ def test_any_other_address_is_not_loopback(host):
 
 def refused(host: str) -> str:
     with pytest.raises(ConfigError) as caught:
-        serve.serve("shops", host, 0, 1, print)
+        server.serve("shops", host, 0, 1, print)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -280,7 +282,7 @@ SPOILT = {
 @pytest.mark.parametrize("what", SPOILT)
 def test_a_changed_artefact_is_told_in_one_line_before_it_is_read(artefact, monkeypatch, what):
     SPOILT[what](artefact)
-    monkeypatch.setattr("lstm.forecaster.Forecaster.load", lambda *_: pytest.fail("was read"))
+    monkeypatch.setattr("lstm.forecasting.forecaster.Forecaster.load", lambda *_: pytest.fail("was read"))
     with pytest.raises(CheckpointError, match=r"^shops/1: its files are not those that were registered") as caught:
         load_forecaster("shops")
     said = str(caught.value)
@@ -288,12 +290,12 @@ def test_a_changed_artefact_is_told_in_one_line_before_it_is_read(artefact, monk
 
 
 def test_a_changed_artefact_is_neither_served_nor_promoted(artefact, monkeypatch):
-    from tasks.promotion import promote
+    from tasks.registry.promotion import promote
 
     SPOILT["code that is carried"](artefact)
-    monkeypatch.setattr(serve, "_run", lambda *_: pytest.fail("was served"))
+    monkeypatch.setattr(server, "_run", lambda *_: pytest.fail("was served"))
     with pytest.raises(CheckpointError, match="shops/1: its files are not those that were registered"):
-        serve.serve("shops/1", "127.0.0.1", 0, 1, print)
+        server.serve("shops/1", "127.0.0.1", 0, 1, print)
     with pytest.raises(CheckpointError, match="shops/1: its files are not those that were registered"):
         promote("shops", "1", force=True)
 
@@ -308,11 +310,11 @@ def test_what_loaders_leave_in_the_store_neither_matters_nor_runs(artefact, tmp_
 
 
 def test_a_version_without_a_seal_is_loaded_but_its_code_is_not_run(version, tmp_path):
-    client = tracking.client()
+    client = runs.client()
     number = client.create_model_version("shops", version.as_uri(), await_creation_for=0).version
     assert load_forecaster(f"shops/{number}")[1] == f"shops/{number}"
     with pytest.raises(CheckpointError, match=rf"^shops/{number}: has no tag artefact_sha256.*lstm train CONFIG$"):
-        serve.serve(f"shops/{number}", "127.0.0.1", 0, 1, print)
+        server.serve(f"shops/{number}", "127.0.0.1", 0, 1, print)
 
 
 # --- make audit

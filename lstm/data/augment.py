@@ -33,7 +33,7 @@ def augmented(
         past: (B, L, F), the last n_known of F being known ahead.
         known: (B, H, n_known), the same inputs' values at the steps ahead.
         actual: (B, H, O), NaN where nothing was measured; that stays so.
-        methods: names of `lstm.config.Method`. Without any the inputs themselves come back.
+        methods: names of `lstm.config.model.Method`. Without any the inputs themselves come back.
         generator: on the CPU, wherever the windows are. Its state decides the result.
 
     Returns:

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from lstm.data.spec import CalendarSpec
+from lstm.config.data import CalendarSpec
 
 # Feature: the attribute of a DatetimeIndex, and its period
 _CYCLES = {

@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
+from lstm.calendars.durations import duration
+from lstm.config.data import DataSpec
 from lstm.data.calendar import calendar_features
 from lstm.data.grid import Grid
-from lstm.data.spec import DataSpec
-from lstm.durations import duration
 
 
 @dataclass(frozen=True)

@@ -18,15 +18,15 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from lstm.config.data import DataSpec
 from lstm.data.fingerprint import Fingerprint
 from lstm.data.rows import ROW, SERIES, TIME, RowReader
 from lstm.data.segments import check_found
 from lstm.data.sorting import in_buckets, in_order, sampled
-from lstm.data.spec import DataSpec
 from lstm.data.table import INFER_SERIES, Settler, with_frequency
-from lstm.data.where import RowFilter
 from lstm.errors import ConfigError, DataError
 from lstm.scratch import scratch_folder
+from lstm.sources.row_filter import RowFilter
 from lstm.sources.source import CHUNK_ROWS, Source, open_source
 
 _INFER_ROWS = 1_000_000  # that a frequency is inferred from, at most

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
+from lstm.config.data import DataSpec
 from lstm.data.calendar import calendar_columns
-from lstm.data.spec import DataSpec
 
 SINCE_LAST = "since_last"
 

@@ -6,7 +6,7 @@ from typing import Any, Literal, Self
 
 import numpy as np
 
-from lstm.config import Strict
+from lstm.config.model import Strict
 from lstm.errors import DataError
 
 Strategy = Literal["zscore", "minmax", "robust", "none"]

@@ -16,13 +16,13 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from lstm.calendars.durations import duration
+from lstm.calendars.frequency import Frequency
+from lstm.config.data import DataSpec
 from lstm.data.covariates import Inputs, covariates, placed
-from lstm.data.frequency import Frequency
 from lstm.data.grid import SEASONS_BACK, Grid
 from lstm.data.layout import Layout
 from lstm.data.rows import SERIES, TIME
-from lstm.data.spec import DataSpec
-from lstm.durations import duration
 from lstm.errors import DataError
 
 Levels = Mapping[str, Sequence[str]]

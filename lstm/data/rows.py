@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lstm.data.spec import DataSpec
-from lstm.data.stamps import StampReader, shown
-from lstm.data.where import RowFilter
+from lstm.config.data import DataSpec
+from lstm.data.timestamps import StampReader, shown
 from lstm.errors import DataError, nearest
+from lstm.sources.row_filter import RowFilter
 
 SERIES, TIME, ROW = "series", "time", "__row__"
 FILE, PLACE = "file", "place"  # in `attrs` of a chunk: its file of several; rows of all files, and of others, before it

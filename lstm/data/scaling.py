@@ -8,9 +8,9 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 
+from lstm.config.data import NormalizeSpec
 from lstm.data.normalize import Statistics, centered_and_scaled
 from lstm.data.panel import Panel
-from lstm.data.spec import NormalizeSpec
 from lstm.errors import DataError, nearest
 
 ALL = "\0all"  # a name that no file can give to a series

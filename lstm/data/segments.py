@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from lstm.data.spec import DataSpec
-from lstm.data.where import RowFilter, comparables
+from lstm.config.data import DataSpec
 from lstm.errors import DataError, nearest
+from lstm.sources.row_filter import RowFilter, comparables
 from lstm.sources.source import Source, open_source
 
 Segment = tuple[str, ...]  # a value of each column, by the text it is compared by

@@ -10,9 +10,9 @@ from itertools import accumulate
 import numpy as np
 import pandas as pd
 
-from lstm.data.frequency import Frequency
-from lstm.data.spec import SplitSpec
-from lstm.durations import duration
+from lstm.calendars.durations import duration
+from lstm.calendars.frequency import Frequency
+from lstm.config.data import SplitSpec
 from lstm.errors import DataError
 
 

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lstm.data.frequency import Frequency, infer_frequency
+from lstm.calendars.frequency import Frequency, infer_frequency
+from lstm.config.data import DataSpec
 from lstm.data.rows import ROW, SERIES, TIME, RowReader
 from lstm.data.sorting import in_order
-from lstm.data.spec import DataSpec
 from lstm.errors import DataError
 
 INFER_SERIES = 20  # the first so many say the frequency

@@ -11,7 +11,7 @@ from lstm.data.rows import SERIES
 from lstm.errors import DataError
 from lstm.evaluation.comparison import Comparison, losses_by_origin, overlap_of
 from lstm.evaluation.scoring import ScoredWindows
-from lstm.forecaster import Forecaster
+from lstm.forecasting.forecaster import Forecaster
 
 
 def compare(

@@ -11,15 +11,15 @@ import numpy as np
 import pandas as pd
 import torch
 
-from lstm.data.frequency import Frequency
+from lstm.calendars.frequency import Frequency
 from lstm.data.scaling import TargetScale
 from lstm.data.splits import Cuts
 from lstm.errors import DataError
-from lstm.evaluation import metrics
-from lstm.evaluation.breakdown import grouped
-from lstm.evaluation.intervals import Band
-from lstm.evaluation.metrics import Sums
 from lstm.evaluation.scoring import Scored, ScoredWindows
+from lstm.forecasting.conformal import Band
+from lstm.metrics import metrics
+from lstm.metrics.breakdown import grouped
+from lstm.metrics.metrics import Sums
 
 
 @dataclass(frozen=True)

@@ -9,14 +9,14 @@ import numpy as np
 import pandas as pd
 import torch
 
+from lstm.calendars.frequency import Frequency
 from lstm.data.arrays import SplitArrays
-from lstm.data.frequency import Frequency
 from lstm.data.scaling import TargetScale
 from lstm.data.windows import Windows
 from lstm.errors import ConfigError
-from lstm.evaluation import bootstrap, metrics
-from lstm.evaluation.breakdown import DAYS, HOURS, Breakdown, fold_of, grouped, hours_of_week
-from lstm.evaluation.metrics import Scores, Sums
+from lstm.metrics import bootstrap, metrics
+from lstm.metrics.breakdown import DAYS, HOURS, Breakdown, fold_of, grouped, hours_of_week
+from lstm.metrics.metrics import Scores, Sums
 
 By = Literal["horizon", "series", "hour", "weekday", "fold"]
 
@@ -183,7 +183,7 @@ class Scored:
         return table[table["windows"] > 0].reset_index(drop=True)
 
     def bootstrap(self, reference: "Scored", seed: int = 0) -> dict[str, tuple[float, float]]:
-        """95 % interval of every metric, every `<metric>_skill` and `owa`; see `lstm.evaluation.bootstrap`.
+        """95 % interval of every metric, every `<metric>_skill` and `owa`; see `lstm.metrics.bootstrap`.
 
         Args:
             reference: another forecast of the same windows, drawn in the same blocks.

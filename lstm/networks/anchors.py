@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from lstm.config import ModelConfig
+from lstm.config.model import ModelConfig
 
 
 class Anchor(nn.Module):

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from lstm.config import ModelConfig
+from lstm.config.model import ModelConfig
 
 
 class Batches:

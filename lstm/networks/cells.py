@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lstm.config import ModelConfig
+from lstm.config.model import ModelConfig
 from lstm.networks.compiled import run_layer
 
 _DECODING = ("parallel", "recursive")  # heads that ask the cell

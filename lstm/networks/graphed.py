@@ -6,7 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from lstm.config import ModelConfig
+from lstm.config.model import ModelConfig
 
 _EAGER_FIRST = 3  # steps, in which libraries choose their kernels and allocate what they keep
 Pass = Callable[[Tensor], tuple[Tensor, ...]]

@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from lstm.config import ModelConfig
+from lstm.config.model import ModelConfig
 from lstm.networks.cells import Attentive, Bidirectional, Memory, Recurrent
 from lstm.networks.outputs import shaped
 

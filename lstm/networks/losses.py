@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lstm.config import LIKELIHOODS, ModelConfig
+from lstm.config.model import LIKELIHOODS, ModelConfig
 from lstm.networks.outputs import negative_log_likelihood, point
 
 LossFunction = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]

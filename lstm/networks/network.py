@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from lstm.config import ModelConfig
+from lstm.config.model import ModelConfig
 from lstm.errors import ConfigError
 from lstm.networks import outputs
 from lstm.networks.anchors import Anchor, lagged_rows

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lstm.config import ModelConfig
+from lstm.config.model import ModelConfig
 
 _SMALLEST = 1e-4  # of a standard deviation, on the normalised scale
 

@@ -6,7 +6,7 @@ from typing import Any
 from torch.optim import Optimizer, lr_scheduler
 from torch.optim.lr_scheduler import LRScheduler
 
-from lstm.config import ModelConfig
+from lstm.config.model import ModelConfig
 
 _WARMUP_STEPS = 100
 _LOWEST = 0.01  # share of the rate that a cosine ends at

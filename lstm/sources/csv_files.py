@@ -12,10 +12,10 @@ from typing import IO, Any, Literal
 import pandas as pd
 from pandas.errors import ParserWarning
 
+from lstm.config.source import CsvSpec
 from lstm.errors import DataError
 from lstm.sources.files import Files
 from lstm.sources.reading import Wanted, bounded, check_once, check_same, chosen, reading
-from lstm.sources.spec import CsvSpec
 
 _SEPARATORS = (",", ";", "\t", "|")
 _MAGIC = {b"\x1f\x8b": "gzip", b"PAR1": "Parquet", b"PK\x03\x04": "a ZIP archive, such as .xlsx"}

@@ -6,8 +6,8 @@ from typing import Any
 import pandas as pd
 import pyarrow.parquet as pq
 
-from lstm.data.where import comparable, may_hold
 from lstm.sources.reading import Wanted
+from lstm.sources.row_filter import comparable, may_hold
 
 Run = tuple[int, list[int]]  # neighbouring row groups, and how many rows of the file lie before them
 

@@ -12,7 +12,8 @@ from urllib.parse import unquote, urlsplit
 
 import pandas as pd
 
-from lstm.data.spec import DataSpec
+from lstm.config.data import DataSpec
+from lstm.config.source import SqlSource
 from lstm.errors import DataError
 from lstm.sources.catalogue import CATALOGUE, catalogue_files
 from lstm.sources.csv_files import CsvFiles
@@ -21,7 +22,6 @@ from lstm.sources.files import Files, Pin, local_files
 from lstm.sources.parquet_files import ParquetFiles
 from lstm.sources.queries import Query, environment
 from lstm.sources.reading import Wanted
-from lstm.sources.spec import SqlSource
 
 CHUNK_ROWS = 250_000
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import yaml
 
-from lstm.data.spec import DataSpec
-from lstm.pipeline_config import PipelineConfig
+from lstm.config.data import DataSpec
+from lstm.config.pipeline import PipelineConfig
+from lstm.config.source import SqlSource
 from lstm.sources.source import open_source
-from lstm.sources.spec import SqlSource
 from lstm.starter.guess import HEAD_ROWS, Guess, guess
 from lstm.starter.names import Choice
 

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 from pandas.api.types import is_hashable, is_string_dtype
 
+from lstm.config.source import SqlSource
 from lstm.errors import DataError
-from lstm.sources.spec import SqlSource
 from lstm.starter.lengths import Lengths, find_lengths
 from lstm.starter.names import Choice, listed
 from lstm.starter.rhythm import Rhythm, find_rhythm

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from lstm.data.frequency import Frequency
-from lstm.data.runs import Runs
-from lstm.durations import duration
+from lstm.calendars.durations import duration
+from lstm.calendars.frequency import Frequency
+from lstm.profiling.run_lengths import Runs
 from lstm.starter.names import Choice, percent
 from lstm.starter.rhythm import Rhythm
 

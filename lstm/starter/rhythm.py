@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from lstm.data.frequency import Frequency, infer_frequency
+from lstm.calendars.frequency import Frequency, infer_frequency
 from lstm.starter.names import Choice, percent
 from lstm.starter.roles import Seen
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .tables import Content
+from tests.bad_inputs.tables import Content
 
 PASSWORD = "geheim"  # must appear in no message
 

@@ -1,13 +1,13 @@
 """Bad inputs and what `lstm` says of each: what `test_bad_inputs.py` runs, and the table of refusals in the docs."""
 
-from .case import Case
-from .cases_columns import COLUMNS
-from .cases_configuration import CONFIGURATION
-from .cases_forecasts import FORECASTS
-from .cases_later import QUERIES, WINDOWS
-from .cases_rows import ROWS
-from .cases_sources import SOURCES
-from .cases_times import TIMES
+from tests.bad_inputs.case import Case
+from tests.bad_inputs.cases_columns import COLUMNS
+from tests.bad_inputs.cases_configuration import CONFIGURATION
+from tests.bad_inputs.cases_forecasts import FORECASTS
+from tests.bad_inputs.cases_later import QUERIES, WINDOWS
+from tests.bad_inputs.cases_rows import ROWS
+from tests.bad_inputs.cases_sources import SOURCES
+from tests.bad_inputs.cases_times import TIMES
 
 CASES: dict[str, tuple[Case, ...]] = {
     "Configuration": CONFIGURATION,

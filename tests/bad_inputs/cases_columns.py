@@ -2,8 +2,8 @@
 
 import datetime
 
-from .case import ID, NUMERIC, Case
-from .tables import cell, column, csv, frame, lines, parquet, repeated, wide
+from tests.bad_inputs.case import ID, NUMERIC, Case
+from tests.bad_inputs.tables import cell, column, csv, frame, lines, parquet, repeated, wide
 
 COLUMNS = (
     Case(

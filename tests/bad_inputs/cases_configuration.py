@@ -1,6 +1,6 @@
 """Configurations that are refused before anything is read."""
 
-from .case import PASSWORD, Case
+from tests.bad_inputs.case import PASSWORD, Case
 
 CONFIGURATION = (
     Case(

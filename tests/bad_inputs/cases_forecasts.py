@@ -1,7 +1,7 @@
 """What `lstm forecast` refuses."""
 
-from .case import FREQUENCY, NUMERIC, PASSWORD, Case
-from .tables import cell, csv, frame, hours, stamps
+from tests.bad_inputs.case import FREQUENCY, NUMERIC, PASSWORD, Case
+from tests.bad_inputs.tables import cell, csv, frame, hours, stamps
 
 # A model of 24 steps of look-back and a horizon of 6, in the folder `model`.
 FORECASTS = (

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from .case import LOGARITHM, PASSWORD, QUERY, WINDOWLESS, Case
-from .tables import csv, database, frame, query, stamps
+from tests.bad_inputs.case import LOGARITHM, PASSWORD, QUERY, WINDOWLESS, Case
+from tests.bad_inputs.tables import csv, database, frame, query, stamps
 
 # A query is not run twice, and so not before the flow runs.
 QUERIES = (

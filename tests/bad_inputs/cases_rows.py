@@ -1,7 +1,7 @@
 """Choices of rows, and segments, that are refused."""
 
-from .case import Case
-from .tables import csv, frame
+from tests.bad_inputs.case import Case
+from tests.bad_inputs.tables import csv, frame
 
 ROWS = (
     Case(

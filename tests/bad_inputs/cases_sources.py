@@ -1,7 +1,7 @@
 """Sources that are refused."""
 
-from .case import EXTENSION, NUMERIC, ONCE, PASSWORD, Case
-from .tables import column, csv, frame, lines, parquet, repeated, zipped
+from tests.bad_inputs.case import EXTENSION, NUMERIC, ONCE, PASSWORD, Case
+from tests.bad_inputs.tables import column, csv, frame, lines, parquet, repeated, zipped
 
 SOURCES = (
     Case(

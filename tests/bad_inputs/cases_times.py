@@ -1,7 +1,7 @@
 """Times that are refused."""
 
-from .case import CLOCK, FREQUENCY, INFER, ISO, OFFSETS, ONCE, Case
-from .tables import hours, parquet, stamps
+from tests.bad_inputs.case import CLOCK, FREQUENCY, INFER, ISO, OFFSETS, ONCE, Case
+from tests.bad_inputs.tables import hours, parquet, stamps
 
 NEW_YORK = {"timezone": "America/New_York"}
 

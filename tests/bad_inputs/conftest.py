@@ -13,17 +13,16 @@ import numpy as np
 import pytest
 import yaml
 
-from lstm.config import ModelConfig
+from lstm.config.data import DataSpec
+from lstm.config.model import ModelConfig
 from lstm.data.panel import build_panel
-from lstm.data.spec import DataSpec
 from lstm.data.table import canonical
-from lstm.evaluation.intervals import Conformal
-from lstm.forecaster import Forecaster
+from lstm.forecasting.conformal import Conformal
+from lstm.forecasting.forecaster import Forecaster
 from lstm.networks.network import ForecastNetwork
-
-from ..conftest import normalizer_of
-from .case import Case
-from .tables import BASE, csv, frame, write_files
+from tests.bad_inputs.case import Case
+from tests.bad_inputs.tables import BASE, csv, frame, write_files
+from tests.conftest import normalizer_of
 
 
 class _Healthy(BaseHTTPRequestHandler):
@@ -72,8 +71,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prefect_api: str) -> 
 def command(
     place: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> Iterator[Callable[..., Done]]:
-    """`lstm` in this process: what `flows.cli.main` does with these arguments."""
-    from flows.cli import main
+    """`lstm` in this process: what `flows.cli.app.main` does with these arguments."""
+    from flows.cli.app import main
 
     before = signal.getsignal(signal.SIGTERM)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from .tables import Content, frame
+from tests.bad_inputs.tables import Content, frame
 
 GOOD = frame()
 SALES = GOOD["sales"]

@@ -3,8 +3,8 @@
 import hashlib
 from typing import Any
 
-from .form import GOOD, PARQUET, SALES, Form, at
-from .tables import csv, database, frame, lines, parquet, saved, stamps, zipped
+from tests.bad_inputs.form import GOOD, PARQUET, SALES, Form, at
+from tests.bad_inputs.tables import csv, database, frame, lines, parquet, saved, stamps, zipped
 
 PINNED = hashlib.sha256(csv().encode()).hexdigest()
 

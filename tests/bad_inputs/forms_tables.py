@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from .form import GOOD, PARQUET, SALES, Form, at
-from .tables import csv, parquet, saved, wide
+from tests.bad_inputs.form import GOOD, PARQUET, SALES, Form, at
+from tests.bad_inputs.tables import csv, parquet, saved, wide
 
 PIVOTED = GOOD.pivot(index="time", columns="shop", values="sales").reset_index()
 WIDE = "series: []\nwide: all"

@@ -2,8 +2,8 @@
 
 import datetime
 
-from .form import GOOD, PARQUET, TIMES, Form, at, days
-from .tables import csv, lines, parquet, saved, stamps
+from tests.bad_inputs.form import GOOD, PARQUET, TIMES, Form, at, days
+from tests.bad_inputs.tables import csv, lines, parquet, saved, stamps
 
 EXTREMES = ("2024-01-01T00:07Z", "2024-01-01T00:20Z", "2024-01-01T00:59Z", "2024-01-01T03:30Z")
 

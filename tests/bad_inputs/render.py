@@ -4,8 +4,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from .accepted import FORMS
-from .cases import CASES
+from tests.bad_inputs.accepted import FORMS
+from tests.bad_inputs.cases import CASES
 
 GUIDE = Path(__file__).resolve().parents[2] / "docs" / "data.md"
 

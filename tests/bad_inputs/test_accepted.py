@@ -11,17 +11,16 @@ import pandas as pd
 import pytest
 import yaml
 
+from lstm.config.data import DataSpec
 from lstm.data.fingerprint import fingerprint
 from lstm.data.ingest import ingest_table
-from lstm.data.spec import DataSpec
 from lstm.data.table import canonical
 from lstm.sources.catalogue import CATALOGUE
 from lstm.sources.source import Source
-
-from .accepted import FORMS
-from .form import GOOD, Form
-from .render import GUIDE, rendered
-from .tables import BASE, csv, write_files
+from tests.bad_inputs.accepted import FORMS
+from tests.bad_inputs.form import GOOD, Form
+from tests.bad_inputs.render import GUIDE, rendered
+from tests.bad_inputs.tables import BASE, csv, write_files
 
 ALL = [form for forms in FORMS.values() for form in forms]
 

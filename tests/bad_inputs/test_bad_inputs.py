@@ -6,14 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from lstm.config_file import load_config
+from lstm.config.data import DataSpec
 from lstm.data.ingest import ingest_table
-from lstm.data.spec import DataSpec
 from lstm.errors import DataError, InputError
-
-from .case import PASSWORD, Case
-from .cases import CASES
-from .tables import BASE
+from lstm.load_config import load_config
+from tests.bad_inputs.case import PASSWORD, Case
+from tests.bad_inputs.cases import CASES
+from tests.bad_inputs.tables import BASE
 
 ELSEWHERE = ("Queries", "Splits and windows", "Forecasts")
 REFUSED = [case for group, cases in CASES.items() if group not in ELSEWHERE for case in cases]

@@ -6,7 +6,7 @@ import shutil
 import pandas as pd
 import pytest
 
-from .case import Case
+from tests.bad_inputs.case import Case
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import yaml
 
-from ..conftest import DATA, ROOT, make_hourly
+from tests.conftest import DATA, ROOT, make_hourly
 
-LSTM = [sys.executable, "-m", "flows.cli"]
+LSTM = [sys.executable, "-m", "flows.cli.app"]
 
 
 @dataclass(frozen=True)

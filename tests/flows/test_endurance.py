@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ..conftest import ROOT
+from tests.conftest import ROOT
 
 pytestmark = [pytest.mark.service, pytest.mark.slow]
 _CYCLES = """

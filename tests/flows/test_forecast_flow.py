@@ -18,13 +18,12 @@ import pandas as pd
 import pytest
 
 from flows.forecast import forecast
-from lstm.config_file import load_config
 from lstm.errors import CheckpointError, ConfigError, DataError, LstmError
-from tasks import tracking
-from tasks.forecast_log import ForecastLog, open_log
-
-from ..conftest import make_hourly
-from .conftest import Place
+from lstm.load_config import load_config
+from tasks.forecast_store.log import ForecastLog, open_log
+from tasks.tracking import runs
+from tests.conftest import make_hourly
+from tests.flows.conftest import Place
 
 TEN = datetime(2024, 4, 8, 10)
 COLUMNS = ["series", "time", "forecast", "lo-80", "hi-80", "lo-95", "hi-95", "issued_at", "model_version", "run"]
@@ -57,7 +56,7 @@ class Shops:
     @contextmanager
     def damaged(self, alias: str) -> Iterator[str]:
         """An artefact of a version is cut short, for the length of a block; the version."""
-        client = tracking.client()
+        client = runs.client()
         version = client.get_model_version_by_alias("shops", alias)
         folder = Path(unquote(urlparse(client.get_model_version_download_uri("shops", version.version)).path))
         (path,) = folder.rglob("model.safetensors")
@@ -71,7 +70,7 @@ class Shops:
     @contextmanager
     def previous(self) -> Iterator[str]:
         """There is a champion before the champion, for the length of a block."""
-        client = tracking.client()
+        client = runs.client()
         champion = client.get_model_version_by_alias("shops", "champion").version
         number = next(one for one in ("1", "2") if one != str(champion))
         client.set_registered_model_alias("shops", "previous", number)
@@ -97,12 +96,12 @@ def shops(trained, tmp_path, monkeypatch) -> Iterator[Shops]:
             monkeypatch.delenv(name)
     monkeypatch.setenv("LSTM_HOME", str(place.folder / "mlruns"))
     monkeypatch.chdir(place.folder)
-    tracking.client.cache_clear()
+    runs.client.cache_clear()
     source = tmp_path / "shops.csv"
     make_hourly().to_csv(source, index=False)
     yield Shops(place, source)
     shutil.rmtree(place.folder / "mlruns" / "forecasts", ignore_errors=True)
-    tracking.client.cache_clear()
+    runs.client.cache_clear()
 
 
 def test_a_slot_s_rows_say_what_they_are(shops):
@@ -211,7 +210,7 @@ def test_where_neither_can_be_loaded_the_champion_s_trouble_is_told(shops):
 def test_without_a_champion_there_are_no_forecasts(shops):
     with pytest.raises(CheckpointError, match="there is no registered model 'other'"):
         shops.forecast(0, "name=other")
-    client = tracking.client()
+    client = runs.client()
     champion = client.get_model_version_by_alias("shops", "champion").version
     with shops.previous():
         client.delete_registered_model_alias("shops", "champion")

@@ -17,19 +17,18 @@ from mlflow import MlflowClient
 
 from flows.forecast import forecast
 from flows.monitor import monitor
-from flows.processes import start
-from lstm.config_file import load_config
+from flows.services.processes import start
 from lstm.errors import CheckpointError, DataError
-from tasks import tracking
-from tasks.addresses import free_port
-from tasks.forecast_log import open_log
+from lstm.load_config import load_config
+from tasks.forecast_store.log import open_log
 from tasks.monitor import Monitored
-from tasks.monitor_run import log_monitored
-
-from ..conftest import ROOT, make_hourly
-from ..stores import copy_stores
-from .conftest import Place
-from .services import asked, running, with_scripts
+from tasks.monitoring.mlflow_log import log_monitored
+from tasks.runtime.network import free_port
+from tasks.tracking import runs as tracking
+from tests.conftest import ROOT, make_hourly
+from tests.flows.conftest import Place
+from tests.support.servers import asked, running, with_scripts
+from tests.support.stores import copy_stores
 
 slow, service = pytest.mark.slow, pytest.mark.service
 
@@ -227,8 +226,8 @@ def test_without_a_log_or_a_champion_the_command_ends_with_two(watched):
 
 @slow
 def test_the_command_prints_a_table_for_people_and_json(watched, capsys):
-    from flows.show import as_json
-    from flows.show_runs import show_monitoring
+    from flows.cli.output import as_json
+    from flows.cli.output_runs import show_monitoring
 
     found = watched.judged(12)
     show_monitoring((found,))

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
-from ..conftest import DATA, make_hourly
-from .conftest import Place
+from tests.conftest import DATA, make_hourly
+from tests.flows.conftest import Place
 
 pytestmark = pytest.mark.slow
 

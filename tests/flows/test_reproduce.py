@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
-from ..stores import copy_stores
-from .conftest import Place
+from tests.flows.conftest import Place
+from tests.support.stores import copy_stores
 
 pytestmark = pytest.mark.slow
 

@@ -26,13 +26,12 @@ import pytest
 from sqlalchemy import create_engine
 
 from lstm.errors import ConfigError
-from tasks.addresses import free_port
-from tasks.tracking_server import check_answers
-
-from ..conftest import DATA, make_hourly
-from ..postgres import postgres
-from .conftest import LSTM, Place
-from .services import running, with_scripts
+from tasks.runtime.network import free_port
+from tasks.tracking.connection import check_answers
+from tests.conftest import DATA, make_hourly
+from tests.flows.conftest import LSTM, Place
+from tests.support.postgres import postgres
+from tests.support.servers import running, with_scripts
 
 pytestmark = pytest.mark.service
 

@@ -5,17 +5,17 @@ import sys
 
 import pytest
 
-from flows import show
+from flows.cli import output
 from flows.partitions import SegmentRow, Segments, SegmentsFailedError, task_runner
+from lstm.config.operations import ExecutionSpec
 from lstm.errors import ConfigError
-from lstm.operations_spec import ExecutionSpec
 
 GOOD = SegmentRow("shops.north", "north", "", "train-1", "abc", 2, True, 1.5, 2.5, 0.25, 7.0)
 BAD = SegmentRow("shops.south", "south", "sales.csv: holds no rows. Name a source with data.")
 
 
 def test_the_table_has_a_line_for_each_segment_whether_it_failed_or_not(capsys):
-    show.show_segments(Segments("shops", (GOOD, BAD)), 12.3)
+    output.show_segments(Segments("shops", (GOOD, BAD)), 12.3)
     told = capsys.readouterr().out
     assert "shops.north   version 2 ★" in told and "1.500" in told and "25.0 %" in told
     assert "shops.south   none: failed" in told and "1 of 2; failed: 1." in told
@@ -23,7 +23,7 @@ def test_the_table_has_a_line_for_each_segment_whether_it_failed_or_not(capsys):
 
 
 def test_the_json_holds_the_same(capsys):
-    found = json.loads(show.as_json(Segments("shops", (GOOD, BAD)).to_dict()))
+    found = json.loads(output.as_json(Segments("shops", (GOOD, BAD)).to_dict()))
     assert [row["name"] for row in found["segments"]] == ["shops.north", "shops.south"]
     assert found["segments"][0]["test_rmse"] == 2.5 and found["segments"][1]["test_rmse"] is None
 

@@ -19,11 +19,10 @@ import pandas as pd
 import psutil
 import pytest
 
-from lstm.forecaster import Forecaster
-from tasks import tracking
-
-from ..conftest import ROOT
-from ..tasks.served import MANY, history, of_many_shops, register, without_this_repository
+from lstm.forecasting.forecaster import Forecaster
+from tasks.tracking import runs
+from tests.conftest import ROOT
+from tests.support.registered_model import MANY, history, of_many_shops, register, without_this_repository
 
 pytestmark = pytest.mark.service
 
@@ -71,7 +70,7 @@ class Place:
         Path(home["TMPDIR"]).mkdir(exist_ok=True)
         environment = {**without_this_repository(), **home, "OMP_NUM_THREADS": "1"}
         return {
-            "args": [sys.executable, "-m", "flows.cli", "serve", *arguments],
+            "args": [sys.executable, "-m", "flows.cli.app", "serve", *arguments],
             "cwd": self.folder,
             "env": environment,
             "text": True,
@@ -103,10 +102,10 @@ def place(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         patch.setenv("LSTM_HOME", str(work / "mlruns"))
-        tracking.client.cache_clear()
+        runs.client.cache_clear()
         version = register(work)
         patch.setenv("MLFLOW_TRACKING_URI", "-")  # which MLflow has set: taken back with the rest
-    tracking.client.cache_clear()
+    runs.client.cache_clear()
     return Place(work, version)
 
 

@@ -13,13 +13,12 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
-from flows import cli, show
+from flows.cli import app, output
 from flows.train import Outcome
 from lstm import Forecaster
-from tasks import tracking
 from tasks.register import Promotion
-
-from .conftest import Place
+from tasks.tracking import runs as tracking
+from tests.flows.conftest import Place
 
 
 @pytest.fixture(scope="module")
@@ -201,7 +200,7 @@ def test_notes_and_advice_are_printed_as_they_are(trained, capsys):
     _, outcome = trained
     seconds = outcome["seconds"]
     told = {"promotion": Promotion(**outcome["promotion"]), "notices": ("[b] was left out",), "advisories": ("few: 9",)}
-    show.show_outcome(Outcome(**{**outcome, **told}), seconds["total"])
+    output.show_outcome(Outcome(**{**outcome, **told}), seconds["total"])
     lines = capsys.readouterr().out.splitlines()
     assert "note: [b] was left out" in lines and "advice: few: 9" in lines
 
@@ -356,7 +355,7 @@ def test_bad_requests_end_with_one_line_and_exit_code_2(trained, monkeypatch, ca
     monkeypatch.setattr(sys, "argv", ["lstm", *arguments])
     tracking.client.cache_clear()
     with pytest.raises(SystemExit) as ended:
-        cli.main()
+        app.main()
     assert ended.value.code == 2
     told = capsys.readouterr()
     assert said in told.err

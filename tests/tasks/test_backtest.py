@@ -8,17 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lstm.data.frequency import Frequency
+from lstm.calendars.frequency import Frequency
+from lstm.data.panel_store import PanelStore
 from lstm.data.splits import Cuts
-from lstm.data.store import PanelStore
 from lstm.errors import DataError
-from lstm.evaluation.intervals import Conformal
 from lstm.evaluation.rolling_origins import Fold, FoldWindows, folds_of, joined, joined_bands, table_by_fold
-from tasks import tracking
+from lstm.forecasting.conformal import Conformal
 from tasks.backtest import backtest
-from tasks.contenders import scored_splits
-
-from .test_prepare import config_of, prepared
+from tasks.scoring.candidates import scored_splits
+from tasks.tracking import runs
+from tests.tasks.test_prepare import config_of, prepared
 
 NETWORK = {"sequence_length": 12, "hidden_size": 4, "num_layers": 1, "epochs": 2, "dropout": 0.0, "device": "cpu"}
 HOURLY = Frequency.parse("1h")
@@ -146,7 +145,7 @@ def test_a_fold_scores_what_the_raw_data_say_in_a_run_of_its_own_and_nothing_is_
     assert [row["rmse"] for row in found.overall] == sorted(row["rmse"] for row in found.overall)
     means = pd.DataFrame(found.folds).groupby("model")["rmse"].mean().to_dict()
     assert {row["model"]: row["rmse"] for row in found.overall} == pytest.approx(means)
-    client = tracking.client()
+    client = runs.client()
     run = client.get_run(found.run_id)
     assert run.info.status == "FINISHED" and run.info.run_name.startswith("backtest-")
     assert (run.data.tags["kind"], run.data.tags["refit"], run.data.tags["folds"]) == ("backtest", "true", "2")

@@ -5,15 +5,14 @@ import re
 import pandas as pd
 import pytest
 
-from lstm.config_file import load_config
+from lstm.config.pipeline import PipelineConfig
 from lstm.errors import ConfigError, DataError
-from lstm.forecaster import Forecaster
-from lstm.pipeline_config import PipelineConfig
+from lstm.forecasting.forecaster import Forecaster
+from lstm.load_config import load_config
 from tasks.partitions import partitions, segment_of
-
-from ..conftest import DATA, make_hourly
-from ..lstm.test_forecaster import make_forecaster
-from .test_prepare import config_of
+from tests.conftest import DATA, make_hourly
+from tests.lstm.forecasting.test_forecaster import make_forecaster
+from tests.tasks.test_prepare import config_of
 
 
 def parts_of(path, values, **data) -> tuple[PipelineConfig, ...]:

@@ -8,14 +8,13 @@ import pytest
 from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
 
+from lstm.config.pipeline import PipelineConfig
 from lstm.data.arrays import SplitArrays
 from lstm.errors import DataError
-from lstm.pipeline_config import PipelineConfig
 from tasks.ingest import ingest
 from tasks.normalize import normalize
 from tasks.window import window
-
-from ..conftest import DATA, make_hourly
+from tests.conftest import DATA, make_hourly
 
 SPLITS = ("train", "validation", "test")
 

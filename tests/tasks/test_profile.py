@@ -6,14 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lstm.data.store import PanelStore
+from lstm.data.panel_store import PanelStore
 from lstm.errors import DataError
-from tasks import tracking
 from tasks.profile import describe, log_profile
-from tasks.profile_figures import pictures
-
-from ..conftest import DATA, make_hourly
-from .test_prepare import prepared
+from tasks.reporting.data_plots import pictures
+from tasks.tracking import runs
+from tests.conftest import DATA, make_hourly
+from tests.tasks.test_prepare import prepared
 
 
 def described(frame, folder, strict=False, **changes):
@@ -103,9 +102,9 @@ def test_odd_data_are_profiled_and_drawn_too(home, tmp_path, kind):
 def test_figures_that_cannot_be_had_are_not_logged(home, tmp_path):
     frame, changes = odd("no season")
     config, table, panel, found = described(frame, tmp_path, **changes)
-    with tracking.parent_run(config, table, ["cpu"], "") as run:
+    with runs.parent_run(config, table, ["cpu"], "") as run:
         log_profile.fn(config, panel, found, run)
-    logged = {one.path for one in tracking.client().list_artifacts(run.run_id, "profile")}
+    logged = {one.path for one in runs.client().list_artifacts(run.run_id, "profile")}
     assert len(logged) == 7
-    metrics = tracking.client().get_run(run.run_id).data.metrics
+    metrics = runs.client().get_run(run.run_id).data.metrics
     assert metrics["data_rows"] == 1920 and "data_median_season_strength" not in metrics

@@ -6,8 +6,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from lstm.config.pipeline import PipelineConfig
 from lstm.data.arrays import SplitArrays
-from lstm.pipeline_config import PipelineConfig
 from tasks.ingest import ingest
 from tasks.normalize import normalize
 from tasks.window import window

@@ -11,19 +11,18 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lstm.config import ModelConfig
+from lstm.config.model import ModelConfig
 from lstm.errors import CheckpointError, StoreError, TrainingError
 from lstm.networks.checkpoint import load_checkpoint
-from tasks import tracking
-from tasks.environment import code_sha256, environment
-from tasks.origin import DataThen, origin_of
-from tasks.registry import set_alias
+from tasks.registry.models import set_alias
+from tasks.registry.provenance import DataThen, origin_of
+from tasks.registry.reproduction import Comparison, Figure, Member, differences, figures, largest_difference, same_bits
 from tasks.reproduce import _change, reproduce
-from tasks.reproduction import Comparison, Figure, Member, differences, figures, largest_difference, same_bits
-from tasks.retrain import jobs_of, train_all
-
-from .test_prepare import prepared
-from .test_registry import untrained
+from tasks.runtime.environment import code_sha256, environment
+from tasks.search.fixed_trials import jobs_of, train_all
+from tasks.tracking import runs
+from tests.tasks.registry.test_models import untrained
+from tests.tasks.test_prepare import prepared
 
 numbers = st.floats(-1e6, 1e6)
 THEN = DataThen("a" * 64, 100, "2024-01-01T00:00:00+00:00", "2024-01-02T00:00:00+00:00")
@@ -133,15 +132,15 @@ def test_rows_that_were_only_appended_are_told_from_changed_ones(table, hourly, 
 def version(hourly, home, tmp_path):
     """A registered version whose network has learned nothing, with all that a training run leaves; its run."""
     config, data, panel, _ = prepared(hourly, tmp_path)
-    with tracking.parent_run(config, data, ["cpu"], "") as run:
+    with runs.parent_run(config, data, ["cpu"], "") as run:
         pass
-    made = replace(untrained(config, panel), lineage={"run_id": run.run_id, **tracking.lineage(config, data)})
+    made = replace(untrained(config, panel), lineage={"run_id": run.run_id, **runs.lineage(config, data)})
     made.save(tmp_path / "saved")
-    client = tracking.client()
+    client = runs.client()
     client.create_registered_model("shops")
     client.create_model_version("shops", (tmp_path / "saved").as_uri(), run.run_id, tags={"kind": "best-single"})
     set_alias("shops", "champion", 1)
-    tracking.log(run, {"val_rmse": 1.0})
+    runs.log(run, {"val_rmse": 1.0})
     return run
 
 
@@ -153,7 +152,7 @@ def test_a_version_tells_where_it_came_from_by_name_alias_number_and_run(version
 
 
 def test_epochs_are_those_of_the_curve_or_of_the_versions_own_record(version, tmp_path):
-    tracking.log_curves(version, [{"epoch": number, "val_loss": 1.0} for number in (1, 2, 3)])
+    runs.log_curves(version, [{"epoch": number, "val_loss": 1.0} for number in (1, 2, 3)])
     assert [one.epochs for one in origin_of("shops").members] == [3]
     path = tmp_path / "saved"
     made = origin_of("shops").forecaster
@@ -163,7 +162,7 @@ def test_epochs_are_those_of_the_curve_or_of_the_versions_own_record(version, tm
 
 
 def test_a_configuration_that_is_gone_or_altered_is_bad_input(version):
-    client = tracking.client()
+    client = runs.client()
     text = yaml.safe_dump({**origin_of("shops").config.to_dict(), "name": "other"})
     client.log_text(version.run_id, text, "config.yaml")
     with pytest.raises(StoreError, match=r"shops/1: config\.yaml of its training run .* is not what was logged"):
@@ -188,7 +187,7 @@ def test_what_is_not_there_is_bad_input(version, model, error, said):
 
 
 def test_a_run_without_a_version_and_a_folder_are_bad_input(version, tmp_path):
-    other = tracking.start_run(version.experiment_id, "trial-007", {"kind": "trial"})
+    other = runs.start_run(version.experiment_id, "trial-007", {"kind": "trial"})
     with pytest.raises(CheckpointError, match="'trial-007' has registered no version"):
         reproduce.fn(other.run_id)
     with pytest.raises(CheckpointError, match="is a folder, and its figures are nowhere"):

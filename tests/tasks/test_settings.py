@@ -3,13 +3,14 @@ import sqlite3
 import pytest
 
 from lstm.errors import ConfigError
-from tasks import settings, tracking
+from tasks import settings
+from tasks.tracking import runs
 
 
 def test_local_store_is_sqlite_in_wal_mode(home):
     uri = settings.tracking_uri()
     assert uri == f"sqlite:///{home / 'mlflow.db'}" and not (home / "mlflow.db").exists()
-    tracking.client()
+    runs.client()
     with sqlite3.connect(home / "mlflow.db") as connection:
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     connection.close()
@@ -23,7 +24,7 @@ def test_a_store_whose_making_was_cut_off_is_made_anew(home):
     with sqlite3.connect(beside) as connection:
         connection.execute("CREATE TABLE secrets (secret_id VARCHAR(36))")
     connection.close()
-    assert tracking.client().search_experiments()[0].name == "Default"
+    assert runs.client().search_experiments()[0].name == "Default"
     assert not beside.exists()
 
 
@@ -88,5 +89,5 @@ def test_an_empty_home_is_as_good_as_none(tmp_path, monkeypatch):
 def test_an_address_that_leads_nowhere_is_told_in_one_line_without_its_password(home, monkeypatch, address):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
     with pytest.raises(ConfigError, match="^MLFLOW_TRACKING_URI") as told:
-        tracking.client()
+        runs.client()
     assert "PLANTED73" not in str(told.value) and "\n" not in str(told.value)

@@ -1,0 +1,1 @@
+"""`lstm up`: Prefect, MLflow and a worker on this machine."""

@@ -1,0 +1,1 @@
+"""Configuration: what a YAML file may say, as validated models."""

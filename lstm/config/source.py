@@ -1,0 +1,42 @@
+"""The configuration of where a table comes from. Credentials come from the environment alone."""
+
+import re
+from typing import Literal
+from urllib.parse import urlsplit
+
+from pydantic import Field, field_validator
+
+from lstm.config.model import Strict
+
+VARIABLE = r"env:[A-Za-z_][A-Za-z0-9_]*"
+
+
+class CsvSpec(Strict):
+    """How a CSV is written."""
+
+    separator: Literal["auto", ",", ";", "\t", "|"] = Field("auto", description="auto: what the header is cut by")
+    decimal: Literal[".", ","] = "."
+
+
+class SqlSource(Strict):
+    """A query; where the database is stands in the environment, since it holds the password."""
+
+    sql: str = Field(min_length=1)
+    uri: str = Field(description="env:NAME of the variable that holds the SQLAlchemy URL")
+
+    @field_validator("uri")
+    @classmethod
+    def _from_the_environment(cls, value: str) -> str:
+        if not re.fullmatch(VARIABLE, value):
+            raise ValueError(
+                "must name an environment variable such as env:DB_URI: a database URL holds a password, which must "
+                "not stand in a file, but got another text (not shown)"
+            )
+        return value
+
+
+def holds_credentials(source: str) -> bool:
+    """Whether an address has a password or a signature in it."""
+    parts = urlsplit(source)
+    secret = re.search(r"(?i)(?:^|&)[^=&]*(?:signature|token|sig|secret|password|key)[^=&]*=", parts.query)
+    return bool(parts.scheme and parts.netloc and ("@" in parts.netloc or secret))

@@ -1,0 +1,1 @@
+"""Diagnosis of a training run, and the leakage audit."""

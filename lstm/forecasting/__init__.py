@@ -1,0 +1,1 @@
+"""Forecasters: ensembles, intervals, rolling forward, saving and loading."""

@@ -1,0 +1,260 @@
+"""The deployable whole: from raw history to forecasts in raw units, with intervals. Needs no MLflow."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+import torch
+
+from lstm.calendars.durations import duration
+from lstm.calendars.frequency import Frequency
+from lstm.config.data import DataSpec
+from lstm.data.grid import SEASONS_BACK
+from lstm.data.origins import window_origins
+from lstm.data.panel import Panel, build_panel
+from lstm.data.rows import SERIES, TIME
+from lstm.data.scaling import PanelNormalizer
+from lstm.data.table import canonical
+from lstm.data.windows import Windows
+from lstm.errors import ConfigError, DataError
+from lstm.forecasting import serialization
+from lstm.forecasting.conformal import Conformal, Origins
+from lstm.forecasting.ensemble import combined, prediction_of, shared_levels
+from lstm.forecasting.prediction import Prediction
+from lstm.forecasting.rolling import MOST_BLOCKS, rolled_forward
+from lstm.metrics.metrics import Bands
+from lstm.networks.network import ForecastNetwork
+
+
+class HistoryError(DataError):
+    """Some series have too little history for a forecast; the message tells of the first."""
+
+    def __init__(self, message: str, series: tuple[str, ...]) -> None:
+        """Of these series."""
+        super().__init__(message)
+        self.series = series
+
+
+@dataclass(frozen=True)
+class Forecaster:
+    """Schema, normaliser, calendar, network(s), weights and intervals. An ensemble is a Forecaster."""
+
+    name: str
+    spec: DataSpec  # its frequency said, never `infer`
+    levels: dict[str, list[str]]  # categories that each categorical column had in training
+    normalizer: PanelNormalizer
+    members: tuple[ForecastNetwork, ...]
+    weights: tuple[float, ...]
+    method: str
+    intervals: Conformal
+    lineage: dict[str, Any]  # JSON-ready: run, data and configuration that it came from
+    left_out: tuple[str, ...] = ()  # series of the training data that it can't forecast
+    series: tuple[str, ...] = ()  # of the training data, in the order that networks with an embedding know them by
+
+    @property
+    def horizon(self) -> int:
+        """Steps ahead that it was trained for."""
+        return self.members[0].config.horizon
+
+    @property
+    def lookback(self) -> int:
+        """Unbroken rows of history that it needs of each series."""
+        return max(member.config.sequence_length for member in self.members)
+
+    @property
+    def quantiles(self) -> tuple[float, ...]:
+        """Levels of the quantiles that its intervals are made of; none where a member has learned no or other ones."""
+        return shared_levels([member.config for member in self.members])
+
+    def forecast(
+        self, frame: pd.DataFrame, horizon: int | None = None, levels: Sequence[int] = (80, 95)
+    ) -> pd.DataFrame:
+        """Forecast every series of `frame`, those in `left_out` excepted.
+
+        The first step is the one after the last row in which every target was measured. Where it was trained with
+        `normalize.log` the forecast is the median in raw units, not the mean, and the intervals reach farther up than
+        down: the mean of exp is not exp of the mean.
+
+        Args:
+            frame: raw history, long: the columns that training had, in raw units, at least `lookback`
+                rows a series. Columns known ahead go on for the horizon, with the targets left empty.
+            horizon: steps ahead, by default what it was trained for. A longer forecast goes on from its own
+                forecasts, by the rules and assumptions of `lstm.forecasting.rolling`, and says so by a warning
+                `RollingForward` and the column `rolled`.
+            levels: nominal coverage of the intervals, in percent.
+
+        Returns:
+            `series`, `time` (UTC), `target` (only with several), `forecast`, and `lo-80`, `hi-80`, … a level;
+            `rolled` (bool, only where some step is) beyond the trained horizon.
+
+        Raises:
+            DataError: a column, time or series breaks a rule, or the history is too short.
+            ConfigError: the horizon or a level is out of bounds.
+        """
+        return self.forecast_table(canonical(frame, self.spec, "history"), horizon, levels)
+
+    def forecast_table(
+        self, table: pd.DataFrame, horizon: int | None = None, levels: Sequence[int] = (80, 95)
+    ) -> pd.DataFrame:
+        """`forecast`, from history in the canonical form."""
+        steps = self._checked_horizon(horizon)
+        if steps > self.horizon:
+            return rolled_forward(self, table, steps, levels)
+        recent = self.recent(table)
+        if recent.empty:
+            raise DataError("history: holds only series that were left out of the training. Train again with them.")
+        panel = build_panel(recent, self.spec, self.levels, ahead=self.horizon)
+        windows = self._newest_windows(panel)
+        scale = self.normalizer.target_scale(panel.names)[:, None]
+        made = self.predict_windows(windows)  # (series, horizon, targets)
+        bands = self.intervals.bands(made, levels, scale)
+        times = panel.times[windows.origins.numpy()[:, None] + np.arange(self.horizon)]
+        return self._as_frame(panel.names, times, scale.raw(made.point), bands, steps)
+
+    def forecast_windows(self, windows: Windows) -> np.ndarray:
+        """Combined normalised forecast, (windows, horizon, targets)."""
+        return self.predict_windows(windows).point
+
+    def predict_windows(self, windows: Windows) -> Prediction:
+        """Combined forecast, with the quantiles of `quantiles`. Each member looks back as far as it needs."""
+        predictions = [
+            prediction_of(member, windows.looking_back(member.config.sequence_length)) for member in self.members
+        ]
+        return combined(predictions, self.method, self.weights)
+
+    def recalibrated(self, table: pd.DataFrame) -> Self:
+        """The same with intervals that have followed its errors on the windows of a table since `intervals.until`.
+
+        Args:
+            table: canonical, as `forecast_table` takes it, up to any moment. Of rows before `intervals.until` only
+                `reach` are looked at.
+
+        Raises:
+            ConfigError: its intervals don't say which errors they know.
+            DataError: the table breaks a rule.
+        """
+        if self.intervals.until is None:
+            raise ConfigError("intervals can't follow newer errors: they were fitted without `until`.")
+        rows = self.unseen(table)
+        if rows.empty:
+            return self
+        panel = build_panel(rows, self.spec, self.levels)
+        allowed = (panel.times > self.intervals.until) & np.r_[True, panel.causal[:-1]]
+        origins = window_origins(panel.segment, self.lookback, self.horizon, allowed=allowed)
+        windows = self.windows(panel, origins)
+        actual = windows.actual(torch.arange(len(windows))).numpy().astype(np.float64)
+        followed = self.intervals.followed(
+            Origins(origins, panel.series[origins], panel.times[origins]), actual, self.predict_windows(windows)
+        )
+        return replace(self, intervals=followed)
+
+    def unseen(self, table: pd.DataFrame) -> pd.DataFrame:
+        """The rows of a canonical table that errors depend on of which the intervals don't know yet."""
+        known = [name for name in table[SERIES].unique() if self.normalizer.knows(name) and name not in self.left_out]
+        table, until = table[table[SERIES].isin(known)], self.intervals.until
+        if self.spec.frequency == "irregular" or table.empty or until is None:
+            return table
+        groups = (table[TIME] > pd.Timestamp(until, tz="UTC")).groupby(table[SERIES])
+        rows, new = groups.transform("size"), groups.transform("sum")
+        return table[(groups.cumcount() >= rows - new - self.reach) & (new > 0)]
+
+    def save(self, folder: str | Path) -> None:
+        """Write `model.safetensors` and `forecaster.json` into `folder`: tensors and JSON, no pickle."""
+        serialization.save(self, Path(folder))
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Self:
+        """Read what `save` wrote, on the CPU, bit for bit.
+
+        Raises:
+            CheckpointError: a file is missing or damaged, or of an earlier version.
+        """
+        return serialization.load(cls, Path(folder))
+
+    def _checked_horizon(self, horizon: int | None) -> int:
+        steps = self.horizon if horizon is None else horizon
+        most = MOST_BLOCKS * self.horizon
+        if not isinstance(steps, int | np.integer) or not 1 <= steps <= most:
+            raise ConfigError(
+                f"`1 <= horizon <= {most}` ({MOST_BLOCKS} times the trained {self.horizon}) must hold, but got "
+                f"{horizon!r}. For a longer horizon train with a larger window.horizon."
+            )
+        return int(steps)
+
+    @property
+    def reach(self) -> int:
+        """Steps of history that a forecast may depend on: the look-back, and a gap that may reach into it."""
+        spec = self.spec
+        gap = spec.missing.max_gap
+        if isinstance(gap, str):
+            gap = math.ceil(duration(gap) / Frequency.parse(spec.frequency).step)
+        return self.lookback + gap + 1 + SEASONS_BACK * (spec.missing.season or 0)
+
+    def recent(self, table: pd.DataFrame) -> pd.DataFrame:
+        """The rows of a canonical table that a forecast can depend on, of the series that can be forecast."""
+        table = table[~table[SERIES].isin(self.left_out)] if self.left_out else table
+        if self.spec.frequency == "irregular" or len(table) <= self.reach:
+            return table
+        names, row = table[SERIES], np.arange(len(table))
+        starts = np.flatnonzero((names != names.shift()).to_numpy(bool))
+        measured = table[list(self.spec.target)].notna().all(axis=1).to_numpy()
+        newest = np.maximum.reduceat(np.where(measured, row, -1), starts)  # -1: none; all is kept
+        kept = row >= np.repeat(newest, np.diff(np.r_[starts, len(row)])) - self.reach
+        return table if kept.all() else table[kept]
+
+    def _newest_windows(self, panel: Panel) -> Windows:
+        ends = np.flatnonzero(np.r_[panel.series[1:] != panel.series[:-1], True]) + 1
+        origins = ends - self.horizon
+        self._check_history(panel, origins)
+        return self.windows(panel, origins)
+
+    def windows(self, panel: Panel, origins: np.ndarray) -> Windows:
+        """Windows of a panel, which has this forecaster's columns, with these rows as origins."""
+        number = {name: place for place, name in enumerate(self.series, start=1)}
+        codes = np.array([number.get(name, 0) for name in panel.names], np.int64)
+        return Windows(
+            torch.from_numpy(self.normalizer.features(panel)),
+            torch.from_numpy(self.normalizer.targets(panel)),
+            torch.from_numpy(origins),
+            self.lookback,
+            self.horizon,
+            panel.layout.n_known,
+            torch.from_numpy(codes[panel.series]),
+        )
+
+    def _check_history(self, panel: Panel, origins: np.ndarray) -> None:
+        unbroken = origins - np.searchsorted(panel.segment, panel.segment[origins - 1])
+        short = unbroken < self.lookback
+        if short.any():
+            series = int(short.argmax())
+            raise HistoryError(
+                f"series {panel.names[series]!r}: a forecast needs {self.lookback} rows of history without a gap over "
+                f"{self.spec.missing.max_gap}, but there are {unbroken[series]} before "
+                f"{pd.Timestamp(panel.times[origins[series]]).isoformat()}Z. Give a longer history.",
+                tuple(np.array(panel.names, dtype=object)[short]),
+            )
+
+    def _as_frame(
+        self,
+        names: Sequence[str],
+        times: np.ndarray,
+        point: np.ndarray,
+        bands: Bands,
+        steps: int,
+    ) -> pd.DataFrame:
+        shape = point[:, :steps].shape  # (series, steps, targets)
+        columns: dict[str, Any] = {
+            "series": pd.array(list(names), dtype="str").repeat(steps * shape[2]),
+            "time": pd.DatetimeIndex(np.repeat(times[:, :steps].ravel(), shape[2])).tz_localize("UTC"),
+        }
+        if shape[2] > 1:
+            columns["target"] = np.tile(self.spec.target, shape[0] * steps)
+        columns["forecast"] = point[:, :steps].ravel()
+        for level, (lower, upper) in bands.items():
+            columns[f"lo-{level}"] = lower[:, :steps].ravel()
+            columns[f"hi-{level}"] = upper[:, :steps].ravel()
+        return pd.DataFrame(columns)

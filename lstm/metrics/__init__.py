@@ -1,0 +1,1 @@
+"""Metrics, their breakdowns and their bootstrap intervals."""

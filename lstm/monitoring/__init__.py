@@ -1,0 +1,1 @@
+"""Live scores and drift of a deployed model."""

@@ -1,0 +1,99 @@
+"""What live errors and inputs of a version are held against: its training's rows, and the days of its backtest."""
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import torch
+
+from lstm.calendars.frequency import Frequency
+from lstm.data.origins import window_origins
+from lstm.data.panel import Panel
+from lstm.data.splits import Cuts
+from lstm.diagnostics.spans import Span
+from lstm.evaluation.incumbent import units
+from lstm.evaluation.ridge import even_sample
+from lstm.evaluation.scoring import ScoredWindows
+from lstm.forecasting.forecaster import Forecaster
+from lstm.metrics.metrics import naive_errors
+from lstm.monitoring.drift import daily
+from lstm.monitoring.live_scores import squared_errors
+
+_MOST_ROWS = 20_000  # that distributions are taken of
+_MOST_WINDOWS = 20_000  # of the test that are forecast again
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Of one version, and of a panel that holds its training and test."""
+
+    columns: tuple[str, ...]  # of the inputs: targets, then observed and known numbers
+    inputs: Span  # of training, (rows, columns), normalised, NaN where not measured
+    naive_error: np.ndarray  # (series, targets) of the panel, raw: what MASE divides by
+    days: np.ndarray  # (days,): root mean square of the backtest's errors over the naive ones, the oldest day first
+
+    @classmethod
+    def of(cls, forecaster: Forecaster, panel: Panel, cuts: Cuts, season: int, every: int, day: np.timedelta64) -> Self:
+        """Forecast the test windows again.
+
+        Args:
+            forecaster: the version; it knows all series of the panel.
+            panel: raw.
+            cuts: of its training.
+            season: steps of a season.
+            every: steps between two forecasts of a series: the test windows are thinned as the live ones are.
+            day: as in `lstm.monitoring.drift.daily`.
+        """
+        train = (panel.times >= cuts.start) & (panel.times < cuts.validation)
+        series, segment, actual = panel.series[train], panel.segment[train], panel.actual[train]
+        naive = naive_errors(series, segment, actual, season, len(panel.names))
+        windows, forecast = _test_windows(forecaster, panel, cuts, naive, every)
+        times, squared = squared_errors(windows, forecast, units(windows.naive_error))
+        _, days = daily(times, squared, cuts.end, day)
+        columns, inputs = inputs_of(forecaster, panel, cuts.start, cuts.validation)
+        return cls(columns, inputs, naive, days)
+
+
+def inputs_of(
+    forecaster: Forecaster, panel: Panel, since: np.datetime64, until: np.datetime64
+) -> tuple[tuple[str, ...], Span]:
+    """Measured targets, and the numbers observed or known ahead, of the rows in [since, until), normalised.
+
+    Calendar, categories and what never changes within a series are left out. Of many rows an even sample.
+    """
+    rows = np.flatnonzero((panel.times >= since) & (panel.times < until))
+    rows = rows[even_sample(len(rows), _MOST_ROWS)]
+    layout, normalizer = panel.layout, forecaster.normalizer
+    series = normalizer.rows_of(panel.names)[panel.series[rows]]
+    values, columns = [normalizer.targets(panel)[rows].astype(np.float64)], list(layout.columns[: layout.n_targets])
+    for number, column in enumerate(layout.scaled):
+        if number >= layout.n_targets and column not in layout.static:
+            own = (panel.values[rows, column] - normalizer.center[series, number]) / normalizer.scale[series, number]
+            values.append(own[:, None])
+            columns.append(layout.columns[column])
+    return tuple(columns), Span(np.hstack(values), panel.series[rows], panel.times[rows])
+
+
+def _test_windows(
+    forecaster: Forecaster, panel: Panel, cuts: Cuts, naive_error: np.ndarray, every: int
+) -> tuple[ScoredWindows, np.ndarray]:
+    """The test's windows in raw units, and what the version forecasts of them."""
+    allowed = (panel.times >= cuts.test) & np.r_[True, panel.causal[:-1]]
+    origins = window_origins(panel.segment, forecaster.lookback, forecaster.horizon, allowed=allowed)
+    origins = origins[panel.times[origins + forecaster.horizon - 1] < cuts.end]
+    origins = origins[:: max(every, -(-len(origins) // _MOST_WINDOWS))]
+    windows = forecaster.windows(panel, origins)
+    series = panel.series[origins]
+    spec = forecaster.spec
+    scored = ScoredWindows(
+        windows=windows,
+        actual=windows.actual(torch.arange(len(windows))).numpy().astype(np.float64),
+        scale=forecaster.normalizer.target_scale(panel.names)[series][:, None],
+        naive_error=naive_error[series][:, None],
+        series=series,
+        times=panel.times[origins],
+        frequency=None if spec.frequency == "irregular" else Frequency.parse(spec.frequency, spec.timezone),
+    )
+    if not len(windows):
+        return scored, np.zeros_like(scored.actual)
+    return scored, scored.raw(forecaster.forecast_windows(windows))

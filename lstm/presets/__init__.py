@@ -1,0 +1,1 @@
+"""Presets: rules that choose look-backs, networks and sizes from the data."""

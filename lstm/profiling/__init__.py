@@ -1,0 +1,1 @@
+"""The data profile: coverage, distributions, tests of the series, and advice."""

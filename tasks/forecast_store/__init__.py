@@ -1,0 +1,1 @@
+"""The forecast log and the schedule of its slots."""

@@ -1,0 +1,1 @@
+"""Results of a monitoring run: plots and MLflow logging."""

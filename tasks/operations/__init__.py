@@ -1,0 +1,1 @@
+"""Clean-up and repair: doctor, reconcile, retention."""

@@ -1,0 +1,1 @@
+"""The MLflow registry: packaging, gate, promotion, provenance."""

@@ -1,0 +1,1 @@
+"""Processes, locks, network addresses and timestamps of this machine."""

@@ -1,0 +1,1 @@
+"""Candidates, baselines and their scores."""

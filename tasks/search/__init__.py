@@ -1,0 +1,1 @@
+"""The hyperparameter search: Optuna study, workers, leases, results."""

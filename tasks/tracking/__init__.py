@@ -1,0 +1,1 @@
+"""MLflow: connection and runs."""

@@ -1,0 +1,479 @@
+"""Known troubles are each found, with figures and a remedy; their healthy twins are silent."""
+
+import json
+import math
+from dataclasses import asdict, replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import entropy, ks_2samp
+
+import lstm.diagnostics.spans
+from lstm.config.model import ModelConfig
+from lstm.config.pipeline import PipelineConfig
+from lstm.data.windows import Windows
+from lstm.diagnostics.diagnosis import (
+    Span,
+    Spans,
+    Standing,
+    Training,
+    diagnose,
+    diagnose_spans,
+    diagnose_test,
+    diagnose_training,
+)
+from lstm.diagnostics.scale_checks import inconsistencies
+from lstm.diagnostics.shift import ks_distance, psi, shifts
+from lstm.evaluation.baselines import Persistence
+from lstm.networks.network import ForecastNetwork
+from lstm.networks.training import fit
+from tests.conftest import DATA
+from tests.lstm.diagnostics.test_leakage import gappy, made
+from tests.support.network_variants import wave_network, wave_windows
+
+CONFIG = ModelConfig(epochs=8, hidden_size=32, sequence_length=48, season=24, anchor="last", precision="fp32")
+HEALTHY = [1.0, 0.6, 0.45, 0.4, 0.38, 0.37, 0.36, 0.355]
+NAIVE = {"persistence": 0.9, "seasonal_naive": 0.8}
+DAY = np.timedelta64(1, "D")
+
+
+def history(train=HEALTHY, validation=HEALTHY, norms=(0.3,) * 8, rmse=None):
+    rmse = rmse or [math.sqrt(abs(loss)) for loss in validation]
+    columns = zip(train, validation, rmse, norms, strict=False)
+    return [
+        {"epoch": n, "train_loss": a, "val_loss": b, "val_rmse": c, "gradient_norm": d, "learning_rate": 1e-3}
+        for n, (a, b, c, d) in enumerate(columns, start=1)
+    ]
+
+
+def troubles(found):
+    return [one.trouble for one in found]
+
+
+def trained(inputs, targets, **changes):
+    """A real training on rows of the test's own: the last third validates."""
+    config = ModelConfig(
+        **{"hidden_size": 16, "num_layers": 1, "sequence_length": 8, "dropout": 0.0, "patience": None, **changes},
+        input_size=inputs.shape[1],
+        output_size=1,
+        device="cpu",
+    )
+    cut = 2 * len(inputs) // 3
+    x, y = torch.from_numpy(inputs.astype(np.float32)), torch.from_numpy(targets.astype(np.float32)[:, None])
+    windows = [Windows(x, y, torch.arange(a, b), 8, 1) for a, b in ((8, cut), (cut + 8, len(inputs) - 1))]
+    fitted = fit(ForecastNetwork(config, range(1)), *windows)
+    actual = windows[1].actual(torch.arange(len(windows[1]))).numpy()
+    naive = float(np.sqrt(np.square(Persistence().forecast(windows[1]) - actual).mean()))
+    return diagnose_training("trial-000", fitted.history, config, fitted.findings, {"persistence": naive})
+
+
+def wave(rows=360):
+    return np.sin(2 * np.pi * np.arange(rows) / 12)[:, None] + np.random.default_rng(0).normal(0, 0.05, (rows, 1))
+
+
+def test_a_healthy_training_is_silent():
+    assert diagnose_training("trial-000", history(), CONFIG, "", NAIVE) == ()
+
+
+def test_a_real_healthy_training_is_silent():
+    assert trained(wave(), wave()[:, 0], epochs=15, learning_rate=0.01) == ()
+
+
+def test_a_real_training_with_a_vanishing_learning_rate_does_not_learn():
+    (found,) = trained(wave(), wave()[:, 0], epochs=4, learning_rate=1e-7)
+    assert (found.trouble, found.where) == ("not_learning", "trial-000")
+    assert "is no better than that of persistence" in found.evidence
+    assert found.remedy == "Raise learning_rate (1e-07; try 0.001)"
+
+
+def test_a_real_training_on_noise_by_a_large_network_overfits():
+    noise = np.random.default_rng(1).normal(0, 1, (120, 1))
+    found = trained(noise, noise[:, 0], epochs=60, learning_rate=0.01, hidden_size=64, weight_decay=0.0)
+    (finding,) = [one for one in found if one.trouble == "overfitting"]
+    assert "while the training loss went on falling" in finding.evidence
+    for said in ("dropout (0; try 0.2)", "weight_decay (0;", "augment", "hidden_size (64; try 32)", "patience: 3"):
+        assert said in finding.remedy
+
+
+def test_a_real_training_on_raw_values_explodes():
+    raw = 1e4 * wave()
+    found = trained(raw, raw[:, 0], epochs=4, learning_rate=0.1)
+    finding = next(one for one in found if one.trouble == "exploding_gradients")
+    assert "most steps are clipped" in finding.evidence and "normalize.strategy" in finding.remedy
+
+
+@pytest.mark.parametrize(
+    ("course", "config", "remedy"),
+    [
+        ([1.0, 0.999, 0.998, 0.997], {"learning_rate": 1e-6}, "Raise learning_rate (1e-06; try 0.001)"),
+        ([1.0, 1.2, 1.5, 2.0], {"learning_rate": 0.05}, "Lower learning_rate (0.05; try 0.005)"),
+        ([1.0, 0.999, 0.998, 0.997], {}, "aise hidden_size (32; try 64) and sequence_length (48; try 96)"),
+        ([1.0, 0.999, 0.998, 0.997], {"anchor": "none"}, "set anchor: seasonal (none now)"),
+    ],
+)
+def test_a_loss_that_does_not_fall_is_found(course, config, remedy):
+    (found,) = diagnose_training("trial-000", history(course, course), CONFIG.replace(**config))
+    assert found.trouble == "not_learning"
+    assert f"the training loss went from 1 to {course[-1]:g} in 4 epochs" in found.evidence
+    assert remedy in found.remedy
+
+
+def test_vanished_gradients_are_told():
+    course = [1.0, 1.0, 1.0, 1.0]
+    (found,) = diagnose_training("trial-000", history(course, course, norms=[1e-7] * 4), CONFIG)
+    assert "median norm 1e-07" in found.remedy and "layer_norm: true (now false)" in found.remedy
+
+
+def test_a_flat_loss_far_below_the_naive_forecast_is_learning():
+    flat = [0.2, 0.2, 0.2, 0.2]
+    assert diagnose_training("trial-000", history(flat, flat), CONFIG, "", NAIVE) == ()
+    assert troubles(diagnose_training("trial-000", history(flat, flat), CONFIG)) == ["not_learning"]
+
+
+def test_who_is_no_better_than_the_best_naive_forecast_has_not_learned():
+    (found,) = diagnose_training("trial-000", history(rmse=[0.85] * 8), CONFIG.replace(epochs=20), "", NAIVE)
+    assert found.trouble == "not_learning" and "seasonal_naive, 0.8" in found.evidence
+
+
+def test_more_epochs_are_the_remedy_where_the_last_one_was_the_best():
+    (found,) = diagnose_training("trial-000", history(rmse=[0.85] * 8), CONFIG, "", NAIVE)
+    assert found.remedy.startswith("Raise epochs (8)")
+
+
+def test_a_validation_loss_that_turns_up_is_overfitting():
+    turned = [1.0, 0.6, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75]
+    (found,) = diagnose_training("trial-001", history(validation=turned), CONFIG, "", NAIVE)
+    assert found.trouble == "overfitting"
+    # By hand: best 0.5 in epoch 3, the last three mean 0.7, training from 0.45 to 0.355.
+    assert "best in epoch 3 of 8 (0.5) and then rose by 40% (threshold 15%) to 0.7" in found.evidence
+    assert "falling by 21%, from 0.45 to 0.355" in found.evidence
+    assert "dropout (0.2; try 0.4)" in found.remedy and "num_layers (2)" in found.remedy
+
+
+@pytest.mark.parametrize(
+    ("train", "validation"),
+    [
+        (HEALTHY, [1.0, 0.6, 0.5, 0.51, 0.5, 0.51, 0.5, 0.51]),  # a plateau
+        ([1.0, 0.6, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5], [1.0, 0.6, 0.5, 0.7, 0.6, 0.8, 0.6, 0.7]),  # noise: no fall
+        (HEALTHY, [1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.6]),  # one bad epoch at the end
+    ],
+)
+def test_what_is_no_turn_is_silent(train, validation):
+    assert diagnose_training("trial-000", history(train, validation), CONFIG) == ()
+
+
+def test_log_likelihoods_are_judged_in_nats_since_they_cross_zero():
+    config, fall = CONFIG.replace(loss="gaussian"), [0.5, 0.1, -0.2, -0.4, -0.5]
+    assert diagnose_training("trial-000", history(fall, fall, rmse=[0.5] * 5), config, "", NAIVE) == ()
+    rise = [0.5, 0.01, 0.3, 0.4, 0.5]
+    (found,) = diagnose_training("trial-000", history(fall, rise, rmse=[0.5] * 5), config, "", NAIVE)
+    assert found.trouble == "overfitting" and "rose by 0.39 nats" in found.evidence
+
+
+@pytest.mark.parametrize(
+    ("norms", "config", "evidence"),
+    [
+        ([0.3, 0.3, 30.0, 0.3, 0.3], {}, "reached 30 in epoch 3, 100 times its median of 0.3"),
+        ([0.3, math.inf, 0.3, 0.3, 0.3], {}, "was not finite in 1 of 5 epochs"),
+        ([0.3, math.nan, math.inf, math.inf, 0.3], {"precision": "fp16"}, "was not finite in 3 of 5 epochs"),
+        ([5.0, 6.0, 4.0, 5.0, 0.3], {}, "most steps are clipped: in 4 of 5 epochs"),
+    ],
+)
+def test_exploding_gradients_are_found(norms, config, evidence):
+    epochs = history(HEALTHY[:5], HEALTHY[:5], norms)
+    (found,) = diagnose_training("trial-000", epochs, CONFIG.replace(**config), "", NAIVE)
+    assert found.trouble == "exploding_gradients" and evidence in found.evidence
+    assert found.remedy.startswith("Lower learning_rate (0.001; try 0.0001)")
+    assert ("set precision: fp32 (now fp16)" in found.remedy) == bool(config)
+
+
+def test_a_rescue_is_an_explosion_and_other_remarks_are_not():
+    rescue = "the loss of epoch 2 was not finite: went on from the best weights before it with learning rate 0.0003"
+    memory = "a batch did not fit into the GPU's memory: worked off in 2 parts"
+    for told in (rescue, (memory, rescue)):
+        (found,) = diagnose_training("trial-000", history(), CONFIG.replace(gradient_clip=None), told, NAIVE)
+        assert rescue in found.evidence and "set gradient_clip: 1.0 (null now)" in found.remedy
+    assert diagnose_training("trial-000", history(), CONFIG, memory, NAIVE) == ()
+    assert troubles(diagnose_training("trial-000", [], CONFIG, rescue)) == ["exploding_gradients"]
+
+
+def test_what_training_says_of_a_loss_that_was_not_finite_is_understood():
+    network, windows = wave_network(epochs=4), wave_windows()
+    forward, calls = network.forward, []
+
+    def failing(*inputs):
+        calls.append(network.training)
+        return forward(*inputs) * (math.nan if len(calls) == 20 else 1)
+
+    network.forward = failing
+    fitted = fit(network, windows, windows)
+    found = diagnose_training("trial-000", fitted.history, network.config, fitted.findings)
+    assert "exploding_gradients" in troubles(found) and fitted.findings[0] in found[0].evidence
+
+
+def test_steps_that_the_scaler_of_fp16_skips_are_no_explosion():
+    norms = [math.inf, *[0.3] * 7]
+    assert diagnose_training("trial-000", history(norms=norms), CONFIG.replace(precision="fp16"), "", NAIVE) == ()
+
+
+def pipeline(**changes):
+    return PipelineConfig.parse({"name": "x", "data": {**DATA, "calendar": {}}, **changes})
+
+
+def span(values, start, days, series=1):
+    """Rows of `series` series, one after the other."""
+    rows = len(values) // series
+    times = np.datetime64("2024-01-01T00:00", "us") + (np.arange(rows) * (days * 24 * 60) // rows).astype("m8[m]")
+    return Span(values.astype(np.float32), np.repeat(np.arange(series), rows), np.tile(times + start * DAY, series))
+
+
+def spans(change=lambda values, split: values, series=1, seed=0, train_rows=8000):
+    """Sales and visitors, standard normal, ten days of training and one each of validation and test."""
+    random = np.random.default_rng(seed)
+    sizes = {"train": train_rows, "validation": 800, "test": 800}
+    drawn = {split: random.normal(0, 1, (rows * series, 2)) for split, rows in sizes.items()}
+    for values in drawn.values():
+        values[::9, 0] = np.nan
+    of = {split: change(values, split) for split, values in drawn.items()}
+    places = {"train": (0, 10), "validation": (10, 1), "test": (11, 1)}
+    names = tuple(f"s{number}" for number in range(series))
+    parts = {split: span(of[split], *places[split], series) for split in of}
+    return Spans(("sales", "visitors"), 2, 1, names, **parts)
+
+
+def test_spans_of_one_distribution_are_silent():
+    for series in (1, 4):
+        assert diagnose_spans(spans(series=series), pipeline()) == ()
+
+
+@pytest.mark.parametrize(
+    ("column", "name", "remedy"), [(0, "sales", "model.anchor: standard"), (1, "visitors", "data.observed")]
+)
+def test_a_shifted_column_is_found_by_name_and_size(column, name, remedy):
+    def change(values, split):
+        return values + np.eye(2)[column] * (1.5 if split == "test" else 0)
+
+    (found,) = shifts(spans(change), pipeline())
+    assert (found.trouble, found.where) == ("shift", f"column {name}")
+    # Of two normal distributions 1.5 apart the distance is 2Φ(0.75) − 1 = 0.547, and the mean moves by 1.5.
+    distance = float(found.evidence.split("distance ")[1].split()[0])
+    moved = float(found.evidence.split("mean moved by ")[1].split()[0])
+    assert distance == pytest.approx(0.547, abs=0.04) and moved == pytest.approx(1.5, abs=0.1)
+    assert found.evidence.startswith("test against training: PSI") and remedy in found.remedy
+
+
+def test_a_shift_of_the_spread_alone_is_found():
+    (found,) = shifts(spans(lambda values, split: values * (4 if split == "test" else 1)), pipeline())[:1]
+    assert found.trouble == "shift" and "spread 4" in found.evidence
+
+
+def test_a_significant_but_small_shift_is_silent():
+    moved = spans(lambda values, split: values + (0.15 if split == "test" else 0), series=10, train_rows=20_000)
+    seen, came = (one.values[~np.isnan(one.values[:, 0]), 0] for one in (moved.train, moved.test))
+    assert ks_2samp(seen, came).pvalue < 1e-10
+    assert shifts(moved, pipeline()) == ()
+
+
+def test_a_season_that_training_has_seen_is_no_shift_and_one_that_it_has_not_is():
+    def seasonal(values, split):
+        start, stop = {"train": (0, 10), "validation": (10, 11), "test": (11, 12)}[split]
+        return values * 0.2 + 2 * np.sin(2 * np.pi * np.linspace(start, stop, len(values)) / 5)[:, None]
+
+    assert shifts(spans(seasonal), pipeline()) == ()
+    new = spans(lambda values, split: seasonal(values, split) + (4 if split == "test" else 0))
+    assert {one.where for one in shifts(new, pipeline())} == {"column sales", "column visitors"}
+
+
+def test_a_trend_that_goes_on_is_a_shift():
+    def growing(values, split):
+        start, stop = {"train": (0, 10), "validation": (10, 11), "test": (11, 12)}[split]
+        return values * 0.1 + np.linspace(start, stop, len(values))[:, None]
+
+    found = shifts(spans(growing), pipeline())
+    assert {one.where for one in found} == {"column sales", "column visitors"}
+    assert "100% outside of training's range" in found[0].evidence
+
+
+def test_many_shifted_columns_are_summed_up():
+    one = spans(lambda values, split: values + (3 if split == "test" else 0))
+    wide = {split: replace(getattr(one, split), values=np.tile(getattr(one, split).values, 7)) for split in PLACES}
+    found = shifts(replace(one, columns=tuple(f"c{n}" for n in range(14)), measured=14, **wide), pipeline())
+    assert len(found) == 11 and found[-1].where == "4 more columns"
+
+
+PLACES = ("train", "validation", "test")
+
+
+@given(st.integers(0, 2**32 - 1), st.floats(-2, 2), st.floats(0.2, 4))
+def test_psi_and_distance_are_laws_of_divergence(seed, center, spread):
+    random = np.random.default_rng(seed)
+    one, other = random.normal(0, 1, 500), random.normal(center, spread, 300)
+    assert psi(one, other) >= 0 and psi(one, one) == 0
+    assert 0 <= ks_distance(one, other) <= 1 and ks_distance(one, one) == 0
+    assert psi(3 * one + 7, 3 * other + 7) == pytest.approx(psi(one, other), rel=1e-6, abs=1e-9)
+    rising = np.sort(np.r_[one, other])  # by definition: the largest gap of the two step functions
+    steps = [(np.searchsorted(np.sort(part), rising, "right") / len(part)) for part in (one, other)]
+    assert ks_distance(one, other) == pytest.approx(np.abs(steps[0] - steps[1]).max())
+
+
+def test_psi_is_the_symmetric_entropy_of_the_bins():
+    random = np.random.default_rng(0)
+    one, other = random.normal(0, 1, 100_000), random.normal(1, 1, 100_000)
+    edges = np.quantile(one, np.arange(1, 10) / 10)
+    p, q = (np.bincount(np.searchsorted(edges, part), minlength=10) / 100_000 for part in (one, other))
+    assert psi(one, other) == pytest.approx(entropy(p, q) + entropy(q, p), rel=0.01)
+    assert psi(np.zeros(100), np.ones(100)) > 1  # one value, and then another
+    assert psi(np.zeros(100), np.zeros(50)) < 0.01  # the half value weighs more in fewer
+
+
+@pytest.mark.parametrize(
+    ("change", "config", "evidence", "remedy"),
+    [
+        (lambda v, s: v * [5, 1], {}, "have mean", "were not made by this normaliser"),
+        (lambda v, s: v + np.array([1, 0]), {}, "have mean 1", "were not made by this normaliser"),
+        (lambda v, s: v * [0, 1], {}, "never changes", "Leave the series out"),
+        (lambda v, s: v * [1, 0] + [0, 3], {}, "never changes", "Leave the column out"),
+        (
+            lambda v, s: v * ([1000, 1] if s == "test" else 1),
+            {},
+            "in test series 's0' varies",
+            "one unit over the whole span",
+        ),
+        (lambda v, s: v + ([40, 0] if s == "validation" else 0), {}, "in validation series 's0'", "one unit"),
+        (lambda v, s: 1013 + 8 * v, {"strategy": "none"}, "networks are to be given numbers", "zscore (now none)"),
+        (lambda v, s: v, {"strategy": "minmax"}, "values within [0, 1]", "were not made by this normaliser"),
+    ],
+)
+def test_inconsistent_normalisation_is_found(change, config, evidence, remedy):
+    found = inconsistencies(spans(change), pipeline(normalize=config))
+    assert set(troubles(found)) == {"inconsistent_normalisation"}
+    assert evidence in found[0].evidence and remedy in found[0].remedy
+
+
+@pytest.mark.parametrize(
+    ("change", "config"),
+    [
+        (lambda v, s: (v + 10) / 20, {"strategy": "minmax"}),
+        (lambda v, s: v * 1.4, {"strategy": "robust"}),
+        (lambda v, s: v * 3 + 1, {"strategy": "none"}),
+    ],
+)
+def test_every_strategy_has_a_healthy_twin(change, config):
+    assert inconsistencies(spans(change), pipeline(normalize=config)) == ()
+
+
+def test_series_on_scales_of_their_own_are_found_where_one_normaliser_serves_all():
+    def uneven(values, split):
+        rows = len(values) // 4
+        return values * np.repeat([0.01, 1, 1, 1.5], rows)[:, None] / 1.03
+
+    found = inconsistencies(spans(uneven, series=4), pipeline(normalize={"per": "all"}))
+    assert [one.where for one in found] == ["column sales", "column visitors"]
+    assert "series 's3' varies" in found[0].evidence and "as much as 's0'" in found[0].evidence
+    assert "normalize.per: series" in found[0].remedy
+
+
+NAIVE_ROW = Standing(
+    "seasonal_naive",
+    "baseline",
+    {"val_rmse": 10.0, "test_rmse": 10.5, "val_rmse_normalized": 0.8, "test_rmse_skill": 0},
+)
+
+
+def standing(validation, test, low=None, high=None):
+    metrics = {"val_rmse": validation, "test_rmse": test, "val_rmse_normalized": 0.5}
+    bounds = ({} if value is None else {"test_rmse": value} for value in (low, high))
+    return Standing("ensemble", "best-ensemble", metrics, *bounds)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        standing(6, 6.5),
+        standing(6, 5),
+        standing(6, 7.8, low=5.5, high=10.0),  # noise explains it
+    ],
+)
+def test_a_test_like_the_validation_is_silent(row):
+    assert diagnose_test([row, NAIVE_ROW]) == ()
+
+
+def test_a_test_span_that_is_harder_for_everybody_is_silent_until_errors_double():
+    harder = replace(NAIVE_ROW, metrics={**NAIVE_ROW.metrics, "test_rmse": 15.0})
+    assert diagnose_test([standing(6, 9), harder]) == ()
+    much = replace(NAIVE_ROW, metrics={**NAIVE_ROW.metrics, "test_rmse": 25.0})
+    assert troubles(diagnose_test([standing(6, 15), much])) == ["poor_test"]
+
+
+def test_a_poor_test_is_found_with_its_interval():
+    (found,) = diagnose_test([standing(6, 9, low=8.0, high=10.0), NAIVE_ROW])
+    assert (found.trouble, found.where) == ("poor_test", "test span")
+    assert "test RMSE 9 (95 % of block bootstraps: 8 to 10) is 1.50 times the validation RMSE 6" in found.evidence
+    assert "that of seasonal_naive changed 1.05 times" in found.evidence
+    assert "lengthen split.validation" in found.remedy
+
+
+def test_skill_that_is_gone_is_a_poor_test_though_the_error_grew_little():
+    easier = replace(NAIVE_ROW, metrics={**NAIVE_ROW.metrics, "test_rmse": 6.0})
+    (found,) = diagnose_test([standing(6, 7), easier])
+    assert "skill against seasonal_naive fell from 40.0% on validation to -16.7% on the test" in found.evidence
+
+
+def test_baselines_are_not_blamed_and_a_missing_reference_is_no_error():
+    poor = replace(NAIVE_ROW, metrics={**NAIVE_ROW.metrics, "test_rmse": 30.0})
+    assert diagnose_test([standing(6, 6), poor]) == ()
+    assert troubles(diagnose_test([standing(6, 9)])) == ["poor_test"]
+
+
+def test_a_shift_is_told_as_the_cause_of_a_poor_test_and_only_then():
+    moved = spans(lambda values, split: values + (1.5 if split == "test" else 0))
+    runs, config = [Training("trial-000", history(), CONFIG)], pipeline()
+    assert diagnose(config, runs, [standing(6, 6.1), NAIVE_ROW], moved) == ()
+    found = diagnose(config, runs, [standing(6, 9), NAIVE_ROW], moved)
+    assert troubles(found) == ["poor_test", "shift", "shift"]
+    assert "shift of column sales" in found[0].remedy
+    assert json.loads(json.dumps([asdict(one) for one in found]))[1]["where"].startswith("column ")
+    assert str(found[0]).startswith("test span: poor_test: ensemble: test RMSE 9")
+
+
+def test_a_trial_is_held_against_the_naive_rows_of_the_leaderboard():
+    found = diagnose(
+        pipeline(), [Training("trial-7", history(rmse=[0.81] * 8), CONFIG)], [standing(6, 6), NAIVE_ROW], spans()
+    )
+    assert [(one.trouble, one.where) for one in found] == [("not_learning", "trial-7")]
+
+
+def test_a_real_panel_is_silent_and_one_whose_unit_changes_is_not(tmp_path):
+    def diagnosed(frame):
+        run = made(frame, tmp_path)
+        return diagnose_spans(Spans.of(run.panel, run.forecaster.spec, run.splits), pipeline())
+
+    assert diagnosed(gappy()) == ()
+    frame = gappy()
+    frame.loc[frame["time"] >= "2024-04-05", "sales"] *= 1000
+    found = diagnosed(frame)
+    assert {"column sales"} == {one.where for one in found}
+    assert set(troubles(found)) == {"shift", "inconsistent_normalisation"}
+
+
+def test_samples_hold_measured_rows_of_their_own_span_alone(tmp_path):
+    run = made(gappy(kind="x"), tmp_path, observed=["visitors", "kind"], categorical="kind")
+    found = Spans.of(run.panel, run.forecaster.spec, run.splits)
+    assert found.columns == ("sales", "visitors", "kind=x") and (found.measured, found.targets) == (2, 1)
+    for split, (start, end) in run.panel.cuts.spans.items():
+        part = getattr(found, split)
+        assert part.whole and (part.times >= start).all() and (part.times < end).all()
+    cuts = run.panel.cuts
+    raw = run.table.part(None, cuts.start, cuts.validation)["sales"]
+    assert np.isfinite(found.train.values[:, 0]).sum() == raw.notna().sum()
+
+
+def test_what_is_looked_at_is_bounded(tmp_path, monkeypatch):
+    run = made(gappy(), tmp_path)
+    monkeypatch.setattr(lstm.diagnostics.spans, "_MOST_ROWS", 300)
+    found = Spans.of(run.panel, run.forecaster.spec, run.splits)
+    assert not found.train.whole and len(found.train.series) == 300 and set(found.train.series) == {0, 1}
+    assert diagnose_spans(found, pipeline()) == ()

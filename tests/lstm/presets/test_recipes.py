@@ -1,0 +1,298 @@
+"""Which networks suit a task: the table of `recipes`, and laws of what a look-back may cost and reach."""
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lstm.config.pipeline import PipelineConfig
+from lstm.data.arrays import SplitArrays
+from lstm.data.panel_store import write_splits
+from lstm.presets.recipes import Network, largest_divisor, networks, sound
+from lstm.profiling.run_lengths import Runs
+from tests.conftest import make_hourly
+from tests.lstm.data.test_panel_store import stored
+
+KNOWN = {"known": ["promo"]}
+SURE, LEVEL, SHOWN = 0.5, 1.0, 1.5  # of `Runs.change`: the last value tells nearly all, more than a season ago, less
+
+
+def config(season: int = 24, horizon: int = 24, frequency: str = "1h", **sections: Any) -> PipelineConfig:
+    """A configuration as its file is read: it says nothing of a model, but for `sections`."""
+    values = {
+        "name": "sales",
+        **sections,
+        "data": {"source": "a.csv", "time": "t", "target": "y", "frequency": frequency, **sections.get("data", {})},
+        "window": {"horizon": horizon, **sections.get("window", {})},
+        "evaluate": {"season": season},
+    }
+    return PipelineConfig.parse(values, unfinished=True)
+
+
+def one_run(train: int, validation: int, test: int) -> Runs:
+    """One unbroken series, with so many rows in each split."""
+    return runs((0, train + validation + test), cuts=(train, train + validation))
+
+
+def runs(*spans: tuple[int, int], cuts: tuple[int, int]) -> Runs:
+    """Runs of rows [first, past) on one clock; training ends at the first cut, validation at the second."""
+    first, past = np.array(spans, np.int64).reshape(-1, 2).T
+    end = max([past for _, past in spans], default=0)
+    return Runs(*(np.clip(moment, first, past) - first for moment in (0, *cuts, end)))
+
+
+LONG = one_run(500_000, 50_000, 50_000)
+
+
+@st.composite
+def broken(draw: st.DrawFn) -> Runs:
+    """Runs of any lengths, one after the other or beside each other, with cuts anywhere."""
+    spans, at = [], 0
+    for length in draw(st.lists(st.integers(1, 3000) | st.integers(1, 60), max_size=12)):
+        at = at + draw(st.integers(1, 50)) if draw(st.booleans()) else 0
+        spans.append((at, at := at + length))
+    end = max([past for _, past in spans], default=0)
+    cuts = sorted((draw(st.integers(0, end)), draw(st.integers(0, end))))
+    return replace(runs(*spans, cuts=(cuts[0], cuts[1])), change=draw(st.sampled_from([SURE, LEVEL, SHOWN])))
+
+
+CONFIGS = st.builds(
+    config,
+    season=st.integers(1, 400),
+    horizon=st.integers(1, 1000),
+    frequency=st.sampled_from(["1h", "30min", "1d", "B", "MS", "infer", "irregular"]),
+    preset=st.sampled_from(["fast", "accurate"]),
+    data=st.sampled_from([{}, {"target": ["y", "z"]}]),
+) | st.builds(config, season=st.integers(1, 400), horizon=st.integers(1, 1000), data=st.just(KNOWN))
+
+
+def lengths(made: list[Network]) -> set[tuple[int, int]]:
+    return {(one["sequence_length"], one["patch_length"]) for one in made}
+
+
+def values(made: list[Network], key: str) -> set[Any]:
+    return {one[key] for one in made}
+
+
+# The windows of runs.
+
+
+@given(st.data())
+def test_runs_count_the_windows_that_one_finds_by_trying_each_row(data):
+    counts = st.integers(0, 40)
+    spans = data.draw(st.lists(st.tuples(counts, counts).map(lambda ends: (min(ends), max(ends) + 1)), max_size=6))
+    early, late = sorted((data.draw(counts), data.draw(counts)))
+    back, ahead = data.draw(st.integers(1, 12)), data.draw(st.integers(1, 12))
+    end = max([past for _, past in spans], default=0)
+    borders = {"train": (0, early), "validation": (early, late), "test": (late, end)}
+    found = dict.fromkeys(borders, 0)
+    for split, (start, past) in borders.items():
+        for first, over in spans:
+            for origin in range(first + back, over):
+                seen = split != "train" or origin - back >= start
+                found[split] += seen and start <= origin and origin + ahead <= min(past, over)
+    assert runs(*spans, cuts=(early, late)).windows(back, ahead) == tuple(found.values())
+
+
+def test_runs_of_a_panel_hold_the_windows_that_training_and_evaluation_get(hourly, tmp_path):
+    gaps = [*range(100, 120), *range(860, 875), *range(1800, 1900)]  # none short enough to be filled
+    _, panel = stored(hourly[~hourly.index.isin(gaps)], tmp_path)
+    found = Runs.of(panel, 24, 24)
+    for back, ahead in ((1, 1), (24, 12), (48, 24), (30, 100)):
+        (folder := tmp_path / f"splits-{back}").mkdir()
+        write_splits(panel, back, folder)
+        real = [len(SplitArrays.load(folder / split).windows(back, ahead, 0)) for split in panel.cuts.spans]
+        assert found.windows(back, ahead) == tuple(real)
+
+
+# Whether the season shows.
+
+RAMP = np.arange(40.0 * 24)  # persistence is off by the step, the seasonal naive by its seasons, rounded up
+
+
+def change(folder: Path, *series: np.ndarray, season: int = 24, horizon: int = 24) -> float:
+    """Of hourly series of up to 40 days, the last ten of them validation and test."""
+    frames = [make_hourly(shops=(f"{number}",)) for number in range(len(series))]
+    parts = [frame[: len(one)].assign(sales=one) for frame, one in zip(frames, series, strict=True)]
+    return Runs.of(stored(pd.concat(parts, ignore_index=True), folder)[1], season, horizon).change
+
+
+@pytest.mark.parametrize(("season", "horizon", "expected"), [(24, 2, 1.5 / 24), (4, 6, 2.5 / 4), (1, 5, 1)])
+def test_change_is_the_error_of_persistence_over_that_of_the_seasonal_naive(season, horizon, expected, tmp_path):
+    # Six steps with seasons of four: persistence is off by 1 + ... + 6, the naive by 4 * 4 + 2 * 8.
+    holes = np.where(RAMP % 7 == 3, np.nan, RAMP)
+    for number, values in enumerate((RAMP, holes, -5 * RAMP)):
+        assert change(tmp_path / f"{number}", values, season=season, horizon=horizon) == pytest.approx(expected, 1e-3)
+
+
+def test_a_wave_changes_much_within_its_season_and_a_random_walk_little(tmp_path):
+    wave, noise = np.sin(np.pi * RAMP / 12), np.random.default_rng(0).normal(size=len(RAMP))
+    assert change(tmp_path / "wave", wave + noise / 10) > 3
+    assert change(tmp_path / "walk", noise.cumsum()) < 0.9
+
+
+def test_change_counts_training_rows_alone(tmp_path):
+    values = np.random.default_rng(0).normal(size=len(RAMP)).cumsum()
+    other = np.where(RAMP < 30 * 24, values, 1000 * np.sin(RAMP))
+    assert change(tmp_path / "one", values) == change(tmp_path / "other", other)
+
+
+def test_series_that_are_too_short_do_not_count_and_if_all_are_or_nothing_changes_the_season_shows(tmp_path):
+    wild = 100 * (RAMP[:20] % 2)
+    short, alone = change(tmp_path / "two", RAMP, wild, horizon=12), change(tmp_path / "one", RAMP, horizon=12)
+    assert short == pytest.approx(alone)
+    assert change(tmp_path / "long", RAMP, season=2000) == np.inf
+    assert change(tmp_path / "flat", 0 * RAMP) == np.inf
+
+
+# The table.
+
+UNSEASONAL, SEASONAL = {"last"}, {"gate", "seasonal", "last"}
+TABLE = [  # season, horizon, frequency, data, change; look-backs and patches, anchors, head
+    (1, 1, "B", KNOWN, SURE, {(24, 1)}, UNSEASONAL, "direct"),
+    (1, 10, "B", {}, SHOWN, {(40, 1)}, UNSEASONAL, "direct"),
+    (1, 500, "1h", {}, LEVEL, {(96, 1)}, UNSEASONAL, "direct"),
+    (24, 7, "1h", KNOWN, SURE, {(168, 24), (336, 24)}, {"none", "gate"}, "bidirectional"),
+    (7, 14, "1d", KNOWN, SHOWN, {(28, 7), (56, 7)}, {"none", "gate"}, "bidirectional"),
+    (24, 6, "1h", KNOWN, 0.59, {(168, 6), (168, 24)}, {"last", "gate"}, "direct"),
+    (24, 6, "1h", KNOWN, 0.6, {(48, 6), (24, 6)}, {"last", "gate"}, "direct"),
+    (24, 6, "1h", KNOWN, SHOWN, {(168, 24), (336, 24)}, SEASONAL, "direct"),
+    (24, 6, "1h", {}, 0.59, {(168, 6), (168, 24)}, {"last", "gate"}, "direct"),
+    (168, 24, "1h", {}, SURE, {(672, 42), (672, 48)}, {"last", "gate"}, "direct"),
+    (24, 7, "1h", {}, SURE, {(48, 6), (24, 6)}, {"last", "gate"}, "direct"),
+    (24, 96, "1h", {}, 1.12, {(48, 6), (24, 6)}, {"last", "gate"}, "direct"),
+    (7, 28, "1d", {}, LEVEL, {(14, 1), (7, 1)}, {"last", "gate"}, "direct"),
+    (24, 96, "1h", {}, 1.13, {(504, 24), (720, 48), (336, 24)}, SEASONAL, "direct"),
+    (24, 95, "1h", {}, 1.13, {(168, 24), (336, 24), (168, 6)}, SEASONAL, "direct"),
+    (24, 6, "1h", {}, SHOWN, {(168, 24), (336, 24)}, SEASONAL, "direct"),
+    (96, 383, "15min", {}, SHOWN, {(672, 48), (1344, 48)}, SEASONAL, "direct"),
+    (7, 14, "1d", {}, SHOWN, {(28, 7), (56, 7)}, SEASONAL, "direct"),
+]
+
+
+@pytest.mark.parametrize(("season", "horizon", "frequency", "data", "change", "pairs", "anchors", "head"), TABLE)
+def test_networks_are_those_of_the_table(season, horizon, frequency, data, change, pairs, anchors, head):
+    made = networks(config(season, horizon, frequency, data=data), replace(LONG, change=change))
+    assert lengths(made[:1]) <= pairs <= lengths(made)
+    assert max(values(made, "sequence_length")) == max(pairs)[0]
+    assert values(made, "anchor") == anchors
+    assert Counter(one["head"] for one in made).most_common(1)[0][0] == head
+    assert len(made) >= 3 and all(set(one) == set(made[0]) for one in made)
+
+
+def test_before_the_data_are_known_there_is_enough_of_them():
+    for season, horizon, data in ((24, 24, {}), (24, 96, {}), (24, 24, KNOWN), (1, 12, {})):
+        asked = config(season, horizon, data=data)
+        assert networks(asked, None) == networks(asked, LONG)
+    assert networks(config(24, 6), None) == networks(config(24, 6), replace(LONG, change=SURE))
+
+
+@pytest.mark.parametrize("frequency", ["infer", "irregular"])
+def test_without_a_frequency_a_season_is_not_taken_for_a_day(frequency):
+    assert networks(config(frequency=frequency), LONG) == networks(config(frequency="30min"), LONG)
+    assert networks(config(frequency="infer").with_frequency("1h"), LONG) == networks(config(frequency="1h"), LONG)
+
+
+@pytest.mark.parametrize(("season", "horizon"), [(1, 12), (24, 6), (24, 96)])
+def test_where_the_level_counts_few_windows_get_smaller_networks(season, horizon):
+    few, enough = (
+        networks(config(season, horizon), replace(one_run(30_000 + rows, 5000, 5000), change=LEVEL))[0]
+        for rows in (horizon - 1, horizon)
+    )
+    assert few["hidden_size"] < enough["hidden_size"] and few["learning_rate"] < enough["learning_rate"]
+    assert lengths([few]) == lengths([enough])
+
+
+# What a look-back costs.
+
+
+def lookback(asked: PipelineConfig, panel: Runs) -> int:
+    return networks(asked, panel)[0]["sequence_length"]
+
+
+def test_a_look_back_that_costs_a_fifth_of_the_training_windows_is_cut_to_fewer_seasons():
+    # Of 500 rows 476 windows look back one step. Each step more costs one, and 95 may go: 96 steps are 4 seasons.
+    assert lookback(config(data=KNOWN), one_run(498, 240, 240)) == 72
+    assert lookback(config(data=KNOWN), one_run(500, 240, 240)) == 96
+
+
+@pytest.mark.parametrize("begin", [20_000, 20_480])
+def test_a_look_back_that_costs_a_twentieth_of_the_windows_of_validation_or_test_is_cut(begin):
+    # The second series begins with either. Of 457 + 433 windows after one season 44 may go: two seasons are left.
+    assert lookback(config(), runs((0, 20_960), (begin, 20_960), cuts=(20_000, 20_480))) == 48
+
+
+def test_where_no_season_fits_the_look_back_is_a_part_of_one_and_nothing_leans_on_seasons():
+    # 57 windows look back one step. A season would cost 23 of them, more than a fifth; below one half of them may go.
+    for data in ({}, KNOWN):
+        made = networks(config(horizon=7, data=data), one_run(64, 200, 200))
+        assert values(made, "sequence_length") == {21}
+        assert values(made, "anchor") <= {"last", "none"}
+        assert all(one["lags"] == [] for one in made)
+
+
+def test_where_no_window_fits_the_look_back_is_one_step_for_the_error_to_come():
+    assert lookback(config(), runs(cuts=(0, 0))) >= 1 <= lookback(config(season=1), one_run(2, 2, 2))
+
+
+@pytest.mark.parametrize("season", [50_000, 300_000, 1_000_000])
+@pytest.mark.parametrize("horizon", [1, 1_000_000])
+def test_seasons_as_long_as_a_configuration_allows_have_a_look_back_that_it_allows(season, horizon):
+    for one in networks(config(season, horizon), None):
+        assert one["sequence_length"] % season == 0
+        assert one["sequence_length"] <= 1_000_000
+
+
+@settings(max_examples=150, deadline=None)
+@given(CONFIGS, broken())
+def test_a_look_back_costs_few_windows_beyond_those_that_the_seasonal_naive_costs(asked, panel):
+    season, horizon = asked.evaluate.season, asked.window.horizon
+    train, scored = panel.windows(1, horizon)[0], panel.windows(season, horizon)[1:]
+    for one in networks(asked, panel):
+        length = one["sequence_length"]
+        assert (5 if length >= season else 8) * panel.windows(length, horizon)[0] >= 4 * train
+        kept = panel.windows(max(length, season), horizon)[1:]
+        assert all(20 * own >= 19 * all_ for own, all_ in zip(kept, scored, strict=True))
+        assert length % season == 0 or length < season
+        assert length % one["patch_length"] == 0
+        assert all(0 < lag <= length and lag % season == 0 for lag in one["lags"])
+        assert one["anchor"] in ("none", "last") or 1 < season <= length
+
+
+# Lags.
+
+
+def test_covariates_known_ahead_are_read_beside_the_target_a_season_and_a_cycle_before():
+    for frequency, cycle in (("1h", 7), ("30min", 4)):
+        made = networks(config(24, 24, frequency, data=KNOWN), LONG)
+        assert all(one["lags"] == [24, cycle * 24] for one in made)
+
+
+@pytest.mark.parametrize(("season", "horizon", "change"), [(1, 12, SHOWN), (24, 24, LEVEL), (24, 96, SHOWN)])
+def test_without_known_covariates_only_near_horizons_of_seasons_that_show_are_shown_lags(season, horizon, change):
+    assert not any(one["lags"] for one in networks(config(season, horizon), replace(LONG, change=change)))
+    for near, shows in ((24, SHOWN), (6, SURE)):
+        assert any(one["lags"] for one in networks(config(24, near), replace(LONG, change=shows)))
+
+
+@given(st.integers(1, 500), st.integers(2, 100), st.sampled_from(["none", "last", "seasonal", "gate"]))
+def test_what_a_look_back_does_not_reach_is_left_out_and_all_else_stays(length, season, anchor):
+    network = {"sequence_length": length, "lags": (season, 7 * season), "anchor": anchor, "loss": "mae"}
+    found = sound(network, season)
+    assert found["lags"] == [lag for lag in (season, 7 * season) if lag <= length]
+    assert found["anchor"] == (anchor if length >= season or anchor == "none" else "last")
+    assert (found["sequence_length"], found["loss"]) == (length, "mae")
+    assert network["lags"] == (season, 7 * season)
+
+
+@given(st.integers(1, 10_000), st.integers(1, 60))
+def test_the_largest_divisor_divides_and_no_larger_one_does(length, most):
+    found = largest_divisor(length, most)
+    assert 1 <= found <= most and length % found == 0
+    assert all(length % size for size in range(found + 1, most + 1))

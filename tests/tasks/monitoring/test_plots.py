@@ -1,0 +1,76 @@
+import json
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+
+from lstm.config.pipeline import PipelineConfig
+from lstm.monitoring.drift import Shift
+from tasks.monitor import Errors, Monitored
+from tasks.monitoring.plots import monitor_figure
+from tests.conftest import DATA
+
+CONFIG = PipelineConfig.parse({"name": "shops", "data": DATA, "monitor": {"ratio": 1.5}})
+
+
+def monitored() -> Monitored:
+    ends = pd.date_range("2024-04-10 23:00", periods=5, freq="D", tz="UTC")
+    days = tuple(
+        {"until": end.isoformat(), "ratio": 1.0 + number, "cusum": 2.0 * number} for number, end in enumerate(ends)
+    )
+    shift = Shift("visitors", 0.5, 0.4, 0.1, 0.15, 2.0, True, True)
+    return Monitored(
+        name="shops",
+        version="shops/3",
+        moment="2024-04-15T00:00:00+00:00",
+        age_days=5,
+        since="2024-03-16T00:00:00+00:00",
+        forecasts=100,
+        waiting=3,
+        repeated=0,
+        others=0,
+        promised={"rmse": 1.0},
+        live={"rmse": float("nan")},
+        rmse_interval=None,
+        errors=Errors(8.0, 4.0, 4.5, "2024-04-11", days),
+        inputs=(shift, replace(shift, column="sales", drifted=False)),
+        by_age=(),
+        by_step=(),
+        drifted=True,
+        reason="drift",
+        warnings=(),
+    )
+
+
+def test_errors_stand_beside_the_promise_and_the_threshold_of_the_configuration():
+    errors, sums, _ = monitor_figure(monitored(), CONFIG).axes
+    live, promised, threshold = errors.lines
+    assert live.get_ydata().tolist() == [1, 2, 3, 4, 5]
+    assert [promised.get_ydata()[0], threshold.get_ydata()[0]] == [1, 1.5]
+    assert [sums.lines[0].get_ydata().tolist(), sums.lines[1].get_ydata()[0]] == [[0, 2, 4, 6, 8], 4]
+
+
+def test_alarms_are_marked_where_they_lie_in_the_picture():
+    alarms = ["2024-01-01T00:00:00+00:00", "2024-04-14T00:00:00+00:00", "2024-04-15T00:00:00+00:00"]
+    errors, sums, _ = monitor_figure(monitored(), CONFIG, alarms).axes
+    assert len(errors.lines) == 3 + 2 and len(sums.lines) == 2 + 2
+    assert [text.get_text() for text in errors.get_legend().get_texts()].count("alarm") == 1
+
+
+def test_inputs_say_how_far_they_moved_and_those_that_drifted_have_another_colour():
+    *_, inputs = monitor_figure(monitored(), CONFIG).axes
+    assert [label.get_text() for label in inputs.get_yticklabels()] == ["sales (PSI 0.50)", "visitors (PSI 0.50)"]
+    assert [bar.get_width() for bar in inputs.patches] == [0.4, 0.4]
+    assert inputs.patches[0].get_facecolor() != inputs.patches[1].get_facecolor()
+
+
+@pytest.mark.parametrize("changes", [{"errors": None}, {"inputs": ()}])
+def test_where_there_is_nothing_to_draw_a_sentence_says_so(changes):
+    figure = monitor_figure(replace(monitored(), reason="nothing to judge yet", **changes), CONFIG)
+    said = " ".join(text.get_text() for axes in figure.axes for text in axes.texts)
+    assert said in ("nothing to judge yet nothing to judge yet", "no input has values to compare")
+
+
+def test_what_was_found_is_json():
+    found = json.loads(json.dumps(monitored().to_dict()))
+    assert found["inputs"][0]["column"] == "visitors" and found["errors"]["ratio"] == 4.5

@@ -1,0 +1,326 @@
+"""What dead processes leave, and that putting it right touches nothing else."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+import urllib.request
+from uuid import uuid4
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from flows.cli import app
+from lstm.scratch import left_behind, scratch_folder
+from tasks.operations import doctor
+from tasks.operations.reconcile import Repairs, problems, reconcile
+from tasks.registry import alias_swap
+from tasks.registry.models import alias_version, set_alias
+from tasks.registry.promotion import Promotion, promote, rollback, settle
+from tasks.runtime.flow_run_owner import marked_flow_runs, owned_flow_run
+from tasks.runtime.process_owner import this_process
+from tasks.search.storage import journal_of, storage_of
+from tasks.tracking import runs
+from tests.conftest import ROOT
+from tests.tasks.registry.test_models import store, tables  # noqa: F401
+from tests.tasks.registry.test_promotion import aliases, by_number, decided, saved, with_versions  # noqa: F401
+
+DEAD_SCRATCH = """
+import sys; from pathlib import Path; from lstm.scratch import scratch_folder
+with scratch_folder("ingest", Path(sys.argv[1])) as made:
+    (made / "half").touch(); print(made, flush=True); input()
+"""
+
+
+@pytest.fixture(scope="session")
+def dead():
+    """The name of a process that is no more."""
+    command = [sys.executable, "-c", "from tasks.runtime.process_owner import this_process; print(this_process())"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.strip()
+
+
+@pytest.fixture
+def run(store):  # noqa: F811
+    """A way to make a RUNNING run in an experiment of its own or below another; it gives the run's id."""
+    made = {}
+
+    def start(experiment, parent=None, **tags):
+        if experiment not in made:
+            made[experiment] = runs.experiment_id(experiment)
+        nested = {"mlflow.parentRunId": parent} if parent else {}
+        return runs.client().create_run(made[experiment], tags={**tags, **nested}).info.run_id
+
+    return start
+
+
+def status(run_id):
+    return runs.client().get_run(run_id).info.status
+
+
+def old(folder):
+    """As if it had been made an hour ago."""
+    os.utime(folder, (time.time() - 3600, time.time() - 3600))
+    return folder
+
+
+def test_runs_of_the_dead_are_killed_in_every_experiment_with_all_below(run, dead):
+    parents = [run("shops", owner=dead), run("weather", owner=dead)]
+    trial = run("shops", parents[0], kind="trial", trial_state="running")
+    repairs = reconcile()
+    assert repairs.runs == 2 and len(repairs.lines) == 2 and not repairs.left
+    assert {status(one) for one in [*parents, trial]} == {"KILLED"}
+    assert runs.client().get_run(trial).data.tags["trial_state"] == "interrupted"
+    assert reconcile() == Repairs()
+
+
+def test_runs_of_the_living_and_of_strangers_go_on(run):
+    mine = run("shops", owner=this_process())
+    stranger, elsewhere = run("theirs"), run("shops", owner="elsewhere:1:b/1/1")
+    theirs_ended = run("theirs")
+    runs.client().set_terminated(theirs_ended, "FINISHED")
+    all_of_them = [mine, stranger, elsewhere, run("shops", mine, kind="trial"), run("theirs", theirs_ended)]
+    assert reconcile() == Repairs()
+    assert {status(one) for one in all_of_them} == {"RUNNING"}
+
+
+def test_a_run_of_another_host_is_killed_when_its_heart_has_stopped(run):
+    silent = run("shops", owner="elsewhere:1:b/1/1", owner_seen="2024-01-01T00:00:00+00:00")
+    assert reconcile().runs == 1
+    assert status(silent) == "KILLED"
+
+
+def test_a_run_below_one_that_has_ended_is_killed(run):
+    parent = run("shops", owner=this_process())
+    child = run("shops", parent, kind="trial", trial_state="running")
+    runs.client().set_terminated(parent, "FINISHED")
+    assert reconcile().runs == 1
+    assert status(child) == "KILLED" and status(parent) == "FINISHED"
+
+
+def test_scratch_of_runs_goes_with_them_and_that_of_running_ones_stays(run, dead, home):
+    killed, ended, running = run("shops", owner=dead), run("shops"), run("shops", owner=this_process())
+    runs.client().set_terminated(ended, "FINISHED")
+    for one in (killed, ended, running, "unknown"):
+        (home / "work" / f"run-{one}" / "candidates").mkdir(parents=True)
+    repairs = reconcile()
+    assert (repairs.runs, repairs.leftovers) == (1, 1)
+    assert sorted(path.name for path in (home / "work").iterdir()) == sorted([f"run-{running}", "run-unknown"])
+
+
+def test_scratch_of_a_living_process_stays_however_old_and_goes_when_it_is_killed(home):
+    (home / "work").mkdir(parents=True)
+    command = [sys.executable, "-c", DEAD_SCRATCH, str(home / "work")]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    made = process.stdout.readline().strip()
+    old(made)
+    assert reconcile() == Repairs()
+    process.kill()
+    process.communicate()
+    assert os.path.exists(made) and reconcile().leftovers == 1
+    assert not os.path.exists(made)
+
+
+def test_scratch_that_has_just_been_made_is_not_looked_at(tmp_path):
+    (tmp_path / ".ingest-new").mkdir()
+    old_one = tmp_path / ".ingest-old"
+    old_one.mkdir()
+    old(old_one)
+    with scratch_folder("ingest", tmp_path) as mine:
+        old(mine)
+        assert left_behind(tmp_path) == [old_one]
+    assert not mine.exists()
+
+
+def test_where_there_is_no_store_nothing_is_wrong_and_none_is_made(home):
+    assert problems() == []
+    assert not (home / "mlflow.db").exists()
+
+
+@pytest.fixture
+def shops(store, saved):  # noqa: F811
+    """Five registered versions; version 2 is champion and version 1 previous."""
+    name = with_versions(saved)
+    settle(name, by_number(2))
+    return name
+
+
+def cut_off(monkeypatch, after, work):
+    """Do the work as a process that is killed after so many moves of an alias."""
+    count = 0
+
+    def counted(name, alias, number):
+        nonlocal count
+        if count == after:
+            raise KeyboardInterrupt
+        count += 1
+        set_alias(name, alias, number)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(alias_swap, "set_alias", counted)
+        work()
+
+
+PROMOTIONS = {
+    "settle": (lambda name: settle(name, by_number(3)), {"champion": 3, "previous": 2}),
+    "promote": (lambda name: promote(name, "4", True), {"champion": 4, "previous": 2}),
+    "rollback": (rollback, {"champion": 1, "previous": 2}),
+}
+
+
+@pytest.mark.parametrize("after", [0, 1])
+@pytest.mark.parametrize(("work", "meant"), PROMOTIONS.values(), ids=PROMOTIONS)
+def test_aliases_that_were_half_moved_are_moved_to_the_end(shops, monkeypatch, work, meant, after):
+    cut_off(monkeypatch, after, lambda: work(shops))
+    assert alias_version(shops, "champion") == 2  # there is one at every moment
+    repairs = reconcile()
+    assert repairs.aliases == 1 and shops in repairs.lines[0]
+    assert aliases() == meant
+    assert reconcile() == Repairs()
+
+
+def test_the_next_promotion_carries_out_the_one_that_was_cut_off_first(shops, monkeypatch):
+    cut_off(monkeypatch, 1, lambda: settle(shops, by_number(3)))
+    settle(shops, by_number(5))
+    assert aliases() == {"champion": 5, "previous": 3}
+
+
+def test_a_move_to_a_version_that_is_gone_is_given_up(shops, monkeypatch):
+    cut_off(monkeypatch, 0, lambda: settle(shops, by_number(3)))
+    runs.client().delete_model_version(shops, "3")
+    assert reconcile().aliases == 1
+    assert aliases() == {"champion": 2, "previous": 1} and problems() == []
+
+
+def test_a_first_champion_and_a_loser_leave_no_mark(store, saved):  # noqa: F811
+    name = with_versions(saved)
+    settle(name, lambda incumbent: decided(2, False, incumbent))
+    assert isinstance(settle(name, by_number(3)), Promotion) and problems() == []
+
+
+def test_a_flow_run_is_marked_for_as_long_as_its_flow_is_at_it(home):
+    flow_run = str(uuid4())
+    with owned_flow_run(flow_run):
+        assert marked_flow_runs() == ({flow_run}, set())
+        assert problems() == []
+    assert marked_flow_runs() == (set(), set())
+    with owned_flow_run(""):  # without Prefect
+        assert marked_flow_runs() == (set(), set())
+
+
+def test_a_flow_run_whose_process_is_dead_is_told_and_kept_until_prefect_can_be(home, dead, monkeypatch, tmp_path):
+    monkeypatch.setenv("PREFECT_PROFILES_PATH", str(tmp_path / "none.toml"))
+    flow_run = str(uuid4())
+    mark = home / "work" / "owners" / flow_run
+    mark.parent.mkdir(parents=True)
+    mark.write_text(dead)
+    repairs = reconcile()
+    assert repairs.flow_runs == 0 and flow_run in repairs.left[0] and "PREFECT_API_URL: is not set" in repairs.left[0]
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
+    assert "does not answer" in reconcile().left[0]
+    assert mark.exists()
+
+
+def test_a_flow_run_that_another_process_goes_on_with_is_left_to_it(run, dead):
+    flow_run = str(uuid4())
+    run("shops", owner=dead, prefect_flow_run_id=flow_run)
+    with owned_flow_run(flow_run):
+        assert [problem.kind for problem in problems()] == ["runs"]
+    assert [problem.kind for problem in problems()] == ["runs", "flow_runs"]
+
+
+def command(monkeypatch, capsys, *arguments):
+    """What `lstm doctor` printed and how it ended, without looking for devices."""
+    monkeypatch.setattr("sys.argv", ["lstm", "doctor", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        app.main()
+    said = capsys.readouterr()
+    return ended.value.code, said.out, said.err
+
+
+def test_doctor_tells_and_repairs_once(run, dead, monkeypatch, capsys):
+    run("shops", owner=dead)
+    code, out, _ = command(monkeypatch, capsys)
+    assert code == 1 and "problem: MLflow run" in out and "lstm doctor --repair" in out and "healthy" not in out
+    code, out, _ = command(monkeypatch, capsys, "--repair")
+    assert code == 0 and "repaired: MLflow run" in out and "healthy" in out
+    code, out, _ = command(monkeypatch, capsys, "--repair", "--json")
+    found = json.loads(out)
+    assert code == 0 and found["problems"] == [] and found["repairs"]["lines"] == []
+
+
+def test_doctor_says_that_a_machine_without_a_store_is_healthy(home, monkeypatch, capsys):
+    code, out, err = command(monkeypatch, capsys, "--repair")
+    assert code == 0 and "healthy" in out and err == ""
+    assert not (home / "mlflow.db").exists()
+
+
+def test_doctor_says_in_one_line_that_a_store_does_not_answer(home, monkeypatch, capsys):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    code, out, err = command(monkeypatch, capsys, "--repair")
+    assert code == 1 and "python" in out and "healthy" not in out
+    assert err.startswith("lstm: MLFLOW_TRACKING_URI=http://127.0.0.1:9: nobody answers") and err.count("\n") == 1
+
+
+def test_trials_that_were_cut_off_are_told_and_stay_to_be_continued(store, dead):  # noqa: F811
+    folder = store / "studies" / "shops" / "0123"
+    study = optuna.create_study(storage=storage_of(folder), study_name="shops/0123")
+    for owner in (dead, "elsewhere:1:b/1/1"):
+        trial = study.ask()
+        trial.set_user_attr("owner", owner)
+    found = doctor.report()
+    assert journal_of(folder).exists() and found["problems"] == []
+    assert [line.partition(" were")[0] for line in found["interrupted"]] == ["search shops/0123: 1 trials"]
+    reconcile()
+    assert {trial.state for trial in study.trials} == {TrialState.RUNNING}
+
+
+SERVED = """
+import sys, time
+from prefect import flow, task
+from prefect.runtime import flow_run
+from tasks.flow_runs import owned_flow_run
+@task
+def waits():
+    print(flow_run.id, flush=True); time.sleep(300)
+@flow
+def killed():
+    with owned_flow_run(flow_run.id):
+        waits()
+killed()
+"""
+
+
+def states(flow_run):
+    """Of the flow run and of its task runs, as the server has them."""
+    url = os.environ["PREFECT_API_URL"]
+    with urllib.request.urlopen(f"{url}/flow_runs/{flow_run}") as answer:
+        found = [json.load(answer)["state_type"]]
+    body = json.dumps({"flow_runs": {"id": {"any_": [flow_run]}}}).encode()
+    asked = urllib.request.Request(f"{url}/task_runs/filter", body, {"Content-Type": "application/json"})
+    with urllib.request.urlopen(asked) as answer:
+        return found + [one["state_type"] for one in json.load(answer)]
+
+
+@pytest.mark.service
+def test_prefect_is_told_that_a_killed_flow_run_has_crashed_with_its_tasks(home, tmp_path, monkeypatch):
+    from flows.services.prefect_server import prefect_server, wait_until_ready
+
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "prefect"))
+    with prefect_server():
+        wait_until_ready()
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        process = subprocess.Popen([sys.executable, "-c", SERVED], env=environment, stdout=subprocess.PIPE, text=True)
+        flow_run, deadline = process.stdout.readline().strip(), time.monotonic() + 30
+        while states(flow_run) != ["RUNNING", "RUNNING"] and time.monotonic() < deadline:
+            time.sleep(0.2)
+        assert marked_flow_runs() == ({flow_run}, set()) and reconcile() == Repairs()
+        process.kill()
+        process.communicate()
+        repairs = reconcile()
+        assert (repairs.flow_runs, repairs.left) == (1, ())
+        assert states(flow_run) == ["CRASHED", "CRASHED"] and reconcile() == Repairs()
+    assert not list((home / "work" / "owners").iterdir())

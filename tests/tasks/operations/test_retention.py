@@ -1,0 +1,422 @@
+"""What goes and what stays, in a real store: of runs, versions, forecasts, prepared data, scratch and logs."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from filelock import FileLock
+from mlflow import MlflowClient
+from mlflow.entities import ViewType
+
+from lstm.config.data import DataSpec
+from lstm.config.pipeline import PipelineConfig
+from lstm.errors import CheckpointError, StoreError
+from tasks.forecast_store.log import open_log
+from tasks.ingest import ingest
+from tasks.normalize import normalize
+from tasks.operations import disk_cleanup, retention
+from tasks.operations.retention import Removed, clean
+from tasks.registry.checksum import SEAL, seal_of
+from tasks.registry.models import alias_version, create_version, load_forecaster, set_alias, tag_version
+from tasks.registry.promotion import promote
+from tasks.settings import folder
+from tasks.tracking import runs as tracking
+from tasks.window import window
+from tests.conftest import DATA, ROOT, make_hourly
+from tests.lstm.forecasting.test_forecaster import make_forecaster
+from tests.tasks.registry.test_models import store, tables  # noqa: F401
+
+DAY = 86_400
+
+
+@pytest.fixture(scope="session")
+def saved(tmp_path_factory):
+    """The artifacts of every version here: one forecaster."""
+    spec = DataSpec.parse({**DATA, "calendar": {"features": ["hour"]}})
+    place = tmp_path_factory.mktemp("saved")
+    make_forecaster(spec, make_hourly()).save(place)
+    return place
+
+
+def config(**keys):
+    return PipelineConfig.parse({"name": "shops", "data": DATA, "window": {"horizon": 6}, "retention": keys})
+
+
+class Store:
+    """Training runs as the flow leaves them: a parent with a trial, a baseline, and a version of each kind."""
+
+    def __init__(self, saved):
+        self.saved, self.seal, self.client = saved, seal_of(saved), tracking.client()
+        self.experiment = tracking.experiment_id("shops")
+
+    def run(self, kind="train", status="FINISHED", versions=1):
+        parent = self.client.create_run(self.experiment, tags={"kind": kind, "owner": "host:1:1"}).info.run_id
+        self.client.log_text(parent, "x" * 10_000, "report.html")
+        below = {"mlflow.parentRunId": parent}
+        for kind_of_child in ("trial", "baseline"):
+            child = self.client.create_run(self.experiment, tags={"kind": kind_of_child, **below}).info.run_id
+            self.client.log_metric(child, "val_rmse", 1.0)
+            self.client.log_text(child, "y" * 1000, "curve.txt")
+            self.client.set_terminated(child)
+        for _ in range(versions):
+            self.register(child)
+        if status != "RUNNING":
+            self.client.set_terminated(parent, status)
+        return parent
+
+    def register(self, run):
+        made = self.client.create_logged_model(self.experiment, "model", run, {SEAL: self.seal}).model_id
+        self.client.log_model_artifacts(made, str(self.saved))
+        self.client.finalize_logged_model(made, "READY")
+        return create_version("shops", run, made, {"kind": "best-single", "gate": "challenger"})
+
+    def parents(self):
+        """Oldest first."""
+        found = self.client.search_runs([self.experiment], run_view_type=ViewType.ALL)
+        parents = [run for run in found if "mlflow.parentRunId" not in run.data.tags]
+        return [run.info.run_id for run in reversed(parents)]
+
+    def versions(self):
+        return sorted(int(one.version) for one in self.client.search_model_versions("name = 'shops'"))
+
+    def rows(self):
+        """Of the tables that grow with runs."""
+        import sqlite3
+
+        with sqlite3.connect(folder(".") / "mlflow.db") as connection:
+            counts = {
+                name: connection.execute(f"SELECT COUNT(*) FROM {name}").fetchone()[0]
+                for name in ("runs", "metrics", "latest_metrics", "tags", "params", "logged_models")
+            }
+        connection.close()
+        return counts
+
+
+@pytest.fixture
+def shops(store, saved):  # noqa: F811
+    return Store(saved)
+
+
+def files_below(place):
+    return [path for path in place.rglob("*") if path.is_file()]
+
+
+def test_the_newest_runs_stay_and_the_others_are_gone_with_files_models_versions_and_rows(shops):
+    runs = [shops.run() for _ in range(2)]
+    bounded, size = shops.rows(), len(files_below(folder("artifacts")))
+    runs += [shops.run() for _ in range(3)]
+    removed = clean(config(runs=2))
+    assert shops.parents() == runs[-2:]
+    assert shops.versions() == [4, 5]
+    assert (removed.runs, removed.versions, removed.marked) == (3, 3, False)
+    assert removed.bytes > 3 * 10_000
+    assert shops.rows() == bounded
+    assert len(files_below(folder("artifacts"))) == size
+    assert not [path for path in folder("artifacts").rglob("*") if path.is_dir() and not files_below(path)]
+
+
+def test_the_second_time_nothing_is_left_to_remove(shops):
+    for _ in range(3):
+        shops.run()
+    clean(config(runs=1))
+    assert clean(config(runs=1)) == Removed()
+
+
+def test_champion_previous_and_who_was_champion_once_still_load_afterwards(shops):
+    for _ in range(6):
+        shops.run()
+    set_alias("shops", "champion", 1)
+    promote("shops", "4", force=True)
+    tag_version("shops", 3, {"gate": "champion"})
+    set_alias("shops", "previous", 1)
+    set_alias("shops", "champion", 2)
+    removed = clean(config(runs=1))
+    assert shops.versions() == [1, 2, 3, 4, 6]
+    assert removed.runs == 1
+    assert all(load_forecaster(f"shops/{number}")[0].name for number in (1, 2, 3, 4, 6))
+    assert load_forecaster("shops@champion")[1] == "shops/2"
+    with pytest.raises(CheckpointError, match="no version '5'"):
+        load_forecaster("shops/5")
+
+
+def test_a_run_with_a_champion_stays_with_all_its_versions(shops):
+    run = shops.run(versions=2)
+    shops.run()
+    set_alias("shops", "champion", 1)
+    assert clean(config(runs=1)) == Removed()
+    assert shops.parents()[0] == run
+    assert load_forecaster("shops/2")[0].name
+
+
+def test_a_version_that_another_model_was_copied_from_stays(shops):
+    shops.run()
+    shops.run()
+    shops.client.copy_model_version("models:/shops/1", "production")
+    assert clean(config(runs=1)).runs == 0
+    assert load_forecaster("production/1")[0].name
+
+
+def test_a_running_run_is_not_touched_however_old(shops):
+    running = shops.run(status="RUNNING")
+    for _ in range(3):
+        shops.run()
+    assert clean(config(runs=1)).runs == 2
+    assert shops.parents()[0] == running
+    assert shops.client.get_run(running).info.status == "RUNNING"
+    assert [one.path for one in shops.client.list_artifacts(running)] == ["report.html"]
+
+
+def test_each_kind_is_counted_for_itself_and_foreign_runs_are_nobodys_business(shops):
+    backtest = shops.run(kind="backtest", versions=0)
+    own = shops.client.create_run(shops.experiment, run_name="somebody's own").info.run_id
+    for _ in range(2):
+        shops.run()
+    clean(config(runs=1))
+    assert len(shops.parents()) == 3
+    assert {backtest, own} < set(shops.parents())
+
+
+def test_other_names_are_not_looked_at(shops):
+    for _ in range(2):
+        shops.run()
+    other = config(runs=1).model_copy(update={"name": "stores"})
+    assert clean(other) == Removed()
+    assert len(shops.parents()) == 2
+
+
+def test_the_numbers_of_removed_versions_are_not_given_again(shops):
+    shops.run()
+    shops.run()
+    clean(config(runs=1))
+    shops.run()
+    assert shops.versions() == [2, 3]
+
+
+class KilledError(BaseException):
+    """Stands for a kill between two deletions."""
+
+
+def test_wherever_a_cleaner_is_killed_the_next_one_ends_its_work(store, saved, monkeypatch):  # noqa: F811
+    shops = Store(saved)
+    database = shops.client._tracking_client.store
+    steps = {
+        "runs": (database, "_hard_delete_run"),
+        "models": (database, "_hard_delete_logged_model"),
+        "files": (retention, "_free_artifacts"),
+        "versions": (retention, "_retire_versions"),
+    }
+    kills = 0
+    for place, name in steps.values():
+        for moment in (0, 1, 2):
+            while len(shops.parents()) < 4:
+                shops.run()
+            kept, seen, real = shops.parents()[-2:], [], getattr(place, name)
+
+            def killed(*arguments, real=real, seen=seen, moment=moment):
+                seen.append(arguments)
+                if len(seen) > moment:
+                    raise KilledError
+                return real(*arguments)
+
+            with monkeypatch.context() as patched:
+                patched.setattr(place, name, killed)
+                with pytest.raises(KilledError):
+                    clean(config(runs=1 if moment == 2 else 2))
+            kills += 1
+            clean(config(runs=2 if moment < 2 else 1))
+            assert shops.parents() == kept[-2 if moment < 2 else -1 :]
+            assert all(load_forecaster(f"shops/{number}")[0].name for number in shops.versions())
+    assert kills == 12
+    clean(config(runs=1))
+    assert shops.rows()["runs"] == 3 and shops.rows()["logged_models"] == len(shops.versions()) == 1
+
+
+def test_a_second_cleaner_does_nothing_while_the_first_is_at_it(shops):
+    shops.run()
+    shops.run()
+    with FileLock(folder(".") / ".retention.lock"):
+        assert clean(config(runs=1)) == Removed()
+    assert clean(config(runs=1)).runs == 1
+
+
+def test_behind_a_server_runs_are_marked_and_gc_is_left_to_it(shops, monkeypatch):
+    monkeypatch.setattr(retention, "_is_database", lambda: False)
+    first, second = shops.run(), shops.run()
+    removed = clean(config(runs=1))
+    assert (removed.runs, removed.marked) == (1, True)
+    assert shops.client.get_run(first).info.lifecycle_stage == "deleted"
+    assert shops.client.get_run(second).info.lifecycle_stage == "active"
+    assert len(shops.client.search_logged_models([shops.experiment])) == 1
+    assert clean(config(runs=1)) == Removed()
+
+
+def test_a_store_that_does_not_answer_is_told_in_one_line(shops, monkeypatch):
+    from mlflow.exceptions import MlflowException
+
+    def broken(*_, **__):
+        raise MlflowException("database is locked\nand more")
+
+    monkeypatch.setattr(MlflowClient, "search_runs", broken)
+    with pytest.raises(StoreError, match=r"^shops: old runs can't be removed \(database is locked\)"):
+        clean(config())
+
+
+def test_without_any_store_there_is_nothing_to_remove(home):
+    assert clean(config()) == Removed()
+    assert not (home / "mlflow.db").exists()
+
+
+def aged(path, days):
+    """As if last used and written so many days ago."""
+    for one in (path, *path.rglob("*")):
+        os.utime(one, (time.time() - days * DAY,) * 2)
+    return path
+
+
+def prepared(place, **changes):
+    make_hourly().to_csv(place / "shops.csv", index=False)
+    settings = PipelineConfig.parse(
+        {"name": "shops", "data": {**DATA, "source": str(place / "shops.csv")}, "window": {"horizon": 6}, **changes}
+    )
+    table = ingest.fn(settings)
+    panel = normalize.fn(settings.with_frequency(table.frequency), table)
+    return table.path, panel.folder, window.fn(settings, panel).folder
+
+
+def test_prepared_data_that_no_run_has_used_for_long_go_and_are_made_again(home, tmp_path):
+    paths = prepared(tmp_path)
+    for path in paths:
+        aged(path, 31)
+    [source] = folder("work").glob("source-*")
+    aged(source, 31)
+    removed = clean(config(work="30d"))
+    assert removed.files == 4 and removed.bytes > 0
+    assert not list(folder("work").iterdir())
+    assert prepared(tmp_path) == paths
+    assert all(path.exists() for path in paths)
+
+
+def test_to_use_prepared_data_is_to_keep_them(home, tmp_path):
+    paths = prepared(tmp_path)
+    for path in paths:
+        aged(path, 31)
+    assert prepared(tmp_path) == paths
+    assert clean(config(work="30d")).files == 0
+    assert all(path.exists() for path in paths)
+
+
+def test_nothing_goes_that_was_used_within_a_day_or_since_the_oldest_running_run_began(shops, tmp_path):
+    paths = [aged(path, days) for path, days in zip(prepared(tmp_path), (0.9, 3, 9), strict=True)]
+    began = int((time.time() - 5 * DAY) * 1000)
+    running = shops.client.create_run(shops.experiment, start_time=began).info.run_id
+    clean(config(work="1h"))
+    assert [path.exists() for path in paths] == [True, True, False]
+    shops.client.set_terminated(running)
+    clean(config(work="1h"))
+    assert [path.exists() for path in paths] == [True, False, False]
+
+
+def test_prepared_data_that_are_used_at_the_very_moment_are_put_back(home, tmp_path, monkeypatch):
+    _, panel, _ = prepared(tmp_path)
+    aged(panel, 31)
+    rename = Path.rename
+
+    def used_before(path, target):
+        os.utime(path)
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", used_before)
+    assert disk_cleanup._free_unused(panel, time.time() - 30 * DAY).count == 0
+    assert (panel / "panel.json").exists()
+
+
+def test_what_was_written_half_goes_after_a_day(home):
+    kept = folder("forecasts/shops")
+    old = [folder("work") / ".removed-panel-d", folder("downloads") / ".partial-e", kept / ".20260101T000000Z.7"]
+    young = [folder("downloads") / ".partial-f", kept / "20260101T000000Z.parquet"]
+    for path in (*old, *young):
+        (path / "deep").mkdir(parents=True)
+        (path / "deep" / "file").write_text("x" * 100)
+        aged(path, 2)
+    os.utime(young[0] / "deep" / "file")
+    removed = clean(config())
+    assert (removed.files, removed.bytes) == (3, 300)
+    assert all(path.exists() for path in young)
+
+
+def test_downloads_that_nobody_used_go(home):
+    kept, gone = folder("downloads") / ("a" * 64), folder("downloads") / ("b" * 64)
+    for path, days in ((kept, 29), (gone, 31)):
+        path.mkdir()
+        (path / "table.csv").write_text("time\n")
+        aged(path, days)
+    assert clean(config()).files == 1
+    assert kept.exists() and not gone.exists()
+
+
+@pytest.mark.parametrize("name", ["downloads/thesis.pdf", "work/table-of-contents.docx", "work/windows-licence.txt"])
+def test_what_others_have_put_there_stays(home, name):
+    theirs = home / name
+    theirs.parent.mkdir(parents=True, exist_ok=True)
+    theirs.write_text("mine")
+    aged(theirs, 1000)
+    assert clean(config()).files == 0
+    assert theirs.read_text() == "mine"
+
+
+def test_a_long_log_is_put_aside_and_its_writer_goes_on(home, monkeypatch):
+    monkeypatch.setattr(disk_cleanup, "_LARGEST_LOG", 1000)
+    log = folder("logs") / "worker.log"
+    with log.open("ab", buffering=0) as writer:
+        for _ in range(3):
+            writer.write(b"x" * 1001)
+            clean(config())
+            writer.write(b"goes on\n")
+            assert log.read_bytes() == b"goes on\n"
+            log.write_bytes(b"")
+    assert (folder("logs") / "worker.old.log").stat().st_size == 1001
+    assert len(list(folder("logs").iterdir())) == 2
+
+
+@pytest.mark.slow
+def test_a_cleaner_that_is_really_killed_leaves_a_store_that_the_next_one_ends(shops):
+    for _ in range(6):
+        shops.run()
+    set_alias("shops", "champion", 1)
+    killed = (
+        "import os, signal\n"
+        "from tasks import retention, tracking\n"
+        "from tests.tasks.operations.test_retention import config\n"
+        "real, seen = retention._free_artifacts, []\n"
+        "def one(uri):\n"
+        "    seen.append(uri)\n"
+        "    return real(uri) if len(seen) < 5 else os.kill(os.getpid(), signal.SIGKILL)\n"
+        "retention._free_artifacts = one\n"
+        "retention.clean(config(runs=1))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", killed], cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert done.returncode == -signal.SIGKILL
+    assert len(shops.parents()) < 6
+    assert alias_version("shops", "champion") == 1 and load_forecaster("shops@champion")[0].name
+    assert clean(config(runs=1)).runs > 0
+    assert len(shops.parents()) == 2 and shops.versions() == [1, 6]
+
+
+def test_what_was_removed_is_told_as_json():
+    told = json.loads(json.dumps(Removed(1, 2, 3, 4, 5, True).to_dict()))
+    assert told == {"runs": 1, "versions": 2, "forecasts": 3, "files": 4, "bytes": 5, "marked": True}
+
+
+def test_forecasts_beyond_their_time_go_by_the_given_clock(home):
+    log = open_log(config())
+    slots = [pd.Timestamp("2026-01-01", tz="UTC") + pd.Timedelta(days=days) for days in range(4)]
+    for slot in slots:
+        log.write(slot, pd.DataFrame({"series": ["north"], "time": [slot], "forecast": [1.0]}))
+    assert clean(config(forecasts="2d"), now=slots[-1] + pd.Timedelta(hours=1)).forecasts == 2
+    assert log.slots() == slots[2:]

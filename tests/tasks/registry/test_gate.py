@@ -1,0 +1,209 @@
+"""What a candidate must show before it is champion: real forecasters, really registered, in a store of their own."""
+
+import json
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pytest
+import torch
+
+from lstm.data.panel_store import PanelStore
+from lstm.errors import StoreError
+from tasks.handles import Candidate, Evaluation, RunHandle
+from tasks.register import Promotion, register
+from tasks.registry import models
+from tasks.registry.gate import Case, serves
+from tasks.registry.models import alias_version, version_tags
+from tasks.scoring.candidates import scored_splits
+from tasks.tracking import runs
+from tests.tasks.registry.test_models import shifted, store, tables, untrained  # noqa: F401
+from tests.tasks.test_prepare import prepared
+
+FOLDS = 4
+pytestmark = pytest.mark.filterwarnings("ignore:Operation with range")  # mlflow's, when it saves an input example
+
+
+@dataclass
+class Shops:
+    """Prepared data, and a training flow's end: candidates are scored and registered."""
+
+    parts: tuple[Any, ...]  # configuration, table, panel, windows
+    folder: Path
+
+    @property
+    def config(self):
+        return self.parts[0]
+
+    @property
+    def test(self):
+        return scored_splits(self.config, *self.parts[2:])["test"]
+
+    def forecaster(self, by: float = 0.0, **changes):
+        """Forecasts yesterday's values and as much more (normalised)."""
+        made = untrained(self.config, self.parts[2], anchor="seasonal", season=24)
+        with torch.no_grad():
+            for member in made.members:
+                member.head.out.weight.zero_()
+                member.head.out.bias.zero_()
+        return replace(shifted(made, by), **changes)
+
+    def evaluation(self, forecaster, kind="best-ensemble", **scores):
+        """Of a saved candidate beside persistence, as the flow would score them on the test windows."""
+        test, number = self.test, len(list(self.folder.glob("candidate-*")))
+        forecaster.save(self.folder / f"candidate-{number}")
+        rows = {
+            kind: forecaster.forecast_windows(test.windows),
+            "persistence": np.repeat(test.windows.targets.numpy()[test.windows.origins - 1][:, None], 6, axis=1),
+        }
+        errors = {name: test.raw(row) - test.raw(test.actual) for name, row in rows.items()}
+        folds = {name: self.by_fold(error, test.times) for name, error in errors.items()}
+        rmse = {name: float(np.sqrt(np.mean(np.square(error)))) for name, error in errors.items()}
+        own = {"val_rmse": 1.0, "test_rmse": rmse[kind], "test_rmse_skill": 0.0, **scores}
+        run = runs.start_run(runs.experiment_id("shops"), kind, {})
+        candidate = Candidate(kind, self.folder / f"candidate-{number}", run.run_id, kind, own)
+        other = replace(candidate, kind="best-single", scores={**own, "val_rmse": 2.0})
+        board = ({"name": "persistence", "test_rmse": rmse["persistence"]},)
+        return Evaluation((other, candidate), (), board, folds, self.folder, ())
+
+    @staticmethod
+    def by_fold(error, times):
+        edges = np.quantile(times.astype("int64"), np.linspace(0, 1, FOLDS + 1)[1:-1])
+        fold = np.searchsorted(edges, times.astype("int64"))
+        return tuple(float(np.sqrt(np.mean(np.square(error[fold == one])))) for one in range(FOLDS))
+
+    def register(self, forecaster, **scores) -> tuple[Promotion, RunHandle]:
+        run = runs.start_run(runs.experiment_id("shops"), "train", {})
+        return register.fn(*self.parts, self.evaluation(forecaster, **scores), run), run
+
+    def aliases(self):
+        names = ("champion", "challenger", "previous")
+        return {name: number for name in names if (number := alias_version("shops", name)) is not None}
+
+
+@pytest.fixture
+def shops(hourly, store, tmp_path):  # noqa: F811
+    changes = {"register": {"gate": {"beats": "persistence"}}, "evaluate": {"season": 24}}
+    return Shops(prepared(hourly, tmp_path, **changes), tmp_path)
+
+
+def test_a_worse_a_broken_an_equal_and_a_better_candidate_meet_the_gate(shops):
+    first, _ = shops.register(shops.forecaster(by=0.5))
+    assert first.champion and first.reason.endswith("; there was no champion")
+    assert shops.aliases() == {"champion": 2}  # 1 is the best single model
+
+    worse, _ = shops.register(shops.forecaster(by=0.55))
+    assert not worse.champion and worse.p_value > 0.9 and worse.effect < 0
+    assert worse.reason.startswith("does not beat the champion, version 2, on the same 115 origins of the test span")
+
+    broken, _ = shops.register(shops.forecaster(by=float("nan")))
+    assert not broken.champion and [check.passed for check in broken.checks] == [False]
+    assert broken.reason == "its forecast of the newest rows is not finite"
+
+    equal, _ = shops.register(shops.forecaster(by=-0.5))
+    assert not equal.champion and abs(equal.effect) < 0.05
+    assert "p is not below alpha 0.05" in equal.reason
+
+    same = shops.forecaster(by=0.5)
+    twin, _ = shops.register(replace(same, name="another"))
+    assert not twin.champion and twin.p_value is None
+    assert twin.reason.startswith("is equal to the champion, version 2: the same forecasts")
+    assert shops.aliases() == {"champion": 2, "challenger": twin.version}
+
+    better, run = shops.register(shops.forecaster())
+    assert better.champion and better.p_value < 0.05 and better.effect > 0.1
+    assert [check.name for check in better.checks if check.passed] == ["serves", "baseline", "champion"]
+    assert shops.aliases() == {"champion": better.version, "previous": 2, "challenger": twin.version}
+    tell_the_same(better, run)
+
+
+def tell_the_same(promotion, run):
+    """The decision, `promotion.json` and the version's tags."""
+    path = mlflow.artifacts.download_artifacts(run_id=run.run_id, artifact_path="promotion.json")
+    told = json.loads(Path(path).read_text())
+    assert told == json.loads(json.dumps(promotion.to_dict()))
+    tags = version_tags("shops", promotion.version)
+    assert (tags["gate"], tags["gate_against"], tags["gate_reason"]) == ("champion", "2", promotion.reason)
+    assert tags["gate_passed"] == "serves,baseline,champion"
+    for name in ("p_value", "statistic", "effect", "test_rmse", "incumbent_test_rmse", "baseline_test_rmse"):
+        assert float(tags[f"gate_{name}"]) == pytest.approx(told[name], rel=1e-5)
+    assert (int(tags["gate_origins"]), int(tags["gate_folds_won"]), int(tags["gate_folds"])) == (115, 4, 4)
+
+
+def test_what_does_not_beat_the_baseline_meets_no_champion(shops):
+    promotion, _ = shops.register(shops.forecaster(by=9))
+    assert not promotion.champion and promotion.incumbent_version is None
+    assert "does not beat persistence" in promotion.reason
+    assert [(check.name, check.passed) for check in promotion.checks] == [("serves", True), ("baseline", False)]
+    assert shops.aliases() == {"challenger": 2}
+
+
+def test_a_rerun_registers_nothing_twice_and_keeps_its_champion(shops):
+    first, _ = shops.register(shops.forecaster())
+    again, _ = shops.register(shops.forecaster(lineage={"run_id": "another"}))
+    assert again.champion and again.version == first.version == again.incumbent_version
+    assert again.reason == "is the champion already"
+    assert again.notice == "version 2 is the same model: it was not registered again"
+    assert first.notice == ""
+    assert sorted(row["version"] for row in models.versions("shops")) == [1, 2]
+    assert shops.aliases() == {"champion": first.version}
+    assert version_tags("shops", first.version)["gate_reason"] == first.reason
+
+
+def case_of(shops, forecaster) -> Case:
+    """Registered, and never judged."""
+    from tasks.register import _version
+    from tasks.registry.packaging import input_example
+
+    evaluation = shops.evaluation(forecaster)
+    example = input_example(shops.config, shops.parts[1], PanelStore.load(shops.parts[2].folder).names)
+    number, _ = _version(shops.config, evaluation.proposed, example)
+    return Case(*shops.parts, evaluation, evaluation.proposed, number, example)
+
+
+def test_a_version_serves_the_forecasters_own_numbers(shops):
+    mlflow.set_tracking_uri(runs.client().tracking_uri)
+    case, path = case_of(shops, shops.forecaster()), list(sys.path)
+    assert serves(case).passed
+    assert sys.path == path
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda case: replace(case, version=99), "can't be served: "),
+        (lambda case: replace(case, example=case.example.tail(3)), "needs 24 rows of history"),
+        (lambda case: replace(case, best=replace(case.best, folder=Path("gone"))), "gone: holds no forecaster"),
+    ],
+)
+def test_a_version_that_can_not_be_served_is_told(shops, spoil, said):
+    mlflow.set_tracking_uri(runs.client().tracking_uri)
+    verdict = serves(spoil(case_of(shops, shops.forecaster())))
+    assert not verdict.passed and said in verdict.reason and "\n" not in verdict.reason
+
+
+def test_a_version_that_serves_another_model_is_found_out(shops, tmp_path):
+    mlflow.set_tracking_uri(runs.client().tracking_uri)
+    case = case_of(shops, shops.forecaster())
+    shops.forecaster(by=1e-6).save(tmp_path / "other")
+    verdict = serves(replace(case, best=replace(case.best, folder=tmp_path / "other")))
+    assert verdict.reason == "column 'forecast' is served with other values than the forecaster's own"
+
+
+def test_a_champion_that_can_not_be_fetched_stays_and_the_candidate_becomes_challenger(shops, monkeypatch):
+    shops.register(shops.forecaster(by=0.5))
+    champion = runs.client().get_model_version_download_uri("shops", "2")
+    fetch = models.download_artifacts
+
+    def silent(artifact_uri, **more):
+        if artifact_uri == champion:
+            raise OSError("no route to host")
+        return fetch(artifact_uri=artifact_uri, **more)
+
+    monkeypatch.setattr(models, "download_artifacts", silent)
+    with pytest.raises(StoreError, match=r"no route to host.*Nothing is promoted over it: shops/\d+ is the challenger"):
+        shops.register(shops.forecaster())
+    assert shops.aliases() == {"champion": 2, "challenger": 4}

@@ -1,0 +1,406 @@
+"""Who may move the alias champion, when, and what is left of it in the record."""
+
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+from mlflow.exceptions import MlflowException
+
+from flows.cli import app
+from lstm.config.data import DataSpec
+from lstm.errors import CheckpointError, InputError, StoreError
+from tasks.registry import alias_swap, promotion
+from tasks.registry.models import alias_version, set_alias, tag_version, version_tags
+from tasks.registry.promotion import Promotion, promote, promotion_lock, rollback, settle
+from tasks.tracking import runs
+from tests.conftest import DATA, ROOT, make_hourly
+from tests.lstm.forecasting.test_forecaster import make_forecaster
+from tests.lstm.sources.test_services import QUOTED, SECRETS, postgres  # noqa: F401
+from tests.tasks.registry.test_models import store, tables  # noqa: F401
+
+ALIASES = ("champion", "previous", "challenger")
+
+
+@pytest.fixture(scope="session")
+def saved(tmp_path_factory):
+    """The artifacts of every version here: one forecaster."""
+    spec = DataSpec.parse({**DATA, "calendar": {"features": ["hour"]}})
+    folder = tmp_path_factory.mktemp("saved")
+    make_forecaster(spec, make_hourly()).save(folder)
+    return folder
+
+
+@pytest.fixture
+def shops(store, saved):  # noqa: F811
+    """Five registered versions, the first of them champion."""
+    return with_versions(saved)
+
+
+def with_versions(folder, count=5):
+    client = runs.client()
+    client.create_registered_model("shops")
+    for _ in range(count):
+        client.create_model_version("shops", folder.as_uri(), await_creation_for=0)
+    set_alias("shops", "champion", 1)
+    return "shops"
+
+
+def aliases():
+    return {name: number for name in ALIASES if (number := alias_version("shops", name)) is not None}
+
+
+def decided(version, champion, against=None):
+    """By quality: the higher the number of a version, the better it is."""
+    return Promotion(version, "best-ensemble", champion, f"{version} or {against}", 1.0, 1.0, against)
+
+
+def by_number(version):
+    return lambda incumbent: decided(version, incumbent is None or version > incumbent, incumbent)
+
+
+def test_previous_is_set_before_champion_and_the_new_champion_is_no_challenger(shops, monkeypatch):
+    set_alias(shops, "challenger", 2)
+    moved = []
+
+    def recorded(name, alias, number):
+        moved.append((alias, number))
+        set_alias(name, alias, number)
+
+    monkeypatch.setattr(alias_swap, "set_alias", recorded)
+    settle(shops, by_number(2))
+    assert moved == [("previous", 1), ("champion", 2)]
+    assert aliases() == {"champion": 2, "previous": 1}
+
+
+def test_a_loser_becomes_challenger_and_moves_nothing_else(shops):
+    set_alias(shops, "champion", 3)
+    settle(shops, by_number(2))
+    assert aliases() == {"champion": 3, "challenger": 2}
+    assert version_tags(shops, 2)["gate"] == "challenger"
+
+
+def test_who_finds_another_champion_than_was_judged_is_judged_again(shops):
+    seen = []
+
+    def judge(incumbent):
+        seen.append(incumbent)
+        if len(seen) == 1:  # meanwhile another one is promoted
+            settle(shops, by_number(4))
+        return by_number(3)(incumbent)
+
+    assert not settle(shops, judge).champion
+    assert seen == [1, 4]
+    assert aliases() == {"champion": 4, "previous": 1, "challenger": 3}
+    assert version_tags(shops, 3)["gate_against"] == "4"
+
+
+def test_a_champion_that_never_rests_is_told(shops):
+    def judge(incumbent):
+        set_alias(shops, "champion", incumbent % 4 + 1)
+        return by_number(5)(incumbent)
+
+    with pytest.raises(StoreError, match="shops: another champion was promoted during each of 5 judgements. Run it"):
+        settle(shops, judge)
+    assert alias_version(shops, "previous") is None
+
+
+def test_only_one_at_a_time_holds_the_lock_of_a_name(shops):
+    check_lock()
+
+
+def check_lock():
+    """A second holder waits until the first is done; one of another name does not."""
+    order, inside = [], threading.Event()
+
+    def second():
+        inside.wait()
+        with promotion_lock("shops"):
+            order.append("second")
+
+    waiting = threading.Thread(target=second)
+    waiting.start()
+    with promotion_lock("shops"):
+        inside.set()
+        with promotion_lock("others"):
+            order.append("other")
+        time.sleep(0.5)
+        order.append("first")
+    waiting.join(30)
+    assert order == ["other", "first", "second"]
+
+
+def test_a_lock_that_is_never_let_go_is_told(shops, monkeypatch):
+    monkeypatch.setattr(promotion, "_PATIENCE", 0.1)
+    with (
+        promotion_lock(shops),
+        pytest.raises(StoreError, match=r"promote-shops\.lock: the lock .* is held"),
+    ):
+        settle(shops, by_number(2))
+    assert aliases() == {"champion": 1}
+
+
+# Two processes, each with a candidate that is better than the champion it finds.
+
+RACER = """
+import sys, time
+from pathlib import Path
+from tasks.promotion import Promotion, settle
+version, folder = int(sys.argv[1]), Path(sys.argv[2])
+def judge(incumbent):
+    with (folder / f"judged-{version}").open("a") as file:
+        file.write(f"{incumbent}\\n")
+    deadline = time.monotonic() + 60
+    while len(list(folder.glob("judged-*"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    won = version > incumbent
+    return Promotion(version, "best-ensemble", won, f"{version} or {incumbent}", 1.0, 1.0, incumbent)
+settle("shops", judge)
+"""
+
+
+def race(folder, environment):
+    command = [sys.executable, "-c", RACER]
+    racers = [
+        subprocess.Popen([*command, number, str(folder)], cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
+        for number in ("2", "3")
+    ]
+    assert [(racer.communicate(timeout=120)[1], racer.returncode) for racer in racers] == [("", 0), ("", 0)]
+    judged = {number: (folder / f"judged-{number}").read_text().split() for number in "23"}
+    # Both were judged against the first champion. The slower one again, against the other.
+    assert sorted(judged.values()) in ([["1"], ["1", "3"]], [["1"], ["1", "2"]])
+    first = "2" if judged["2"] == ["1"] else "3"
+    if first == "2":
+        assert aliases() == {"champion": 3, "previous": 2}
+    else:
+        assert aliases() == {"champion": 3, "previous": 1, "challenger": 2}
+    assert version_tags("shops", 5 - int(first))["gate_against"] == first
+    return int(first)
+
+
+@pytest.mark.slow
+def test_of_two_processes_that_promote_at_once_the_slower_is_judged_again(shops, tmp_path):
+    assert race(tmp_path, dict(os.environ)) in (2, 3)
+
+
+@pytest.fixture
+def database(home, monkeypatch, postgres):  # noqa: F811
+    """An MLflow store in PostgreSQL."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"postgresql+psycopg://reader:{QUOTED}@{postgres}/postgres")
+
+
+@pytest.mark.service
+def test_the_same_race_on_postgres(database, home, saved, tmp_path):
+    with_versions(saved)
+    assert race(tmp_path, dict(os.environ)) in (2, 3)
+    check_lock()
+    assert not list(home.glob(".promote*"))
+
+
+@pytest.mark.service
+def test_a_lock_in_postgres_ends_with_its_process(database, postgres, monkeypatch):  # noqa: F811
+    held = (
+        "from tasks.registry.promotion import promotion_lock\n"
+        "with promotion_lock('shops'):\n    print(1, flush=True)\n    "
+    )
+    command = [sys.executable, "-c", f"{held}import time; time.sleep(600)"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout.readline() == "1\n"
+        monkeypatch.setattr(promotion, "_PATIENCE", 1)
+        with pytest.raises(StoreError, match="lock for promotions of shops is held") as caught, promotion_lock("shops"):
+            pass
+        assert postgres in str(caught.value) and not [one for one in SECRETS if one in str(caught.value)]
+        holder.kill()
+    monkeypatch.setattr(promotion, "_PATIENCE", 30)
+    with promotion_lock("shops"):
+        pass
+
+
+def test_a_database_that_is_not_there_is_told_without_its_password(home, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql+psycopg://me:secret@127.0.0.1:9/mlflow")
+    with pytest.raises(StoreError, match="127.0.0.1:9/mlflow: the lock for promotions of shops can't be had") as caught:
+        promotion_lock("shops").__enter__()
+    assert "secret" not in str(caught.value)
+
+
+# By hand.
+
+
+def passed(version, against, gate="champion", own="serves,baseline"):
+    tags = {"gate": gate, "gate_against": against, "gate_passed": own, "gate_reason": "beats all"}
+    tag_version("shops", version, tags)
+
+
+def test_what_beat_this_champion_is_promoted_without_force(shops):
+    passed(2, "1")
+    assert promote(shops, "2", force=False).before == 1
+    assert aliases() == {"champion": 2, "previous": 1}
+    tags = version_tags(shops, 2)
+    assert tags["promoted_over"] == "1" and "@" in tags["promoted_by"] and "forced_by" not in tags
+
+
+@pytest.mark.parametrize(
+    ("tags", "said"),
+    [
+        (None, "it has never met the gate"),
+        (("1", "challenger"), r"the gate refused it \(beats all\)"),
+        (("3",), "it was judged against version 3, but version 1 is champion now"),
+        (("none",), "it was judged when there was no champion, but version 1 is champion now"),
+        (("1", "challenger", "serves"), r"the gate refused it \(beats all\)"),
+    ],
+)
+def test_what_the_gate_has_not_allowed_needs_force_which_is_recorded(shops, tags, said):
+    if tags is not None:
+        passed(2, *tags)
+    with pytest.raises(InputError, match=f"^shops/2: is not promoted: {said}. To do it all the same, add --force.$"):
+        promote(shops, "2", force=False)
+    assert aliases() == {"champion": 1} and "promoted_by" not in version_tags(shops, 2)
+    assert re.search(said, promote(shops, "2", force=True, why="the old one drifts").remark)
+    found = version_tags(shops, 2)
+    assert (found["forced_over"], found["forced_reason"]) == ("1", "the old one drifts")
+    assert re.search(said, found["forced_against"]) and "@" in found["forced_by"]
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", found["forced_at"])
+    assert aliases() == {"champion": 2, "previous": 1}
+
+
+def test_without_a_champion_its_own_checks_are_enough(shops):
+    runs.client().delete_registered_model_alias(shops, "champion")
+    passed(2, "1", "challenger")
+    passed(3, "1", "challenger", "serves")
+    with pytest.raises(InputError, match="the gate refused it"):
+        promote(shops, "3", force=False)
+    assert promote(shops, "2", force=False).before is None
+    assert aliases() == {"champion": 2}
+
+
+def test_the_champion_is_promoted_to_nothing_else(shops):
+    assert promote(shops, "1", force=True).remark == "it was champion already"
+    assert aliases() == {"champion": 1} and version_tags(shops, 1) == {}
+
+
+@pytest.mark.parametrize("version", ["9", "x", "-1", "0", ""])
+def test_a_version_that_is_not_there_is_told(shops, version):
+    with pytest.raises(CheckpointError, match=rf"there is no version '{version}' of 'shops'. Known: \[1, 2, 3, 4, 5\]"):
+        promote(shops, version, force=True)
+
+
+def test_a_rollback_is_recorded_and_asked_for_twice_it_does_not_bring_the_bad_one_back(shops):
+    promote(shops, "2", force=True)
+    back = rollback(shops)
+    assert (back.version, back.before) == (1, 2)
+    assert aliases() == {"champion": 1, "previous": 2}
+    assert version_tags(shops, 2)["rolled_back_to"] == "1"
+    with pytest.raises(InputError, match=r"version 2, the previous champion, was itself rolled back to version 1"):
+        rollback(shops)
+    assert aliases() == {"champion": 1, "previous": 2}
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_what_can_not_be_loaded_is_never_made_champion(shops, force):
+    client = runs.client()
+    client.create_model_version(shops, "file:///gone/6", await_creation_for=0)
+    tag_version(shops, 6, decided(6, True, 1).tags)
+    with pytest.raises(StoreError, match="^shops/6: its artifacts at file:///gone/6 can't be fetched"):
+        promote(shops, "6", force)
+    set_alias(shops, "previous", 6)
+    with pytest.raises(StoreError, match="^shops/6: its artifacts"):
+        rollback(shops)
+    assert aliases() == {"champion": 1, "previous": 6}
+
+
+def test_a_model_is_found_among_more_than_a_page_of_others(shops):
+    for number in range(101):
+        runs.client().create_registered_model(f"a{number:03}")
+    assert promote(shops, "2", force=True).version == 2
+
+
+def test_what_a_version_has_won_stays_on_record_when_it_loses_later(shops):
+    settle(shops, lambda incumbent: Promotion(2, "best-single", True, "won", 1, 1, incumbent, _own_checks()))
+    promote(shops, "3", force=True)
+    settle(shops, lambda incumbent: Promotion(2, "best-single", False, "lost", 1, 1, incumbent, _own_checks()))
+    assert aliases() == {"champion": 3, "previous": 2, "challenger": 2}
+    assert version_tags(shops, 2)["gate"] == "champion" and version_tags(shops, 2)["gate_reason"] == "won"
+
+
+def test_after_a_rollback_the_one_that_won_may_come_back_without_force(shops):
+    settle(shops, lambda incumbent: Promotion(2, "best-single", True, "won", 1, 1, incumbent, _own_checks()))
+    rollback(shops)
+    assert promote(shops, "2", force=False).version == 2
+
+
+def _own_checks():
+    return tuple(promotion.Check(name, True, "") for name in ("serves", "baseline"))
+
+
+def test_without_a_previous_champion_there_is_no_way_back(shops):
+    for again in range(2):
+        with pytest.raises(InputError, match="^shops: there is no previous champion to go back to. See lstm compare"):
+            rollback(shops)
+        if not again:
+            set_alias(shops, "previous", 1)  # as a kill between both moves would leave it
+    assert alias_version(shops, "champion") == 1
+
+
+def run(monkeypatch, capsys, *arguments):
+    """The command, in this process: exit code, stdout, stderr."""
+    monkeypatch.setattr(sys, "argv", ["lstm", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        app.main()
+    told = capsys.readouterr()
+    return ended.value.code or 0, told.out, told.err
+
+
+def test_the_commands_say_what_they_did(shops, monkeypatch, capsys):
+    assert run(monkeypatch, capsys, "rollback", "shops") == (
+        2,
+        "",
+        "lstm: shops: there is no previous champion to go back to. See lstm compare shops, and promote a version.\n",
+    )
+    refused = run(monkeypatch, capsys, "promote", "shops", "2")
+    assert refused[0] == 2 and refused[2].count("\n") == 1 and refused[2].endswith("add --force.\n")
+    assert run(monkeypatch, capsys, "promote", "shops", "2", "--force", "--reason", "drift")[:2] == (
+        0,
+        "shops: version 2 is champion (forced, although it has never met the gate); version 1 is previous\n",
+    )
+    assert run(monkeypatch, capsys, "rollback", "shops")[1] == "shops: version 1 is champion; version 2 is previous\n"
+    unknown = run(monkeypatch, capsys, "rollback", "shop")
+    assert unknown[0] == 2 and "there is no registered model 'shop'" in unknown[2]
+
+
+def test_versions_are_compared_in_the_terminal_as_json_and_as_a_page(shops, monkeypatch, capsys, tmp_path):
+    passed(2, "1", "challenger")
+    promote(shops, "3", force=True, why="<b>bold</b>")
+    run_id = client_run({"val_rmse": 1.25, "val_rmse_low": 1.0, "val_rmse_high": 1.5, "test_coverage_80": 0.79})
+    tags = {"kind": "best-ensemble", "run_name": "ensemble"}
+    runs.client().create_model_version("shops", "file:///gone", run_id, tags, await_creation_for=0)
+    _, table, _ = run(monkeypatch, capsys, "compare", "shops")
+    assert "1.250 [1.000, 1.500]" in table and "79.0 %" in table and "best-ensemble" in table and "…" not in table
+    assert "version 2: challenger: beats all" in table and "(<b>bold</b>)" in table
+    page = tmp_path / "page.html"
+    assert run(monkeypatch, capsys, "compare", "shops", "--html", str(page))[1] == f"{page}: 6 versions of shops\n"
+    text = page.read_text()
+    assert "1.250 [1.000, 1.500]" in text and "&lt;b&gt;bold" in text and "<b>" not in text
+    assert text.count("<tr") == 7 and 'class="champion"' in text and "http" not in text
+    code, _, told = run(monkeypatch, capsys, "compare", "shops", "--html", str(tmp_path))
+    assert code == 2 and told == f"lstm: --html {tmp_path}: can't be written (Is a directory).\n"
+    _, listed, _ = run(monkeypatch, capsys, "compare", "shops", "--json")
+    assert '"val_rmse_low": 1.0' in listed and '"gate_reason": "beats all"' in listed
+
+
+def client_run(metrics):
+    made = runs.start_run(runs.experiment_id("shops"), "ensemble", {})
+    runs.log(made, metrics)
+    return made.run_id
+
+
+def test_a_store_that_breaks_is_no_traceback(shops, monkeypatch, capsys):
+    def broken(*_):
+        raise MlflowException("(sqlite3.OperationalError) disk I/O error\n[SQL: SELECT …]")
+
+    monkeypatch.setattr(runs.client(), "set_registered_model_alias", broken)
+    code, _, told = run(monkeypatch, capsys, "promote", "shops", "2", "--force")
+    assert code == 2 and told.count("\n") == 1 and told.startswith("lstm: shops: the registry does not answer (")
+    assert aliases() == {"champion": 1}

@@ -1,0 +1,121 @@
+"""Where studies are kept: journals that were damaged, databases that are there, and such that are not."""
+
+import os
+import time
+
+import pytest
+
+from lstm.errors import ConfigError
+from tasks.search import storage
+from tasks.search.study import ask, forget_study, left_running, load_study, open_study, report, suggested, twin
+from tests.lstm.sources.test_services import QUOTED, SECRETS, postgres  # noqa: F401
+from tests.support.studies import config, content, error_of, search, train, warm_starts
+
+
+def test_a_lock_of_a_dead_process_holds_nobody_up_and_a_torn_line_was_never_written(tmp_path):
+    settings = config()
+    before = search(open_study(settings, "s", tmp_path), settings, 3)
+    journal = tmp_path / "study.journal"
+    os.symlink(journal, f"{journal}.lock")  # as Optuna's own lock would be left
+    (tmp_path / "study.lock").touch()
+    whole = journal.read_bytes()
+    journal.write_bytes(whole + b'{"op_code":4,"worker')
+    started = time.monotonic()
+    study = open_study(settings, "s", tmp_path)
+    assert [trial.params for trial in study.trials] == before
+    search(study, settings, 1)
+    assert len(open_study(settings, "s", tmp_path).trials) == 4
+    assert time.monotonic() - started < 5
+
+
+def test_a_journal_that_is_none_is_told(tmp_path):
+    (tmp_path / "study.journal").write_text("hello\nworld\n")
+    with pytest.raises(ConfigError, match="study.journal: is no usable journal of a search. Move it away"):
+        open_study(config(), "s", tmp_path)
+    assert load_study("s", tmp_path) is None
+    forget_study("s", tmp_path)
+    assert open_study(config(), "s", tmp_path).trials
+
+
+# Databases.
+
+
+@pytest.fixture(autouse=True)
+def _closed():
+    yield
+    storage.close()
+
+
+def walk(settings, folder):
+    """A search that is killed twice, on whatever store: its content, and that of an undisturbed one in a journal."""
+    study = open_study(settings, "walk", folder)
+    search(study, settings, 4)
+    trial = ask(study, settings)
+    report(trial, error_of(suggested(trial, settings)) * 2, 0)
+    study = open_study(settings, "walk", folder)
+    (resumed,) = left_running(study)
+    report(resumed, 0.0, 0)
+    train(study, settings, resumed)
+    search(study, settings, 3)
+    assert twin(study, ask(study, settings), settings.model) is None
+    study = load_study("walk", folder)
+    assert [trial.number for trial in left_running(study)] == [8]
+    return content(study)[:8]
+
+
+def check_store(settings, folder, monkeypatch):
+    found = walk(settings, folder)
+    assert not (folder / "study.journal").exists()
+    previous = load_study("walk", folder)
+    warm = open_study(settings, "next", folder, previous)
+    assert [name.split("#")[0] for name in warm_starts(warm)] == ["walk"]
+    assert load_study("nowhere", folder) is None
+    forget_study("nowhere", folder)
+    forget_study("walk", folder)
+    assert load_study("walk", folder) is None
+    monkeypatch.delenv("LSTM_STUDY_STORAGE")
+    assert walk(settings, folder) == found
+
+
+def test_a_study_in_sqlite_is_the_one_that_a_journal_holds(tmp_path, monkeypatch):
+    monkeypatch.setenv("LSTM_STUDY_STORAGE", f"sqlite:///{tmp_path}/studies.db")
+    check_store(config(), tmp_path, monkeypatch)
+
+
+@pytest.mark.service
+@pytest.mark.parametrize("scheme", ["postgresql", "postgresql+psycopg"])
+def test_a_study_in_postgres_is_the_one_that_a_journal_holds(tmp_path, monkeypatch, postgres, scheme):  # noqa: F811
+    monkeypatch.setenv("LSTM_STUDY_STORAGE", f"{scheme}://reader:{QUOTED}@{postgres}/postgres")
+    check_store(config(), tmp_path, monkeypatch)
+
+
+def refused(address, folder, monkeypatch):
+    monkeypatch.setenv("LSTM_STUDY_STORAGE", address)
+    with pytest.raises(ConfigError, match="^LSTM_STUDY_STORAGE: ") as caught:
+        open_study(config(), "s", folder)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert [secret for secret in SECRETS if secret in message] == []
+    return message
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("secretkey73", "its value (not shown) is no database URL. Set it to such as postgresql+psycopg://"),
+        ("postgresql://me:{0}@127.0.0.1:x/db", "no database URL"),
+        ("nosuch://me:{0}@host/db", "SQLAlchemy knows no such database"),
+        ("mysql://me:{0}@host/db", "needs a package that is not installed"),
+        ("sqlite:////nowhere/at/all.db", "can't be used for studies (unable to open database file)"),
+        ("postgresql://me:{0}@127.0.0.1:9/db", "can't be used for studies"),
+        ("postgresql://127.0.0.1:9/db?user=me&password={0}", "the database can't be used for studies"),
+    ],
+)
+def test_a_bad_store_is_told_without_its_password(tmp_path, monkeypatch, address, said):
+    assert said in refused(address.format(QUOTED), tmp_path, monkeypatch)
+
+
+@pytest.mark.service
+def test_a_wrong_password_of_postgres_is_told_without_it(tmp_path, monkeypatch, postgres):  # noqa: F811
+    message = refused(f"postgresql://reader:{QUOTED}x@{postgres}/postgres", tmp_path, monkeypatch)
+    assert "authentication failed" in message
