@@ -20,7 +20,7 @@ from tasks.ingest import ingest
 from tasks.normalize import normalize
 from tasks.profile import describe, log_profile
 from tasks.register import Promotion, register
-from tasks.model_card import model_card
+from tasks.report import model_card
 from tasks.search.gpu_limits import gpu_limits
 from tasks.search.worker_pool import search_devices
 from tasks.settings import run_folder
