@@ -26,7 +26,7 @@ from tasks.search.distributed import ended_result, share_of, work_off
 from tasks.search.leases import called_out, claims
 from tasks.search.results import Tally
 from tasks.search.trial_logger import trial_runs
-from tasks.search.worker_pool import workers
+from tasks.search.worker_pool import worker_pool
 from tasks.search.workspace import study_folder
 from tasks.settings import run_folder
 from tasks.tracking import runs as tracking
@@ -56,7 +56,7 @@ def train(
     ):
         tally = Tally(config, runs, move)
         if config.execution.runner == "local":
-            with workers(devices) as crew, claims(study, folder, called) as mine:
+            with worker_pool(devices) as crew, claims(study, folder, called) as mine:
                 failed = _take_over(config, study, folder, tally)
                 TrialLoop(config, windows, study, folder, tally, mine, _limit(config), failed).go(crew)
         else:

@@ -26,7 +26,7 @@ from tasks.search.results import Tally
 from tasks.search.storage import VARIABLE, database
 from tasks.search.trial_logger import trial_runs
 from tasks.search.worker import Result, result_of
-from tasks.search.worker_pool import search_devices, workers
+from tasks.search.worker_pool import search_devices, worker_pool
 from tasks.search.workspace import study_key
 from tasks.settings import home, quiet_environment
 from tasks.tracking import runs as tracking
@@ -120,7 +120,7 @@ def work(share: Share, cores: int) -> Report:
     with (
         trial_runs(share.run) as runs,
         claims(study, share.folder, share.called) as mine,
-        workers(devices) as crew,
+        worker_pool(devices) as crew,
     ):
         tally = Tally(share.config, runs, lambda ended, best: None)
         seconds = share.until - time.time()

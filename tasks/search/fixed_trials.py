@@ -19,7 +19,7 @@ from tasks.handles import RunHandle, Trial, WindowsHandle, trial_name
 from tasks.scoring import candidates
 from tasks.scoring.candidates import REFERENCE
 from tasks.search.worker import Job, Result
-from tasks.search.worker_pool import Worker, WorkerDiedError, workers
+from tasks.search.worker_pool import Worker, WorkerDiedError, worker_pool
 
 
 def jobs_of(config: PipelineConfig, windows: WindowsHandle, networks: Sequence[ModelConfig], folder: Path) -> list[Job]:
@@ -62,7 +62,7 @@ def train_all(jobs: Sequence[Job], devices: Sequence[str], epochs: Sequence[int 
             number = busy[worker] = waiting.popleft()
             worker.send(replace(jobs[number], config=jobs[number].config.replace(device=worker.device)))
 
-    with _bar(len(jobs)) as move, workers(devices[: len(jobs)]) as crew:
+    with _bar(len(jobs)) as move, worker_pool(devices[: len(jobs)]) as crew:
         for worker in crew:
             begin(worker)
         while busy:

@@ -86,7 +86,7 @@ class Worker:
 
 
 @contextmanager
-def workers(devices: Sequence[str]) -> Iterator[list[Worker]]:
+def worker_pool(devices: Sequence[str]) -> Iterator[list[Worker]]:
     """One a device; they end with the block."""
     threads = 1 if devices[0] == "cpu" else max((os.cpu_count() or 1) // len(devices), 1)
     crew: list[Worker] = []
