@@ -1,8 +1,8 @@
 # Server, worker and flow runs in one image: the commands are compose.yaml's. `docker build -t lstm .`
 FROM python:3.11-slim
 
-# The compiler builds the C++ cell of the LSTM, once, below; git is for nothing but the commit in the runs' tags.
-RUN apt-get update && apt-get install --yes --no-install-recommends g++ git make \
+# git: for the commit in the tags of the runs.
+RUN apt-get update && apt-get install --yes --no-install-recommends git make \
     && rm -rf /var/lib/apt/lists/*
 
 WORKDIR /app
@@ -14,7 +14,6 @@ RUN pip install --no-cache-dir ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} 
 COPY . .
 RUN pip install --no-cache-dir --no-deps --no-build-isolation -e . \
     && python -m compileall -qq -j 0 /usr/local/lib/python3.11/site-packages flows tasks lstm || true
-RUN python -c 'from lstm.networks.compiled import build; build()'
 
 RUN useradd --create-home lstm && mkdir /state && chown lstm /state /app
 USER lstm

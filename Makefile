@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PARALLEL := --numprocesses auto --maxprocesses 4 --dist worksteal
 CONFIG ?= examples/nyc_weather.yaml
 
@@ -14,15 +15,23 @@ help:  ## what there is to make
 
 setup: $(READY)  ## make .venv and install the lock into it
 
-# Byte code decides how fast prefect, mlflow and torch start, so it is made here, once.
+# pip installs torch with what its build needs (a CUDA build lists libraries that the lock leaves out): pip knows the indexes
+# and wheels that the user has configured. The rest of the lock is complete, so nothing is resolved: uv installs it in
+# parallel, and pip does where uv does not reach the package index.
+# Bytecode decides how fast prefect, mlflow and torch start, so it is compiled here, once.
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "lstm needs Python >= 3.11, but $(PYTHON) is " + sys.version.split()[0] + ". Name another: make PYTHON=python3.12")'
 	@echo "Setting up $(VENV): once, some minutes, most of them for torch."
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
-	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m compileall -qq -j 0 $(VENV)/lib flows tasks lstm || true
-	@$(BIN)/python -c 'from lstm.networks.compiled import build; build()'
+	@echo "  torch"
+	@grep -E '^(torch|uv)==' requirements.lock > $(VENV)/first.txt
+	@$(PIP) --no-compile --constraint requirements.lock -r $(VENV)/first.txt
+	@echo "  the other packages of requirements.lock"
+	@$(BIN)/uv pip install --quiet --no-deps --python $(BIN)/python -r requirements.lock || \
+	  $(PIP) --no-deps --no-compile -r requirements.lock
+	@$(PIP) --no-deps --no-build-isolation -e .
+	@echo "  bytecode"
+	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m compileall -qq -j 0 -x '/tests?/' $(VENV)/lib flows tasks lstm || true
 	@touch $@
 
 run: $(READY)  ## train, evaluate and register on real hourly weather (CONFIG=...: on yours)

@@ -26,8 +26,7 @@ own, at the same number of operations. Optimisers are the packages' own calls of
 pytorch-forecasting's network goes on through the horizon: its share of the peak counts these steps, its windows a
 second bear them. Its loss is the root of the squared error: it has no other.
 
-`ours` is what a worker of the search does. `ours with nn.LSTM` is the same with `LSTM_COMPILED=0`: without the kernel
-that is compiled for the CPU. `ours, memory as it comes` is the library in a process that does not tell glibc to keep
+`ours` is what a worker of the search does. `ours, memory as it comes` is the library in a process that does not tell glibc to keep
 what is freed, as the others' are. "Memory" is the largest resident memory of the process; "above the imports" is what
 came after them.
 """
@@ -58,7 +57,6 @@ def entries(peers: str | None, pytorch_forecasting: str | None) -> dict[str, Ent
     """Who takes part."""
     made: dict[str, Entry] = {
         OURS: (sys.executable, "lstm", KEPT),
-        "ours with nn.LSTM": (sys.executable, "lstm", {**KEPT, "LSTM_COMPILED": "0"}),
         "ours, memory as it comes": (sys.executable, "lstm", {}),
         "plain PyTorch loop": (sys.executable, "torch", {}),
     }
@@ -72,7 +70,7 @@ def entries(peers: str | None, pytorch_forecasting: str | None) -> dict[str, Ent
 def measured(entry: Entry, *arguments: str) -> dict:
     """What a process of its own prints."""
     python, what, more = entry
-    environment = {**{key: value for key, value in os.environ.items() if key != "LSTM_COMPILED"}, **ONE_THREAD, **more}
+    environment = {**os.environ, **ONE_THREAD, **more}
     command = [python, str(CHILD), what, *arguments]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     if done.returncode:
@@ -92,7 +90,7 @@ def rounds(asked: int, seconds: float, taking_part: dict[str, Entry]) -> tuple[d
             for name, entry in taking_part.items():
                 size = ("--look-back", f"{look_back}", "--batch", f"{batch}", "--seconds", f"{seconds}")
                 figures = measured(entry, *size)
-                if name not in (OURS, "ours with nn.LSTM", "plain PyTorch loop"):
+                if name not in (OURS, "plain PyTorch loop"):
                     versions[name] = figures["version"]
                 del figures["version"]
                 found[look_back, batch, name].append(figures)

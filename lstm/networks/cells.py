@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lstm.config.model import ModelConfig
-from lstm.networks.compiled import run_layer
 
 _DECODING = ("parallel", "recursive")  # heads that ask the cell
 Memory = Any  # of one cell for itself: a tensor, or tuples of them, the batch first
@@ -55,7 +54,7 @@ class Recurrent(nn.Module):
         ends = []
         for number, (layer, norm) in enumerate(zip(self.layers, self.norms, strict=True)):
             below = self.dropout(x) if number else x
-            out, end = run_layer(layer, below, memory[number])
+            out, end = layer(below, memory[number])
             out = norm(out)
             x = out + x if self.residual and number else out
             ends.append(end)

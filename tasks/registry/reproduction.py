@@ -19,7 +19,6 @@ _PARTS = {
     "gpu": "GPU",
     "torch": "torch",
     "threads": "threads",
-    "kernel": "LSTM kernel",
     "code_sha256": "library code",
     "lock_sha256": "requirements.lock",
 }

@@ -1,4 +1,4 @@
-"""What the bits of a result depend on, beside data, configuration and seeds: processor, torch, kernel, code."""
+"""What the bits of a result depend on, beside data, configuration and seeds: processor, torch, code."""
 
 import functools
 import hashlib
@@ -6,8 +6,6 @@ import platform
 from pathlib import Path
 
 import torch
-
-from lstm.networks import compiled
 
 _LIBRARY = Path(__file__).resolve().parents[2] / "lstm"
 
@@ -23,7 +21,6 @@ def environment() -> dict[str, str]:
         **gpu,
         "torch": torch.__version__,
         "threads": str(torch.get_num_threads()),
-        "kernel": "compiled" if compiled.build() else "torch",
         "code_sha256": code_sha256(),
     }
 
@@ -32,9 +29,8 @@ def environment() -> dict[str, str]:
 def code_sha256() -> str:
     """Of the library: another version may train otherwise."""
     digest = hashlib.sha256()
-    for path in sorted(_LIBRARY.rglob("*")):
-        if path.suffix in (".py", ".cpp"):
-            digest.update(path.read_bytes())
+    for path in sorted(_LIBRARY.rglob("*.py")):
+        digest.update(path.read_bytes())
     return digest.hexdigest()
 
 
