@@ -117,7 +117,7 @@ def _counted(trials, folder: Path, planned: int) -> dict[str, float]:
 
 def run(runner: str, count: int, trials: int, address: str) -> dict[str, float]:
     """One case, with new stores."""
-    from tests.conftest import make_hourly
+    from tests.support.tables import make_hourly
 
     with tempfile.TemporaryDirectory() as folder:
         make_hourly().to_csv(Path(folder, "shops.csv"), index=False)

@@ -21,7 +21,7 @@ from tasks.runtime.network import is_loopback
 from tasks.serving import app as serving_app
 from tasks.serving import server
 from tasks.tracking import runs
-from tests.conftest import ROOT
+from tests.support.paths import ROOT
 from tests.support.registered_model import registered
 
 SOURCES = sorted(path for floor in ("lstm", "tasks", "flows") for path in (ROOT / floor).rglob("*.py"))

@@ -22,7 +22,7 @@ from lstm.forecasting.forecaster import Forecaster
 from lstm.networks.network import ForecastNetwork
 from tests.bad_inputs.case import Case
 from tests.bad_inputs.tables import BASE, csv, frame, write_files
-from tests.conftest import normalizer_of
+from tests.support.forecasters import normalizer_of
 
 
 class _Healthy(BaseHTTPRequestHandler):

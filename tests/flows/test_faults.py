@@ -8,8 +8,8 @@ from contextlib import closing
 
 import pytest
 
-from tests.flows.conftest import LSTM, Place
 from tests.support.stores import copy_stores
+from tests.support.workspace import LSTM, Place
 
 # In a mount namespace of its own, so that whatever becomes of it nothing stays mounted. The disk is filled when one
 # trial has ended, and kept full; then room is made and the same command is run again.

@@ -22,8 +22,8 @@ from lstm.errors import CheckpointError, ConfigError, DataError, LstmError
 from lstm.load_config import load_config
 from tasks.forecast_store.log import ForecastLog, open_log
 from tasks.tracking import runs
-from tests.conftest import make_hourly
-from tests.flows.conftest import Place
+from tests.support.tables import make_hourly
+from tests.support.workspace import Place
 
 TEN = datetime(2024, 4, 8, 10)
 COLUMNS = ["series", "time", "forecast", "lo-80", "hi-80", "lo-95", "hi-95", "issued_at", "model_version", "run"]

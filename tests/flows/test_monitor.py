@@ -25,10 +25,11 @@ from tasks.monitor import Monitored
 from tasks.monitoring.mlflow_log import log_monitored
 from tasks.runtime.network import free_port
 from tasks.tracking import runs as tracking
-from tests.conftest import ROOT, make_hourly
-from tests.flows.conftest import Place
+from tests.support.paths import ROOT
 from tests.support.servers import asked, running, with_scripts
 from tests.support.stores import copy_stores
+from tests.support.tables import make_hourly
+from tests.support.workspace import Place
 
 slow, service = pytest.mark.slow, pytest.mark.service
 

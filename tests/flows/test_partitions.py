@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
-from tests.conftest import DATA, make_hourly
-from tests.flows.conftest import Place
+from tests.support.tables import DATA, make_hourly
+from tests.support.workspace import Place
 
 pytestmark = pytest.mark.slow
 

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
-from tests.flows.conftest import Place
 from tests.support.stores import copy_stores
+from tests.support.workspace import Place
 
 pytestmark = pytest.mark.slow
 

@@ -28,10 +28,10 @@ from sqlalchemy import create_engine
 from lstm.errors import ConfigError
 from tasks.runtime.network import free_port
 from tasks.tracking.connection import check_answers
-from tests.conftest import DATA, make_hourly
-from tests.flows.conftest import LSTM, Place
 from tests.support.postgres import postgres
 from tests.support.servers import running, with_scripts
+from tests.support.tables import DATA, make_hourly
+from tests.support.workspace import LSTM, Place
 
 pytestmark = pytest.mark.service
 

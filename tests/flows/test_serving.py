@@ -21,7 +21,7 @@ import pytest
 
 from lstm.forecasting.forecaster import Forecaster
 from tasks.tracking import runs
-from tests.conftest import ROOT
+from tests.support.paths import ROOT
 from tests.support.registered_model import MANY, history, of_many_shops, register, without_this_repository
 
 pytestmark = pytest.mark.service

@@ -18,7 +18,7 @@ from flows.train import Outcome
 from lstm import Forecaster
 from tasks.register import Promotion
 from tasks.tracking import runs as tracking
-from tests.flows.conftest import Place
+from tests.support.workspace import Place
 
 
 @pytest.fixture(scope="module")

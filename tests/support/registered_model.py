@@ -19,8 +19,8 @@ from tasks.registry.models import create_version, set_alias
 from tasks.registry.packaging import log_artefact
 from tasks.settings import artifact_location, tracking_uri
 from tasks.tracking import runs
-from tests.conftest import DATA, make_hourly
-from tests.lstm.forecasting.test_forecaster import make_forecaster
+from tests.support.forecasters import make_forecaster
+from tests.support.tables import DATA, make_hourly
 
 MANY = 10_000  # series that the forecaster knows
 ROWS = 24  # of history that it needs

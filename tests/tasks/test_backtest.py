@@ -17,7 +17,7 @@ from lstm.forecasting.conformal import Conformal
 from tasks.backtest import backtest
 from tasks.scoring.candidates import scored_splits
 from tasks.tracking import runs
-from tests.tasks.test_prepare import config_of, prepared
+from tests.support.prepared_data import config_of, prepared
 
 NETWORK = {"sequence_length": 12, "hidden_size": 4, "num_layers": 1, "epochs": 2, "dropout": 0.0, "device": "cpu"}
 HOURLY = Frequency.parse("1h")

@@ -10,9 +10,9 @@ from lstm.errors import ConfigError, DataError
 from lstm.forecasting.forecaster import Forecaster
 from lstm.load_config import load_config
 from tasks.partitions import partitions, segment_of
-from tests.conftest import DATA, make_hourly
-from tests.lstm.forecasting.test_forecaster import make_forecaster
-from tests.tasks.test_prepare import config_of
+from tests.support.forecasters import make_forecaster
+from tests.support.prepared_data import config_of
+from tests.support.tables import DATA, make_hourly
 
 
 def parts_of(path, values, **data) -> tuple[PipelineConfig, ...]:

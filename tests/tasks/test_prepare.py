@@ -8,36 +8,12 @@ import pytest
 from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
 
-from lstm.config.pipeline import PipelineConfig
 from lstm.data.arrays import SplitArrays
 from lstm.errors import DataError
-from tasks.ingest import ingest
-from tasks.normalize import normalize
-from tasks.window import window
-from tests.conftest import DATA, make_hourly
+from tests.support.prepared_data import prepared
+from tests.support.tables import make_hourly
 
 SPLITS = ("train", "validation", "test")
-
-
-def config_of(path, **changes):
-    values = {
-        "name": "shops",
-        "data": {**DATA, "source": str(path), "calendar": {"features": ["hour"]}},
-        "split": {"validation": "5d", "test": "5d"},
-        "window": {"horizon": 6},
-        "model": {"sequence_length": 24, "device": "cpu"},
-        "search": {"space": {"sequence_length": [12, 24, 48]}},
-    }
-    return PipelineConfig.parse({**values, **changes})
-
-
-def prepared(frame, folder, **changes):
-    path = folder / "shops.csv"
-    frame.to_csv(path, index=False)
-    config = config_of(path, **changes)
-    table = ingest.fn(config)
-    panel = normalize.fn(config, table)
-    return config, table, panel, window.fn(config, panel)
 
 
 def test_counts_and_content_hash_travel_in_the_handles(hourly, home, tmp_path):

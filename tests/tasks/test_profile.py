@@ -11,8 +11,8 @@ from lstm.errors import DataError
 from tasks.profile import describe, log_profile
 from tasks.reporting.data_plots import pictures
 from tasks.tracking import runs
-from tests.conftest import DATA, make_hourly
-from tests.tasks.test_prepare import prepared
+from tests.support.prepared_data import prepared
+from tests.support.tables import DATA, make_hourly
 
 
 def described(frame, folder, strict=False, **changes):

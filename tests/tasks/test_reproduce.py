@@ -21,8 +21,8 @@ from tasks.reproduce import _change, reproduce
 from tasks.runtime.environment import code_sha256, environment
 from tasks.search.fixed_trials import jobs_of, train_all
 from tasks.tracking import runs
+from tests.support.prepared_data import prepared
 from tests.tasks.registry.test_models import untrained
-from tests.tasks.test_prepare import prepared
 
 numbers = st.floats(-1e6, 1e6)
 THEN = DataThen("a" * 64, 100, "2024-01-01T00:00:00+00:00", "2024-01-02T00:00:00+00:00")

@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from tests.conftest import DATA, make_hourly
-from tests.flows.conftest import LSTM, Place
+from tests.support.tables import DATA, make_hourly
+from tests.support.workspace import LSTM, Place
 
 
 def changed(**columns):

@@ -6,7 +6,7 @@ import pytest
 
 from flows.cli import app
 from lstm.load_config import load_config
-from tests.conftest import make_hourly
+from tests.support.tables import make_hourly
 
 
 @pytest.fixture

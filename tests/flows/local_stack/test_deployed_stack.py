@@ -24,10 +24,10 @@ from sqlalchemy.engine import make_url
 from flows.services.processes import end_trees, start
 from tasks.runtime.network import free_port
 from tasks.search.gpu_limits import gpu_limit
-from tests.conftest import ROOT
-from tests.flows.conftest import Place
+from tests.support.paths import ROOT
 from tests.support.postgres import postgres
 from tests.support.servers import asked, running, with_scripts
+from tests.support.workspace import Place
 
 pytestmark = pytest.mark.service
 

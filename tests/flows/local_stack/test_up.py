@@ -16,8 +16,8 @@ import pytest
 from flows.services import supervisor
 from flows.services.supervisor import Service, ServiceError
 from tasks.runtime.network import free_port, listening
-from tests.flows.conftest import LSTM, Place
 from tests.support.servers import asked, with_scripts
+from tests.support.workspace import LSTM, Place
 
 SECRETS = {
     "PREFECT_SERVER_API_AUTH_STRING": "admin:prefect-password-73",

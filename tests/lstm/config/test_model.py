@@ -5,7 +5,7 @@ import lstm
 from lstm.config.model import ModelConfig
 from lstm.errors import ConfigError
 from lstm.load_config import load_config
-from tests.conftest import ROOT
+from tests.support.paths import ROOT
 
 EXAMPLE = ROOT / "examples" / "nyc_weather.yaml"
 

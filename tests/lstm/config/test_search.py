@@ -8,7 +8,7 @@ from lstm.config.search import DEFAULT_SPACE, Choices, Range, SearchSpec, every,
 from lstm.errors import ConfigError
 from lstm.load_config import load_config
 from lstm.presets.presets import completed
-from tests.conftest import ROOT
+from tests.support.paths import ROOT
 
 LAYERS = {"low": 1, "high": 3}
 CONDITIONAL = {

@@ -11,7 +11,7 @@ from lstm.data.calendar import calendar_columns, calendar_features
 from lstm.data.panel import build_panel, panel_blocks
 from lstm.data.table import canonical
 from lstm.errors import DataError
-from tests.conftest import DATA, make_hourly
+from tests.support.tables import DATA, make_hourly
 
 
 def panel_of(frame, **changes):

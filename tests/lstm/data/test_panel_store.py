@@ -22,7 +22,7 @@ from lstm.data.splits import cut
 from lstm.data.table import canonical
 from lstm.errors import DataError
 from lstm.sources.source import Source
-from tests.conftest import DATA, make_hourly
+from tests.support.tables import DATA, make_hourly
 
 SPLIT = SplitSpec(validation="5d", test="5d")
 

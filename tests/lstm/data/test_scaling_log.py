@@ -19,9 +19,9 @@ from lstm.evaluation.incumbent import compare
 from lstm.evaluation.scoring import ScoredWindows
 from lstm.forecasting.conformal import Conformal
 from lstm.metrics.metrics import naive_errors
-from tests.conftest import DATA, make_hourly
 from tests.lstm.data.test_panel_store import stored
-from tests.lstm.forecasting.test_forecaster import make_forecaster
+from tests.support.forecasters import make_forecaster
+from tests.support.tables import DATA, make_hourly
 
 LOG = NormalizeSpec(log=True)
 

@@ -13,7 +13,7 @@ from lstm.data.rows import RowReader
 from lstm.data.sorting import in_order
 from lstm.data.table import Settler, canonical, with_frequency
 from lstm.errors import DataError
-from tests.conftest import DATA, make_hourly
+from tests.support.tables import DATA, make_hourly
 
 SPEC = DataSpec.parse(DATA)
 

@@ -30,9 +30,9 @@ from lstm.diagnostics.shift import ks_distance, psi, shifts
 from lstm.evaluation.baselines import Persistence
 from lstm.networks.network import ForecastNetwork
 from lstm.networks.training import fit
-from tests.conftest import DATA
 from tests.lstm.diagnostics.test_leakage import gappy, made
 from tests.support.network_variants import wave_network, wave_windows
+from tests.support.tables import DATA
 
 CONFIG = ModelConfig(epochs=8, hidden_size=32, sequence_length=48, season=24, anchor="last", precision="fp32")
 HEALTHY = [1.0, 0.6, 0.45, 0.4, 0.38, 0.37, 0.36, 0.355]

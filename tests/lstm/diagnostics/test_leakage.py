@@ -21,7 +21,7 @@ from lstm.data.windows import Windows
 from lstm.diagnostics import training_rows
 from lstm.diagnostics.leakage import audit
 from lstm.networks.network import ForecastNetwork
-from tests.conftest import DATA, make_hourly
+from tests.support.tables import DATA, make_hourly
 
 LOOKBACK, HORIZON = 24, 6
 

@@ -15,8 +15,8 @@ from lstm.evaluation.classical import CLASSICAL
 from lstm.forecasting.conformal import Conformal
 from lstm.forecasting.ensemble import point_forecast
 from lstm.forecasting.forecaster import Forecaster
-from tests.conftest import DATA
 from tests.support.network_variants import mixed_windows, network_of
+from tests.support.tables import DATA
 
 SEASON, N_MEASURED = 4, 3  # two targets and an observed covariate; the fourth column is known ahead
 BASELINES = ("persistence", "seasonal_naive", "drift", "ridge", *CLASSICAL)

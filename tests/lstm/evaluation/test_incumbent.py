@@ -11,8 +11,8 @@ from lstm.data.table import canonical
 from lstm.errors import DataError
 from lstm.evaluation.incumbent import compare
 from lstm.evaluation.scoring import ScoredWindows
-from tests.conftest import DATA, make_hourly
-from tests.lstm.forecasting.test_forecaster import make_forecaster
+from tests.support.forecasters import make_forecaster
+from tests.support.tables import DATA, make_hourly
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ from lstm.data.table import canonical
 from lstm.errors import DataError
 from lstm.forecasting import as_of as module
 from lstm.forecasting.as_of import as_of, forecast_as_of, needed
-from tests.conftest import DATA, make_hourly
-from tests.lstm.forecasting.test_forecaster import make_forecaster
+from tests.support.forecasters import make_forecaster
+from tests.support.tables import DATA, make_hourly
 
 SLOT = pd.Timestamp("2024-04-08T10:00", tz="UTC")
 UNTIL = np.datetime64("2024-04-01T00:00", "us")

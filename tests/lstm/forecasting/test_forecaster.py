@@ -8,39 +8,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lstm import Forecaster
-from lstm.config.data import DataSpec, NormalizeSpec
-from lstm.config.model import ModelConfig
-from lstm.data.panel import build_panel
-from lstm.data.table import canonical
+from lstm.config.data import DataSpec
 from lstm.errors import ConfigError, DataError
-from lstm.forecasting.conformal import Conformal
-from lstm.networks.network import ForecastNetwork
-from tests.conftest import DATA, make_hourly, normalizer_of
-
-
-def make_forecaster(spec, frame, per="series", targets=1, levels=None, normalize=None, **changes):
-    panel = build_panel(canonical(frame, spec), spec, levels)
-    config = {"hidden_size": 8, "sequence_length": 24, "horizon": 6, "input_size": panel.values.shape[1]}
-    members = tuple(
-        ForecastNetwork(
-            ModelConfig(**{**config, "output_size": targets, "anchor": "last", "seed": seed, **changes}),
-            range(targets),
-            panel.layout.n_known,
-        ).eval()
-        for seed in (1, 2)
-    )
-    errors = np.random.default_rng(0).normal(0, 0.3, (200, 6, targets))
-    return Forecaster(
-        name="shops",
-        spec=spec,
-        levels=levels or {},
-        normalizer=normalizer_of(panel, normalize or NormalizeSpec(per=per)),
-        members=members,
-        weights=(0.5, 0.5),
-        method="mean",
-        intervals=Conformal.fit(errors, np.zeros_like(errors)),
-        lineage={"run_id": "none"},
-    )
+from tests.support.forecasters import make_forecaster
+from tests.support.tables import DATA, make_hourly
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ from lstm.data.rows import SERIES, TIME
 from lstm.data.table import canonical
 from lstm.errors import CheckpointError, ConfigError
 from lstm.forecasting.conformal import Conformal
-from tests.conftest import make_hourly
-from tests.lstm.forecasting.test_forecaster import make_forecaster
 from tests.lstm.forecasting.test_serialization import rewritten, with_entry
+from tests.support.forecasters import make_forecaster
+from tests.support.tables import make_hourly
 
 LEVELS = (0.1, 0.5, 0.9)
 UNTIL = np.datetime64("2024-04-01T00:00", "us")

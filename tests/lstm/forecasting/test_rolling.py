@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from lstm.config.data import DataSpec, NormalizeSpec
 from lstm.errors import ConfigError, DataError
 from lstm.forecasting.rolling import MOST_BLOCKS, RollingForward
-from tests.conftest import DATA, make_hourly
-from tests.lstm.forecasting.test_forecaster import make_forecaster
+from tests.support.forecasters import make_forecaster
+from tests.support.tables import DATA, make_hourly
 
 H = 6
 

@@ -8,7 +8,7 @@ import pytest
 from lstm import Forecaster
 from lstm.errors import CheckpointError
 from lstm.networks.checkpoint import load_checkpoint, save_checkpoint
-from tests.lstm.forecasting.test_forecaster import make_forecaster
+from tests.support.forecasters import make_forecaster
 
 
 @pytest.fixture

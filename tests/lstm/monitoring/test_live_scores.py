@@ -8,7 +8,7 @@ from lstm.data.panel import build_panel
 from lstm.data.table import canonical
 from lstm.metrics.bootstrap import FEWEST_BLOCKS
 from lstm.monitoring.live_scores import Live
-from tests.conftest import DATA, make_hourly
+from tests.support.tables import DATA, make_hourly
 
 HOUR, DAY = pd.Timedelta(1, "h"), np.timedelta64(24, "h")
 FREQUENCY = Frequency.parse("1h")

@@ -13,7 +13,6 @@ from lstm.networks.checkpoint import load_checkpoint, save_checkpoint
 from lstm.networks.losses import make_loss
 from lstm.networks.network import ForecastNetwork
 from lstm.networks.training import forecast
-from tests.conftest import ROOT
 from tests.support.network_variants import (
     N_SERIES,
     OBSERVED,
@@ -25,6 +24,7 @@ from tests.support.network_variants import (
     network_of,
     point_of,
 )
+from tests.support.paths import ROOT
 
 every_variant = pytest.mark.parametrize("changes", VARIANTS.values(), ids=VARIANTS)
 

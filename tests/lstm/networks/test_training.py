@@ -13,8 +13,8 @@ from lstm.errors import ConfigError, TrainingError
 from lstm.networks.epochs import Epochs
 from lstm.networks.graphed import graphs
 from lstm.networks.training import fit, forecast, pick_device
-from tests.conftest import ROOT
 from tests.support.network_variants import VARIANTS, mixed_windows, network_of, wave_network, wave_windows, weights
+from tests.support.paths import ROOT
 
 
 @pytest.mark.parametrize("scheduler", ["cosine", "onecycle", "plateau", "step", "none"])

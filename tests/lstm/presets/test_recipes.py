@@ -16,8 +16,8 @@ from lstm.data.arrays import SplitArrays
 from lstm.data.panel_store import write_splits
 from lstm.presets.recipes import Network, largest_divisor, networks, sound
 from lstm.profiling.run_lengths import Runs
-from tests.conftest import make_hourly
 from tests.lstm.data.test_panel_store import stored
+from tests.support.tables import make_hourly
 
 KNOWN = {"known": ["promo"]}
 SURE, LEVEL, SHOWN = 0.5, 1.0, 1.5  # of `Runs.change`: the last value tells nearly all, more than a season ago, less

@@ -9,8 +9,8 @@ from lstm.profiling import advice
 from lstm.profiling.advice import advise, forecast_seconds
 from lstm.profiling.profile import Profile
 from lstm.profiling.series_tests import diagnose
-from tests.conftest import DATA, make_hourly
 from tests.lstm.data.test_panel_store import stored
+from tests.support.tables import DATA, make_hourly
 
 STEPS = np.arange(400.0)
 NOISE = np.random.default_rng(0).normal(size=(5, 400))

@@ -16,8 +16,8 @@ from lstm.profiling.coverage import coverage
 from lstm.profiling.distributions import drift, population_stability
 from lstm.profiling.profile import profile
 from lstm.profiling.series_tests import diagnose, strengths, training_excerpt
-from tests.conftest import DATA, make_hourly
 from tests.lstm.data.test_panel_store import stored
+from tests.support.tables import DATA, make_hourly
 
 HOURS = np.arange(1500)
 NOISE = np.random.default_rng(0).normal(size=1500)

@@ -16,7 +16,7 @@ from lstm.data.table import canonical
 from lstm.errors import ConfigError, DataError
 from lstm.sources.row_filter import RowFilter, comparable, comparables, may_hold
 from lstm.sources.source import Source
-from tests.conftest import DATA, make_hourly
+from tests.support.tables import DATA, make_hourly
 
 KINDS = ("csv", "csv.gz", "parquet", "folder", "sql")
 NORTH = {"shop": "north"}

@@ -15,7 +15,7 @@ from lstm.errors import ConfigError
 from lstm.load_config import load_config
 from lstm.starter.config import first_look, starter_config
 from lstm.starter.guess import guess, pipeline_name
-from tests.conftest import make_hourly
+from tests.support.tables import make_hourly
 
 
 def table(columns: list[str], factor: float = 1.0) -> pd.DataFrame:

@@ -19,7 +19,7 @@ from lstm.presets.presets import completed
 from lstm.profiling.run_lengths import Runs
 from lstm.starter.config import first_look, starter_config
 from lstm.starter.guess import Guess, guess
-from tests.conftest import make_hourly
+from tests.support.tables import make_hourly
 
 
 def days(count: int, unit: str = "D", form: str = "%Y-%m-%d") -> pd.Index:

@@ -8,7 +8,7 @@ from lstm.config.pipeline import PipelineConfig
 from lstm.monitoring.drift import Shift
 from tasks.monitor import Errors, Monitored
 from tasks.monitoring.plots import monitor_figure
-from tests.conftest import DATA
+from tests.support.tables import DATA
 
 CONFIG = PipelineConfig.parse({"name": "shops", "data": DATA, "monitor": {"ratio": 1.5}})
 

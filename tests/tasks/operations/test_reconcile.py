@@ -23,7 +23,7 @@ from tasks.runtime.flow_run_owner import marked_flow_runs, owned_flow_run
 from tasks.runtime.process_owner import this_process
 from tasks.search.storage import journal_of, storage_of
 from tasks.tracking import runs
-from tests.conftest import ROOT
+from tests.support.paths import ROOT
 from tests.tasks.registry.test_models import store, tables  # noqa: F401
 from tests.tasks.registry.test_promotion import aliases, by_number, decided, saved, with_versions  # noqa: F401
 

@@ -28,8 +28,9 @@ from tasks.registry.promotion import promote
 from tasks.settings import folder
 from tasks.tracking import runs as tracking
 from tasks.window import window
-from tests.conftest import DATA, ROOT, make_hourly
-from tests.lstm.forecasting.test_forecaster import make_forecaster
+from tests.support.forecasters import make_forecaster
+from tests.support.paths import ROOT
+from tests.support.tables import DATA, make_hourly
 from tests.tasks.registry.test_models import store, tables  # noqa: F401
 
 DAY = 86_400
@@ -99,7 +100,7 @@ class Store:
 
 
 @pytest.fixture
-def shops(store, saved):  # noqa: F811
+def shops(store, saved):
     return Store(saved)
 
 
@@ -202,7 +203,7 @@ class KilledError(BaseException):
     """Stands for a kill between two deletions."""
 
 
-def test_wherever_a_cleaner_is_killed_the_next_one_ends_its_work(store, saved, monkeypatch):  # noqa: F811
+def test_wherever_a_cleaner_is_killed_the_next_one_ends_its_work(store, saved, monkeypatch):
     shops = Store(saved)
     database = shops.client._tracking_client.store
     steps = {

@@ -20,8 +20,8 @@ from tasks.registry.gate import Case, serves
 from tasks.registry.models import alias_version, version_tags
 from tasks.scoring.candidates import scored_splits
 from tasks.tracking import runs
+from tests.support.prepared_data import prepared
 from tests.tasks.registry.test_models import shifted, store, tables, untrained  # noqa: F401
-from tests.tasks.test_prepare import prepared
 
 FOLDS = 4
 pytestmark = pytest.mark.filterwarnings("ignore:Operation with range")  # mlflow's, when it saves an input example
@@ -85,7 +85,7 @@ class Shops:
 
 
 @pytest.fixture
-def shops(hourly, store, tmp_path):  # noqa: F811
+def shops(hourly, store, tmp_path):
     changes = {"register": {"gate": {"beats": "persistence"}}, "evaluate": {"season": 24}}
     return Shops(prepared(hourly, tmp_path, **changes), tmp_path)
 

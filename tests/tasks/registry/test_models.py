@@ -20,7 +20,7 @@ from tasks.registry.gate import Case, judge
 from tasks.registry.models import alias_version, fingerprint, load_forecaster, same_version, set_alias, versions
 from tasks.registry.promotion import Check
 from tasks.tracking import runs
-from tests.tasks.test_prepare import prepared
+from tests.support.prepared_data import prepared
 
 PASSED = (Check("serves", True, "served"), Check("baseline", True, "beats seasonal_naive"))
 

@@ -17,9 +17,10 @@ from tasks.registry import alias_swap, promotion
 from tasks.registry.models import alias_version, set_alias, tag_version, version_tags
 from tasks.registry.promotion import Promotion, promote, promotion_lock, rollback, settle
 from tasks.tracking import runs
-from tests.conftest import DATA, ROOT, make_hourly
-from tests.lstm.forecasting.test_forecaster import make_forecaster
 from tests.lstm.sources.test_services import QUOTED, SECRETS, postgres  # noqa: F401
+from tests.support.forecasters import make_forecaster
+from tests.support.paths import ROOT
+from tests.support.tables import DATA, make_hourly
 from tests.tasks.registry.test_models import store, tables  # noqa: F401
 
 ALIASES = ("champion", "previous", "challenger")
@@ -35,7 +36,7 @@ def saved(tmp_path_factory):
 
 
 @pytest.fixture
-def shops(store, saved):  # noqa: F811
+def shops(store, saved):
     """Five registered versions, the first of them champion."""
     return with_versions(saved)
 
@@ -187,7 +188,7 @@ def test_of_two_processes_that_promote_at_once_the_slower_is_judged_again(shops,
 
 
 @pytest.fixture
-def database(home, monkeypatch, postgres):  # noqa: F811
+def database(home, monkeypatch, postgres):
     """An MLflow store in PostgreSQL."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"postgresql+psycopg://reader:{QUOTED}@{postgres}/postgres")
 
@@ -201,7 +202,7 @@ def test_the_same_race_on_postgres(database, home, saved, tmp_path):
 
 
 @pytest.mark.service
-def test_a_lock_in_postgres_ends_with_its_process(database, postgres, monkeypatch):  # noqa: F811
+def test_a_lock_in_postgres_ends_with_its_process(database, postgres, monkeypatch):
     held = (
         "from tasks.registry.promotion import promotion_lock\n"
         "with promotion_lock('shops'):\n    print(1, flush=True)\n    "

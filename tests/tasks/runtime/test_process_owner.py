@@ -12,7 +12,7 @@ import pytest
 
 from tasks.runtime import process_owner
 from tasks.runtime.process_owner import heartbeat, is_dead, this_process
-from tests.conftest import ROOT
+from tests.support.paths import ROOT
 
 HERE = socket.gethostname()
 ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="boot id and ticks are Linux's")

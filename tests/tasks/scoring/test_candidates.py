@@ -3,7 +3,7 @@
 import numpy as np
 
 from tasks.scoring.candidates import baselines, scored_splits
-from tests.tasks.test_prepare import prepared
+from tests.support.prepared_data import prepared
 
 
 def made(frame, folder, **changes):

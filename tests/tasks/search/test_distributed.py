@@ -32,10 +32,11 @@ from tasks.search.worker import result_of
 from tasks.search.workspace import study_folder
 from tasks.tracking import runs as tracking
 from tasks.train import train
-from tests.conftest import ROOT, make_hourly
+from tests.support.paths import ROOT
 from tests.support.postgres import postgres
+from tests.support.prepared_data import prepared
 from tests.support.studies import config as study_config
-from tests.tasks.test_prepare import prepared
+from tests.support.tables import make_hourly
 
 NETWORK = {"sequence_length": 12, "hidden_size": 4, "num_layers": 1, "epochs": 2, "dropout": 0.0, "device": "cpu"}
 RATES = {"learning_rate": {"low": 1e-3, "high": 1e-1, "log": True}}

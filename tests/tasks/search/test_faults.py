@@ -21,10 +21,10 @@ from lstm.errors import StoreError
 from tasks.runtime.process_owner import this_process
 from tasks.search.worker import Job, train
 from tasks.tracking import runs, sqlite_timeout
-from tests.conftest import ROOT
+from tests.support.paths import ROOT
+from tests.support.prepared_data import prepared
 from tests.tasks.registry.test_models import store, tables  # noqa: F401
 from tests.tasks.search.test_search import NETWORK, RATES, SEARCH
-from tests.tasks.test_prepare import prepared
 
 LOCKED = 30.0  # seconds; MLflow itself waits for twenty
 
@@ -51,7 +51,7 @@ def test_a_network_whose_checkpoint_is_truncated_is_trained_anew_to_the_same_res
     assert (again["state"], again["val_rmse"]) == ("done", whole["val_rmse"])
 
 
-def test_a_locked_store_is_waited_for_longer_than_mlflow_does(store):  # noqa: F811
+def test_a_locked_store_is_waited_for_longer_than_mlflow_does(store):
     with runs.client()._tracking_client.store.ManagedSessionMaker() as session:
         waits = session.execute(text("PRAGMA busy_timeout")).scalar()
     assert waits == sqlite_timeout.SECONDS * 1000 > LOCKED * 1000
@@ -64,7 +64,7 @@ def test_a_locked_store_is_waited_for_longer_than_mlflow_does(store):  # noqa: F
         (MlflowException("database or disk is full"), "MLflow does not take what is logged (database or disk is full)"),
     ],
 )
-def test_what_the_disk_or_the_store_does_not_take_is_told_in_one_line(hourly, store, tmp_path, error, said):  # noqa: F811
+def test_what_the_disk_or_the_store_does_not_take_is_told_in_one_line(hourly, store, tmp_path, error, said):
     config, table, *_ = prepared(hourly, tmp_path)
     with pytest.raises(StoreError) as told, runs.parent_run(config, table, ["cpu"], "") as run:
         raise error
@@ -72,7 +72,7 @@ def test_what_the_disk_or_the_store_does_not_take_is_told_in_one_line(hourly, st
     assert runs.client().get_run(run.run_id).info.status == "FAILED"
 
 
-def test_a_store_that_is_away_at_the_end_does_not_hide_what_went_wrong(hourly, store, tmp_path, monkeypatch):  # noqa: F811
+def test_a_store_that_is_away_at_the_end_does_not_hide_what_went_wrong(hourly, store, tmp_path, monkeypatch):
     def away(*_):
         raise MlflowException("away")
 

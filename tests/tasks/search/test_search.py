@@ -21,8 +21,8 @@ from tasks.search.study import load_study
 from tasks.search.workspace import study_folder, study_key
 from tasks.tracking import runs as tracking
 from tasks.train import train
-from tests.conftest import ROOT
-from tests.tasks.test_prepare import prepared
+from tests.support.paths import ROOT
+from tests.support.prepared_data import prepared
 
 NETWORK = {"sequence_length": 12, "hidden_size": 8, "num_layers": 1, "epochs": 3, "dropout": 0.2, "device": "cpu"}
 RATES = {"learning_rate": {"low": 1e-3, "high": 1e-1, "log": True}}
@@ -351,7 +351,7 @@ def test_three_searches_of_a_name_are_kept_and_the_last_one_warms_up_the_next(ho
 
 SEARCH = """
 import json, sys
-from tests.tasks.test_prepare import config_of
+from tests.support.prepared_data import config_of
 from tasks import tracking
 from tasks.ingest import ingest
 from tasks.normalize import normalize

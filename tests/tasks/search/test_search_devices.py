@@ -4,7 +4,7 @@ import pytest
 
 from lstm.errors import ConfigError
 from tasks.search.worker_pool import search_devices
-from tests.tasks.test_prepare import config_of
+from tests.support.prepared_data import config_of
 
 CPU = {"sequence_length": 24, "device": "cpu"}
 

@@ -10,7 +10,7 @@ import optuna
 import pytest
 
 from tasks.search.study import ask, finish, left_running, member_of, open_study, report, suggested
-from tests.conftest import ROOT
+from tests.support.paths import ROOT
 from tests.support.studies import (
     COMPLETE,
     PRUNERS,
