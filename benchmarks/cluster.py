@@ -149,12 +149,12 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=200)
     options = parser.parse_args()
     sys.path.insert(0, str(ROOT))
-    from tests.support.postgres import postgres
+    from tests.support.postgres import postgres_server
 
     results = {}
     for name, (in_database, runner, count) in CASES.items():
         if in_database:
-            with postgres() as address:
+            with postgres_server() as address:
                 results[name] = run(runner, count, options.trials, address)
         else:
             results[name] = run(runner, count, options.trials, "")

@@ -22,7 +22,7 @@ from lstm.forecasting.forecaster import Forecaster
 from lstm.networks.network import ForecastNetwork
 from tests.bad_inputs.case import Case
 from tests.bad_inputs.tables import BASE, csv, frame, write_files
-from tests.support.forecasters import normalizer_of
+from tests.support.forecasters import fit_normalizer
 
 
 class _Healthy(BaseHTTPRequestHandler):
@@ -117,7 +117,7 @@ def saved_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         name="sales",
         spec=spec,
         levels={},
-        normalizer=normalizer_of(panel),
+        normalizer=fit_normalizer(panel),
         members=(ForecastNetwork(config, range(1), panel.layout.n_known).eval(),),
         weights=(1.0,),
         method="mean",

@@ -26,7 +26,7 @@ from tasks.monitoring.mlflow_log import log_monitored
 from tasks.runtime.network import free_port
 from tasks.tracking import runs as tracking
 from tests.support.paths import ROOT
-from tests.support.servers import asked, running, with_scripts
+from tests.support.servers import add_scripts_to_path, request, run_server
 from tests.support.stores import copy_stores
 from tests.support.tables import make_hourly
 from tests.support.workspace import Place
@@ -243,7 +243,7 @@ def test_the_monitor_s_event_starts_a_training_whose_run_says_why(watched, tmp_p
     copy_stores(watched.place.folder, place.folder, "prefect")
     port, health = free_port(), free_port()
     api = f"http://127.0.0.1:{port}/api"
-    environment = with_scripts({**place.environment, "PREFECT_API_URL": api, "PWD": str(ROOT)})
+    environment = add_scripts_to_path({**place.environment, "PREFECT_API_URL": api, "PWD": str(ROOT)})
     environment |= {"PREFECT_SERVER_ANALYTICS_ENABLED": "false", "PREFECT_WORKER_WEBSERVER_PORT": str(health)}
     overrides = [*watched.overrides, "search.trials=1", "model.epochs=1", "register.gate.beats=persistence"]
     config = str(place.folder / "shops.yaml")
@@ -257,14 +257,14 @@ def test_the_monitor_s_event_starts_a_training_whose_run_says_why(watched, tmp_p
 
     with ExitStack() as servers:
         server = prefect("server", "start", "--host", "127.0.0.1", "--port", str(port))
-        servers.enter_context(running(server, f"{api}/health", tmp_path / "server.log", environment, ROOT))
+        servers.enter_context(run_server(server, f"{api}/health", tmp_path / "server.log", environment, ROOT))
         done(prefect("work-pool", "create", "lstm", "--type", "process"), "pool.log")
         done(prefect("deploy", "--name", "train"), "deploy.log")
         worker, url = (
             prefect("worker", "start", "--pool", "lstm", "--with-healthcheck"),
             f"http://127.0.0.1:{health}/health",
         )
-        servers.enter_context(running(worker, url, tmp_path / "worker.log", environment, ROOT))
+        servers.enter_context(run_server(worker, url, tmp_path / "worker.log", environment, ROOT))
         done([sys.executable, "-c", watch], "monitor.log")
         run = _ended(api, "train", config)
     assert run["state_type"] == "COMPLETED", (tmp_path / "worker.log").read_text()
@@ -281,7 +281,7 @@ def _ended(api: str, name: str, config: str) -> dict:
     """The run that an automation has started, when it has come to its end."""
     deadline = time.monotonic() + 300
     while time.monotonic() < deadline:
-        _, found = asked(f"{api}/flow_runs/filter", {"flows": {"name": {"any_": [name]}}})
+        _, found = request(f"{api}/flow_runs/filter", {"flows": {"name": {"any_": [name]}}})
         ended = [one for one in found if one["state_type"] in ("COMPLETED", "FAILED", "CRASHED")]
         mine = [one for one in ended if one["parameters"].get("config") == config]
         if mine:

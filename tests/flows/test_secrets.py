@@ -28,8 +28,8 @@ from sqlalchemy import create_engine
 from lstm.errors import ConfigError
 from tasks.runtime.network import free_port
 from tasks.tracking.connection import check_answers
-from tests.support.postgres import postgres
-from tests.support.servers import running, with_scripts
+from tests.support.postgres import postgres_server
+from tests.support.servers import add_scripts_to_path, run_server
 from tests.support.tables import DATA, make_hourly
 from tests.support.workspace import LSTM, Place
 
@@ -93,7 +93,7 @@ def guarded(tmp_path_factory) -> Iterator[Guarded]:
     pytest.importorskip("moto")
     place, servers = Place(tmp_path_factory.mktemp("guarded")), tmp_path_factory.mktemp("servers")
     with ExitStack() as stack:
-        database = stack.enter_context(postgres())
+        database = stack.enter_context(postgres_server())
         s3, mlflow, prefect = (f"http://127.0.0.1:{free_port()}" for _ in range(3))
         made = Guarded(place, database, mlflow, f"{prefect}/api", s3)
         fill(made)
@@ -132,7 +132,7 @@ def serving_all(made: Guarded, folder: Path) -> Iterator[None]:
     """S3, MLflow and Prefect, started together."""
     s3 = made.s3
     bucket = {"AWS_ACCESS_KEY_ID": "writer", "AWS_SECRET_ACCESS_KEY": PLANTED["s3"], "AWS_DEFAULT_REGION": "us-east-1"}
-    common = {**with_scripts(made.place.environment), **bucket, "MLFLOW_S3_ENDPOINT_URL": s3}
+    common = {**add_scripts_to_path(made.place.environment), **bucket, "MLFLOW_S3_ENDPOINT_URL": s3}
     superuser = made.database.removesuffix("postgres")
     logins = folder / "logins.ini"
     function = "mlflow.server.auth:authenticate_request_basic_auth"
@@ -155,21 +155,21 @@ def serving_all(made: Guarded, folder: Path) -> Iterator[None]:
     options: dict[str, Any] = {"environment": {**common, **guarded}, "folder": folder}
     with ExitStack() as stack:
         moto = [*python, "moto.server", "-H", "127.0.0.1", "-p", port["s3"]]
-        stack.enter_context(running(moto, f"{s3}/moto-api/", folder / "s3.log", **options))
+        stack.enter_context(run_server(moto, f"{s3}/moto-api/", folder / "s3.log", **options))
         urllib.request.urlopen(urllib.request.Request(f"{s3}/models", method="PUT")).close()
         command = [*python, "mlflow", "server", "--app-name", "basic-auth", "--workers", "1", "--host", "127.0.0.1"]
         command += ["--port", port["mlflow"], "--backend-store-uri", f"{superuser}mlflow"]
         command += ["--artifacts-destination", "s3://models"]
         uvicorn = [*python, "uvicorn", "--factory", "prefect.server.api.server:create_app", "--port", port["prefect"]]
         stack.enter_context(
-            running(
+            run_server(
                 [*uvicorn, "--log-level", "warning"],
                 f"{made.prefect}/health",
                 made.place.folder / "prefect.log",
                 **options,
             )
         )
-        stack.enter_context(running(command, f"{made.mlflow}/health", made.place.folder / "mlflow.log", **options))
+        stack.enter_context(run_server(command, f"{made.mlflow}/health", made.place.folder / "mlflow.log", **options))
         yield
 
 

@@ -1,4 +1,4 @@
-"""Small networks of every kind, and batches for them: what the tests of the networks share."""
+"""Small networks of every cell, head and anchor, and batches for them."""
 
 import hashlib
 
@@ -75,42 +75,42 @@ VARIANTS = {
 
 
 def network_of(**changes):
-    """A network in evaluation mode, of `BASE` with `changes`."""
+    """Return a network in evaluation mode: `BASE` with `changes`."""
     config = ModelConfig(**{**BASE, **changes})
     return ForecastNetwork(config, TARGETS, n_known=1, n_series=N_SERIES if config.series_embedding else 0).eval()
 
 
 def batch(size=3, seed=0):
-    """Past, known and the numbers of the series."""
+    """Return a random batch: past (size, 12, 4), known (size, 5, 1) and series numbers (size,)."""
     generator = torch.Generator().manual_seed(seed)
     past, known = torch.randn(size, 12, 4, generator=generator), torch.randn(size, 5, 1, generator=generator)
     return past, known, torch.arange(size) % N_SERIES + 1
 
 
 def actual_of(size=3, seed=9):
-    """What came: (size, horizon, targets)."""
+    """Return random true values (size, horizon, targets)."""
     return torch.randn(size, 5, 2, generator=torch.Generator().manual_seed(seed))
 
 
 def point_of(network, out):
-    """The point forecast in what a network put out."""
+    """Return the point forecast in a network's output."""
     return out[..., outputs.point(network.config)]
 
 
 def weights(network):
-    """All weights as one vector."""
+    """Return all weights as one vector."""
     return torch.cat([parameter.detach().flatten() for parameter in network.parameters()])
 
 
 def mixed_windows(rows=120):
-    """Two targets, an observed covariate and a known one, of three series."""
+    """Return windows of three series with two targets, an observed and a known covariate."""
     features = torch.randn(rows, 4, generator=torch.Generator().manual_seed(5)).cumsum(dim=0) / 5
     series = torch.arange(rows) // (rows // 3) + 1
     return Windows(features, features[:, :2].contiguous(), torch.arange(12, rows - 5), 12, 5, 1, series)
 
 
 def wave_windows(rows=300, noise=0.0, seed=0):
-    """Windows of 12 rows and 3 steps ahead over a sine, with noise on it."""
+    """Return windows of 12 rows and 3 steps ahead over a sine with noise."""
     t = np.arange(rows)
     values = np.sin(t / 4) + np.random.default_rng(seed).normal(0, noise, rows) if noise else np.sin(t / 4)
     features = torch.tensor(values, dtype=torch.float32)[:, None]
@@ -118,13 +118,13 @@ def wave_windows(rows=300, noise=0.0, seed=0):
 
 
 def wave_network(**changes):
-    """A network for them, with `changes`."""
+    """Return a network for `wave_windows`, with `changes`."""
     values = {"hidden_size": 12, "sequence_length": 12, "horizon": 3, "input_size": 1, "output_size": 1, "epochs": 3}
     return ForecastNetwork(ModelConfig(**{"device": "cpu", **values, **changes}), [0])
 
 
 def digests():
-    """A fingerprint of each variant's forecast, to compare processes by."""
+    """Return the sha256 of each variant's forecast, to compare processes."""
     with torch.inference_mode():
         outs = {name: network_of(**changes)(*batch()) for name, changes in VARIANTS.items()}
     return {name: hashlib.sha256(out.numpy().tobytes()).hexdigest() for name, out in outs.items()}

@@ -1,4 +1,4 @@
-"""Where the repository lies."""
+"""Paths that tests need."""
 
 from pathlib import Path
 

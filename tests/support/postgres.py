@@ -1,4 +1,4 @@
-"""A PostgreSQL server of the tests' own, run by an unprivileged user."""
+"""A PostgreSQL server for tests, run by an unprivileged user."""
 
 import os
 import shutil
@@ -13,16 +13,17 @@ import pytest
 
 from tasks.runtime.network import free_port
 
-PASSWORD = "Ge/heim@73%"  # holds what an address must quote
+PASSWORD = "Ge/heim@73%"  # characters that a URL must quote
 QUOTED = quote(PASSWORD, safe="")
+SECRETS = (PASSWORD, QUOTED, "Ge/heim", "heim@73", "secretkey73", "wrongkey73")
 
 
 @contextmanager
-def postgres() -> Iterator[str]:
-    """The address of a fresh server, `postgresql+psycopg://…`; it ends with the block. Skips where there is none."""
+def postgres_server() -> Iterator[str]:
+    """Start a server and yield its URL, `postgresql+psycopg://…`. Skips the test where PostgreSQL is not installed."""
     programs, port = _programs(), free_port()
-    home = Path(tempfile.mkdtemp(prefix="postgres-"))  # pytest's own folders are closed to the server's user
-    user = {"user": "postgres", "group": "postgres"} if os.getuid() == 0 else {}  # it refuses to run as root
+    home = Path(tempfile.mkdtemp(prefix="postgres-"))  # the server's user can't read pytest's folders
+    user = {"user": "postgres", "group": "postgres"} if os.getuid() == 0 else {}  # PostgreSQL refuses to run as root
     if user:
         shutil.chown(home, "postgres", "postgres")
 
@@ -43,15 +44,15 @@ def postgres() -> Iterator[str]:
 
 
 def missing(package: str) -> None:
-    """Skip, or fail where the services must be there."""
+    """Skip the test, or fail it if LSTM_REQUIRE_SERVICES is set."""
     if os.environ.get("LSTM_REQUIRE_SERVICES"):
         pytest.fail(f"LSTM_REQUIRE_SERVICES is set, but {package} is not installed")
     pytest.skip(f"{package} is not installed")
 
 
 def _programs() -> Path:
-    """The newest installed server's folder."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
-    if not found:
+    """Return the folder of the newest installed server's programs."""
+    servers = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
+    if not servers:
         missing("the system's package postgresql")
-    return found[-1].parent
+    return servers[-1].parent

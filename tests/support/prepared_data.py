@@ -1,4 +1,4 @@
-"""Tables after ingest, normalize and window, without Prefect."""
+"""Data prepared by the steps ingest, normalize and window, without Prefect."""
 
 from lstm.config.pipeline import PipelineConfig
 from tasks.ingest import ingest
@@ -7,7 +7,8 @@ from tasks.window import window
 from tests.support.tables import DATA
 
 
-def config_of(path, **changes):
+def make_config(path, **changes):
+    """Return a configuration for the table at `path`; `changes` replace whole sections."""
     values = {
         "name": "shops",
         "data": {**DATA, "source": str(path), "calendar": {"features": ["hour"]}},
@@ -19,10 +20,11 @@ def config_of(path, **changes):
     return PipelineConfig.parse({**values, **changes})
 
 
-def prepared(frame, folder, **changes):
+def prepare(frame, folder, **changes):
+    """Run the steps before training; return configuration, table, panel and windows."""
     path = folder / "shops.csv"
     frame.to_csv(path, index=False)
-    config = config_of(path, **changes)
+    config = make_config(path, **changes)
     table = ingest.fn(config)
     panel = normalize.fn(config, table)
     return config, table, panel, window.fn(config, panel)

@@ -27,7 +27,7 @@ ROWS = 24  # of history that it needs
 
 
 def forecaster() -> Forecaster:
-    """Two networks that have learned nothing, of shops north and south and so many others."""
+    """Return a forecaster of two untrained networks that knows north, south and `MANY` - 2 more shops."""
     frame = make_hourly()
     made = make_forecaster(DataSpec.parse({**DATA, "calendar": {"features": ["hour"]}}), frame)
     names = ("north", "south", *(f"shop-{number:05d}" for number in range(MANY - 2)))
@@ -36,12 +36,12 @@ def forecaster() -> Forecaster:
 
 
 def history(rows: int = ROWS + 6) -> pd.DataFrame:
-    """The newest rows of the two shops, as a caller has them."""
+    """Return the newest rows of the two shops."""
     return make_hourly().groupby("shop").tail(rows)
 
 
 def of_many_shops() -> pd.DataFrame:
-    """As little history as will do of all series, each at a level of its own."""
+    """Return the shortest sufficient history of all `MANY` series, each at another level."""
     some = history(ROWS)[:ROWS]
     shop = np.repeat(np.array(forecaster().normalizer.names), ROWS)
     shift = np.repeat(np.arange(MANY) / MANY, ROWS)
@@ -50,7 +50,7 @@ def of_many_shops() -> pd.DataFrame:
 
 
 def register(work: Path) -> Path:
-    """Register it as version 1 and champion of `shops` in the stores of the environment; the version's folder."""
+    """Register the forecaster as version 1 and champion of `shops` in the stores of the environment."""
     config = PipelineConfig.parse({"name": "shops", "data": {**DATA, "source": "-"}, "window": {"horizon": 6}})
     folder = work / "forecaster"
     forecaster().save(folder)
@@ -67,14 +67,14 @@ def register(work: Path) -> Path:
 
 
 def without_this_repository() -> dict[str, str]:
-    """The environment of a process that finds neither this repository nor this machine's settings."""
+    """Return an environment without this repository on the path and without settings of MLflow, Prefect or lstm."""
     hidden = ("MLFLOW_", "PREFECT_", "LSTM_", "PYTHONPATH")
     return {key: value for key, value in os.environ.items() if not key.startswith(hidden)}
 
 
 @contextmanager
 def registered(work: Path) -> Iterator[Path]:
-    """`register` in stores of its own, which this process looks at as long as the block runs."""
+    """Register a model in stores below `folder`, which are this process's stores inside the block."""
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         patch.setenv("LSTM_HOME", str(work / "mlruns"))

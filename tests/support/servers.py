@@ -1,4 +1,4 @@
-"""Servers that the tests of this folder start, and how they are asked."""
+"""Start servers and send them requests."""
 
 import base64
 import json
@@ -16,8 +16,8 @@ from flows.services.processes import answers, end_trees, start
 
 
 @contextmanager
-def running(command: list[str], url: str, log: Path, environment: Mapping[str, str], folder: Path) -> Iterator[None]:
-    """A server that answers at `url`, ended with all its children."""
+def run_server(command: list[str], url: str, log: Path, environment: Mapping[str, str], folder: Path) -> Iterator[None]:
+    """Run a server that answers at `url`, and end it with all its children."""
     process = start(command, log, environment, folder=folder)
     try:
         deadline = time.monotonic() + 180
@@ -29,20 +29,20 @@ def running(command: list[str], url: str, log: Path, environment: Mapping[str, s
         end_trees([process], patience=5)
 
 
-def with_scripts(environment: dict[str, str]) -> dict[str, str]:
-    """mlflow and prefect start uvicorn by name: what activating the virtual environment does."""
+def add_scripts_to_path(environment: dict[str, str]) -> dict[str, str]:
+    """Return `environment` with this interpreter's scripts on PATH: mlflow and prefect start uvicorn by name."""
     return {**environment, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
 
 
-def asked(url: str, body: Any = None, kind: str = "application/json", account: str = "") -> tuple[int, Any]:
-    """Status and content of an answer. `body` makes it a POST; `account` is NAME:PASSWORD."""
+def request(url: str, body: Any = None, kind: str = "application/json", account: str = "") -> tuple[int, Any]:
+    """Return status and content of the response. A `body` makes the request a POST; `account` is NAME:PASSWORD."""
     data = None if body is None else (body if isinstance(body, str) else json.dumps(body)).encode()
     headers = {"Content-Type": kind}
     if account:
         headers["Authorization"] = f"Basic {base64.b64encode(account.encode()).decode()}"
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, data, headers), timeout=60) as answer:
-            return answer.status, _content(answer.read())
+        with urllib.request.urlopen(urllib.request.Request(url, data, headers), timeout=60) as response:
+            return response.status, _content(response.read())
     except urllib.error.HTTPError as error:
         return error.code, _content(error.read())
 

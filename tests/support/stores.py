@@ -1,14 +1,14 @@
-"""Copies of stores that somebody may have open."""
+"""Copies of stores that may be open in this process."""
 
 import subprocess
 from pathlib import Path
 
 
 def copy_stores(source: Path, target: Path, *left_out: str) -> None:
-    """Copy what is in a folder into another one, which is made; names in `left_out` stay behind.
+    """Copy a folder's content to `target`, which is created, without the names in `left_out`.
 
-    By another process: a process that opens and closes an SQLite file drops its own locks on it, and a third one then
-    takes the write-ahead log away from under its connections.
+    Another process copies: closing an SQLite file drops all locks that this process holds on it, and then a third
+    process may remove the write-ahead log while it is in use.
     """
     target.mkdir(parents=True, exist_ok=True)
     names = [path for path in source.iterdir() if path.name not in left_out]

@@ -1,4 +1,4 @@
-"""A search without networks, which the tests of studies walk through."""
+"""Searches without networks: the error is a function of the hyperparameters."""
 
 import math
 
@@ -33,7 +33,7 @@ def config(members=({},), model=None, **search):
 
 
 def error_of(values):
-    """Some smooth function of what was proposed."""
+    """Return a smooth function of the hyperparameters."""
     return (
         abs(math.log10(values.get("learning_rate", 1e-3)) + 2.7)
         + 0.2 * values["num_layers"]
@@ -43,7 +43,7 @@ def error_of(values):
 
 
 def train(study, settings, trial, epochs=9):
-    """Suggest, report and tell as the search does; gives what was suggested."""
+    """Suggest, report and tell as the search does; return the suggested hyperparameters."""
     values = suggested(trial, settings)
     for epoch in range(epochs):
         error = error_of(values) * (1 + 1 / (epoch + 1))
@@ -57,7 +57,7 @@ def train(study, settings, trial, epochs=9):
 
 
 def search(study, settings, count):
-    """Train so many trials more, or what the grid has."""
+    """Train `count` more trials, or fewer if the grid ends."""
     done = []
     while len(done) < count and (trial := ask(study, settings)) is not None:
         done.append(train(study, settings, trial))

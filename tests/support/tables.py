@@ -7,7 +7,7 @@ DATA = {"source": "-", "time": "time", "series": "shop", "target": "sales", "obs
 
 
 def make_hourly(days: int = 40, shops: tuple[str, ...] = ("north", "south"), seed: int = 0) -> pd.DataFrame:
-    """Long table: time (ISO, UTC), shop, sales, visitors."""
+    """Return a long table with columns time (ISO, UTC), shop, sales and visitors; sales are twice the visitors."""
     random = np.random.default_rng(seed)
     hours = np.arange(days * 24)
     time = pd.date_range("2024-03-01", periods=len(hours), freq="h", tz="UTC").strftime("%Y-%m-%dT%H:%M:%SZ")

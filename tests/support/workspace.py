@@ -17,7 +17,7 @@ LSTM = [sys.executable, "-m", "flows.cli.app"]
 
 @dataclass(frozen=True)
 class Place:
-    """A working directory with data, a configuration and stores of its own."""
+    """A working directory with data, a configuration and stores."""
 
     folder: Path
 
@@ -36,7 +36,7 @@ class Place:
         return done
 
     def write(self, **changes: Any) -> Path:
-        """Data and configuration; `changes` replace whole sections."""
+        """Write shops.csv and shops.yaml; `changes` replace whole sections."""
         make_hourly().to_csv(self.folder / "shops.csv", index=False)
         sections = {
             "name": "shops",

@@ -17,7 +17,7 @@ from lstm.forecasting.conformal import Conformal
 from tasks.backtest import backtest
 from tasks.scoring.candidates import scored_splits
 from tasks.tracking import runs
-from tests.support.prepared_data import config_of, prepared
+from tests.support.prepared_data import make_config, prepare
 
 NETWORK = {"sequence_length": 12, "hidden_size": 4, "num_layers": 1, "epochs": 2, "dropout": 0.0, "device": "cpu"}
 HOURLY = Frequency.parse("1h")
@@ -65,7 +65,7 @@ def test_irregular_rows_are_cut_into_parts_that_last_equally_long():
 
 
 def test_joined_folds_score_as_the_windows_they_were_cut_from(hourly, home, tmp_path):
-    config, _, panel, windows = prepared(hourly, tmp_path)
+    config, _, panel, windows = prepare(hourly, tmp_path)
     split = scored_splits(config, panel, windows)["test"]
     middle = np.sort(split.times)[len(split.times) // 3]
     cuts = PanelStore.load(panel.folder).cuts
@@ -94,7 +94,7 @@ def tested(home, tmp_path):
         path = tmp_path / "shops.csv"
         frame.to_csv(path, index=False)
         given = {"model": NETWORK, "search": {"workers": 1}, "evaluate": {"backtest": {"folds": 2}, "season": 24}}
-        return backtest.fn(config_of(path, **{**given, **sections}), refit)
+        return backtest.fn(make_config(path, **{**given, **sections}), refit)
 
     return run
 

@@ -11,7 +11,7 @@ from lstm.forecasting.forecaster import Forecaster
 from lstm.load_config import load_config
 from tasks.partitions import partitions, segment_of
 from tests.support.forecasters import make_forecaster
-from tests.support.prepared_data import config_of
+from tests.support.prepared_data import make_config
 from tests.support.tables import DATA, make_hourly
 
 
@@ -19,11 +19,11 @@ def parts_of(path, values, **data) -> tuple[PipelineConfig, ...]:
     """The segments of a table with these values in the column `shop`."""
     pd.DataFrame({"time": "2024-01-01T00:00Z", "shop": values, "sales": 1.0, "kind": "a"}).to_csv(path, index=False)
     own = {"time": "time", "target": "sales", "source": str(path), "partition_by": "shop", **data}
-    return partitions(config_of(path, data=own))
+    return partitions(make_config(path, data=own))
 
 
 def test_data_that_are_not_partitioned_have_one_configuration(home, tmp_path):
-    config = config_of(tmp_path / "nowhere.csv")
+    config = make_config(tmp_path / "nowhere.csv")
     assert partitions(config) == (config,)
 
 
@@ -37,7 +37,7 @@ def test_each_segment_has_a_name_and_its_rows_and_is_no_more_partitioned(home, t
 def test_several_columns_make_one_segment_of_the_values_that_come_together(home, tmp_path):
     path = tmp_path / "shops.csv"
     make_hourly(3).assign(year=2024).to_csv(path, index=False)
-    config = config_of(path, data={**DATA, "source": str(path), "partition_by": ["shop", "year"]})
+    config = make_config(path, data={**DATA, "source": str(path), "partition_by": ["shop", "year"]})
     parts = partitions(config)
     assert [part.name for part in parts] == ["shops.north-2024", "shops.south-2024"]
     assert [segment_of(config, part) for part in parts] == ["north, 2024", "south, 2024"]
@@ -90,7 +90,7 @@ def test_thousands_of_segments_have_configurations(home, tmp_path):
 def test_a_served_model_does_not_ask_for_the_column_of_where(home, tmp_path):
     """`where` is about reading sources: a frame that is given holds the segment's rows."""
     frame = make_hourly(10, ("north",))
-    config = config_of(tmp_path / "shops.csv", data={**DATA, "source": "-", "where": {"zone": "a"}})
+    config = make_config(tmp_path / "shops.csv", data={**DATA, "source": "-", "where": {"zone": "a"}})
     forecaster: Forecaster = make_forecaster(config.data, frame)
     made = forecaster.forecast(frame)
     assert len(made) == forecaster.horizon and "zone" not in frame

@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 
 from lstm.data.arrays import SplitArrays
 from lstm.errors import DataError
-from tests.support.prepared_data import prepared
+from tests.support.prepared_data import prepare
 from tests.support.tables import make_hourly
 
 SPLITS = ("train", "validation", "test")
 
 
 def test_counts_and_content_hash_travel_in_the_handles(hourly, home, tmp_path):
-    _, table, panel, windows = prepared(hourly, tmp_path)
+    _, table, panel, windows = prepare(hourly, tmp_path)
     assert (table.rows, table.series, panel.rows) == (1920, 2, 1920)
     # 30 days of training less look-back 48 and horizon 6, five days less horizon, two shops
     assert windows.train == 2 * (30 * 24 - 48 - 6 + 1)
@@ -32,10 +32,10 @@ def written(home):
 
 
 def test_a_second_run_finds_everything_and_writes_nothing(hourly, home, tmp_path):
-    first = prepared(hourly, tmp_path)
+    first = prepare(hourly, tmp_path)
     before = written(home)
     assert before
-    second = prepared(hourly.sample(frac=1, random_state=0), tmp_path)
+    second = prepare(hourly.sample(frac=1, random_state=0), tmp_path)
     assert first[1:] == second[1:]
     assert written(home) == before
 
@@ -50,7 +50,7 @@ def test_no_window_reads_past_its_cut_or_across_a_gap(home, tmp_path, holes, lon
     gap = np.isin(hour, range(long_gap * 48, long_gap * 48 + 9)) & (frame["shop"] == "a")
     missing = np.isin(hour, list(holes))
     try:
-        config, _, panel, windows = prepared(
+        config, _, panel, windows = prepare(
             frame[~gap & ~missing],
             tmp_path,
             split={"validation": "4d", "test": "4d"},
@@ -81,8 +81,8 @@ def test_no_window_reads_past_its_cut_or_across_a_gap(home, tmp_path, holes, lon
 def test_changing_the_test_span_changes_no_training_or_validation_array(hourly, home, tmp_path):
     changed = hourly.copy()
     changed.loc[hourly["time"] >= "2024-04-05", ["sales", "visitors"]] += 1000
-    *_, first = prepared(hourly, tmp_path)
-    *_, second = prepared(changed, tmp_path)
+    *_, first = prepare(hourly, tmp_path)
+    *_, second = prepare(changed, tmp_path)
     assert first.folder != second.folder
     for split, same in (("train", True), ("validation", True), ("test", False)):
         a, b = (SplitArrays.load(windows.folder / split) for windows in (first, second))
@@ -96,7 +96,7 @@ def test_a_gap_over_a_cut_moves_nothing_before_it(hourly, home, tmp_path):
     changed.loc[hourly["time"] >= "2024-03-31", ["sales", "visitors"]] += 1000
     shorter = gappy.copy()
     shorter.loc[(hourly["time"] >= "2024-03-31") & cut, "sales"] = 5.0  # the gap ends at the cut
-    folders = [prepared(frame, tmp_path)[-1].folder for frame in (gappy, changed, shorter)]
+    folders = [prepare(frame, tmp_path)[-1].folder for frame in (gappy, changed, shorter)]
     first, *others = (SplitArrays.load(folder / "train") for folder in folders)
     for other in others:
         for name in ("features", "targets", "allowed"):
@@ -106,23 +106,23 @@ def test_a_gap_over_a_cut_moves_nothing_before_it(hourly, home, tmp_path):
 
 @pytest.mark.parametrize("lost", ["panel-*/features.npy", "panel-*/panel.json", "windows-*/train/segment.npy"])
 def test_what_was_lost_is_made_again(hourly, home, tmp_path, lost):
-    *_, windows = prepared(hourly, tmp_path)
+    *_, windows = prepare(hourly, tmp_path)
     (path,) = (home / "work").glob(lost)
     before = path.read_bytes()
     path.unlink()
-    assert prepared(hourly, tmp_path)[-1] == windows
+    assert prepare(hourly, tmp_path)[-1] == windows
     assert path.read_bytes() == before
 
 
 def test_every_trial_is_scored_on_the_same_origins(hourly, home, tmp_path):
-    config, _, _, windows = prepared(hourly, tmp_path)
+    config, _, _, windows = prepare(hourly, tmp_path)
     validation = SplitArrays.load(windows.folder / "validation")
     origins = [validation.windows(length, config.window.horizon, 2).origins.tolist() for length in (12, 24, 48)]
     assert origins[0] == origins[1] == origins[2]
 
 
 def test_stride_thins_training_only(hourly, home, tmp_path):
-    *_, windows = prepared(hourly, tmp_path, window={"horizon": 6, "stride": 6})
+    *_, windows = prepare(hourly, tmp_path, window={"horizon": 6, "stride": 6})
     assert windows.train == 2 * -(-(30 * 24 - 48 - 6 + 1) // 6)
     assert windows.validation == 2 * (5 * 24 - 6 + 1)
 
@@ -138,4 +138,4 @@ def test_stride_thins_training_only(hourly, home, tmp_path):
 )
 def test_splits_without_windows_are_told(hourly, home, tmp_path, changes, said):
     with pytest.raises(DataError, match=said):
-        prepared(hourly, tmp_path, **changes)
+        prepare(hourly, tmp_path, **changes)

@@ -11,12 +11,12 @@ from lstm.errors import DataError
 from tasks.profile import describe, log_profile
 from tasks.reporting.data_plots import pictures
 from tasks.tracking import runs
-from tests.support.prepared_data import prepared
+from tests.support.prepared_data import prepare
 from tests.support.tables import DATA, make_hourly
 
 
 def described(frame, folder, strict=False, **changes):
-    config, table, panel, windows = prepared(frame, folder, **changes)
+    config, table, panel, windows = prepare(frame, folder, **changes)
     return config, table, panel, describe.fn(config, table, panel, windows, strict)
 
 

@@ -21,8 +21,8 @@ from tasks.reproduce import _change, reproduce
 from tasks.runtime.environment import code_sha256, environment
 from tasks.search.fixed_trials import jobs_of, train_all
 from tasks.tracking import runs
-from tests.support.prepared_data import prepared
-from tests.tasks.registry.test_models import untrained
+from tests.support.forecasters import untrained_forecaster
+from tests.support.prepared_data import prepare
 
 numbers = st.floats(-1e6, 1e6)
 THEN = DataThen("a" * 64, 100, "2024-01-01T00:00:00+00:00", "2024-01-02T00:00:00+00:00")
@@ -113,7 +113,7 @@ def test_weights_are_compared_by_their_bits():
 
 @pytest.fixture
 def table(hourly, home, tmp_path):
-    return prepared(hourly, tmp_path)[1]
+    return prepare(hourly, tmp_path)[1]
 
 
 def test_rows_that_were_only_appended_are_told_from_changed_ones(table, hourly, tmp_path):
@@ -122,19 +122,19 @@ def test_rows_that_were_only_appended_are_told_from_changed_ones(table, hourly, 
     later = march.assign(time=march["time"].str.replace("2024-03-", "2024-05-"))
     altered = hourly.assign(sales=hourly["sales"].where(hourly.index != 7, 0.5))
     for frame, change in ((hourly, "none"), (hourly[5:], "changed"), (altered, "changed")):
-        assert _change(then, prepared(frame, tmp_path)[1]) == change
+        assert _change(then, prepare(frame, tmp_path)[1]) == change
     for before, change in ((hourly, "appended"), (altered, "changed")):
-        assert _change(then, prepared(pd.concat([before, later]), tmp_path)[1]) == change
+        assert _change(then, prepare(pd.concat([before, later]), tmp_path)[1]) == change
     assert _change(DataThen(table.sha256[::-1]), table) == "changed"
 
 
 @pytest.fixture
 def version(hourly, home, tmp_path):
     """A registered version whose network has learned nothing, with all that a training run leaves; its run."""
-    config, data, panel, _ = prepared(hourly, tmp_path)
+    config, data, panel, _ = prepare(hourly, tmp_path)
     with runs.parent_run(config, data, ["cpu"], "") as run:
         pass
-    made = replace(untrained(config, panel), lineage={"run_id": run.run_id, **runs.lineage(config, data)})
+    made = replace(untrained_forecaster(config, panel), lineage={"run_id": run.run_id, **runs.lineage(config, data)})
     made.save(tmp_path / "saved")
     client = runs.client()
     client.create_registered_model("shops")
@@ -201,7 +201,7 @@ def test_an_empty_store_is_told_without_making_one(home):
 
 
 def test_networks_are_trained_in_order_for_as_many_epochs_as_told_and_to_the_same_bits(hourly, home, tmp_path):
-    config, _, _, windows = prepared(hourly, tmp_path)
+    config, _, _, windows = prepare(hourly, tmp_path)
     own = {"sequence_length": 12, "hidden_size": 4, "horizon": 6, "epochs": 3, "patience": None}
     networks = [ModelConfig(**own, seed=seed) for seed in (1, 2, 1)]
     jobs = jobs_of(config, windows, networks, tmp_path / "again")

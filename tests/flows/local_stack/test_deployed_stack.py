@@ -25,8 +25,8 @@ from flows.services.processes import end_trees, start
 from tasks.runtime.network import free_port
 from tasks.search.gpu_limits import gpu_limit
 from tests.support.paths import ROOT
-from tests.support.postgres import postgres
-from tests.support.servers import asked, running, with_scripts
+from tests.support.postgres import postgres_server
+from tests.support.servers import add_scripts_to_path, request, run_server
 from tests.support.workspace import Place
 
 pytestmark = pytest.mark.service
@@ -36,28 +36,28 @@ def test_the_served_champion_answers_with_forecasts(trained):
     place, _ = trained
     port = free_port()
     store = f"sqlite:///{place.folder / 'mlruns' / 'mlflow.db'}"
-    environment = {**with_scripts(place.environment), "MLFLOW_TRACKING_URI": store}
+    environment = {**add_scripts_to_path(place.environment), "MLFLOW_TRACKING_URI": store}
     environment |= {"MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false", "PYTHONPATH": ""}
     command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", "models:/shops@champion"]
     command += ["--env-manager", "local", "--port", str(port)]
     history = pd.read_csv(place.folder / "shops.csv").groupby("shop").tail(30)
     split = json.loads(history.to_json(orient="split", index=False))
     address = f"http://127.0.0.1:{port}"
-    with running(command, f"{address}/ping", place.folder / "serve.log", environment, place.folder.parent):
-        status, answer = asked(f"{address}/invocations", {"dataframe_split": split})
+    with run_server(command, f"{address}/ping", place.folder / "serve.log", environment, place.folder.parent):
+        status, answer = request(f"{address}/invocations", {"dataframe_split": split})
         assert status == 200
         made = pd.DataFrame(answer["predictions"])
         assert list(made.columns) == ["series", "time", "forecast", "lo-80", "hi-80", "lo-95", "hi-95"]
         assert made.groupby("series").size().to_dict() == {"north": 6, "south": 6}
         params = {"horizon": 2, "levels": [50]}
-        status, answer = asked(f"{address}/invocations", {"dataframe_split": split, "params": params})
+        status, answer = request(f"{address}/invocations", {"dataframe_split": split, "params": params})
         assert (status, len(answer["predictions"])) == (200, 4)
         assert "lo-50" in answer["predictions"][0]
-        status, by_csv = asked(f"{address}/invocations", history.to_csv(index=False), "text/csv")
+        status, by_csv = request(f"{address}/invocations", history.to_csv(index=False), "text/csv")
         assert status == 200
         assert [row["forecast"] for row in by_csv["predictions"]] == pytest.approx(made["forecast"].tolist())
         short = json.loads(history.groupby("shop").tail(3).to_json(orient="split", index=False))
-        status, answer = asked(f"{address}/invocations", {"dataframe_split": short})
+        status, answer = request(f"{address}/invocations", {"dataframe_split": short})
         assert status == 400
         assert "needs 24 rows of history" in answer["message"]
     (place.folder / "serve.log").unlink()
@@ -95,7 +95,7 @@ class Deployed:
     accounts: dict[str, str]
 
     def prefect(self, path: str, body: Any = None) -> Any:
-        status, answer = asked(f"{self.api}/{path}", body, account=self.accounts["prefect"])
+        status, answer = request(f"{self.api}/{path}", body, account=self.accounts["prefect"])
         assert status < 300, answer
         return answer
 
@@ -109,13 +109,13 @@ def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
     """The commands of compose.yaml, in the order of their dependencies."""
     folder = tmp_path_factory.mktemp("composed")
     ports = {name: free_port() for name in ("prefect", "mlflow", "worker")}
-    with postgres() as address, ExitStack() as stack:
+    with postgres_server() as address, ExitStack() as stack:
         composed = compose(folder, ports, address)
         urls = {name: f"http://127.0.0.1:{port}" for name, port in ports.items()}
 
         def begin(name: str, path: str) -> None:
             log, variables = folder / f"{name}.log", composed.variables(name)
-            stack.enter_context(running(composed.command(name), urls[name] + path, log, variables, ROOT))
+            stack.enter_context(run_server(composed.command(name), urls[name] + path, log, variables, ROOT))
 
         begin("prefect", "/api/health")
         begin("mlflow", "/health")
@@ -150,7 +150,7 @@ def compose(folder: Path, ports: dict[str, int], address: str) -> Composed:
         there |= {f"--port {port}": f"--port {ports[name]}", f"{name}:{port}": f"127.0.0.1:{ports[name]}"}
         there |= {f":{port}": f":{ports[name]}"}
     hidden = ("MLFLOW_", "PREFECT_", "LSTM_")
-    kept = with_scripts({key: value for key, value in os.environ.items() if not key.startswith(hidden)})
+    kept = add_scripts_to_path({key: value for key, value in os.environ.items() if not key.startswith(hidden)})
     own = {"LSTM_HOME": str(folder / "mlruns"), "PREFECT_HOME": str(folder / "prefect"), "PWD": str(ROOT)}
     return Composed(content["services"], there, {**kept, **own, "PYTHONPATH": str(ROOT)})
 
@@ -199,9 +199,9 @@ def until(what: Callable[[], Any], patience: float = 180.0) -> Any:
 
 def test_compose_asks_for_passwords_and_knows_all_deployments(deployed):
     search = "/api/2.0/mlflow/experiments/search?max_results=1"
-    assert asked(f"{deployed.api}/admin/version")[0] == 401
-    assert asked(deployed.tracking + search)[0] == 401
-    assert asked(deployed.tracking + search, account=deployed.accounts["mlflow"])[0] == 200
+    assert request(f"{deployed.api}/admin/version")[0] == 401
+    assert request(deployed.tracking + search)[0] == 401
+    assert request(deployed.tracking + search, account=deployed.accounts["mlflow"])[0] == 200
     found = {one["name"]: one for one in deployed.prefect("deployments/filter", {})}
     crons = {name: [each["schedule"]["cron"] for each in one["schedules"]] for name, one in found.items()}
     assert crons == {"train": ["0 3 * * 1"], "forecast": ["5 * * * *"], "monitor": ["30 6 * * *"], "backtest": []}
@@ -215,7 +215,7 @@ def test_compose_asks_for_passwords_and_knows_all_deployments(deployed):
 def first_run_logged(deployed: Deployed) -> bool:
     """Whether a training has reached MLflow."""
     experiment = f"{deployed.tracking}/api/2.0/mlflow/experiments/get-by-name?experiment_name=shops"
-    return asked(experiment, account=deployed.accounts["mlflow"])[0] == 200
+    return request(experiment, account=deployed.accounts["mlflow"])[0] == 200
 
 
 def test_a_drift_event_starts_a_training_and_a_scheduled_one_queues_behind_it(deployed, tmp_path):

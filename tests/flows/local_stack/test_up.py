@@ -16,7 +16,7 @@ import pytest
 from flows.services import supervisor
 from flows.services.supervisor import Service, ServiceError
 from tasks.runtime.network import free_port, listening
-from tests.support.servers import asked, with_scripts
+from tests.support.servers import add_scripts_to_path, request
 from tests.support.workspace import LSTM, Place
 
 SECRETS = {
@@ -80,9 +80,9 @@ class Up:
         """Start a flow run; return its id when it runs."""
         note = self.place.folder / "note"
         note.unlink(missing_ok=True)
-        _, deployment = asked(f"{self.api}/deployments/name/nap/nap", account=account)
+        _, deployment = request(f"{self.api}/deployments/name/nap/nap", account=account)
         body = {"parameters": {"seconds": seconds, "note": str(note)}, "state": {"type": "SCHEDULED"}}
-        status, run = asked(f"{self.api}/deployments/{deployment['id']}/create_flow_run", body, account=account)
+        status, run = request(f"{self.api}/deployments/{deployment['id']}/create_flow_run", body, account=account)
         assert status == 201, run
         self.until(note.exists)
         return str(run["id"])
@@ -99,7 +99,7 @@ def command(prefect: int, mlflow: int) -> list[str]:
 def up(place: Place, **secrets: str) -> Iterator[Up]:
     """`lstm up`, all healthy."""
     ports = free_port(), free_port()
-    environment = with_scripts({**place.environment, **secrets})
+    environment = add_scripts_to_path({**place.environment, **secrets})
     with (place.folder / "said").open("w") as said:
         process = subprocess.Popen(
             command(*ports), cwd=place.folder, env=environment, stdout=said, stderr=said, text=True
@@ -160,9 +160,9 @@ def test_what_is_killed_is_started_again_and_the_flow_run_goes_on_behind_a_passw
         below = it.below()
         assert refused(folder).startswith("lstm: `lstm up` is running on")
         tracking = f"http://127.0.0.1:{it.mlflow}/api/2.0/mlflow/experiments/search?max_results=1"
-        assert [asked(f"{it.api}/admin/version")[0], asked(tracking)[0]] == [401, 401]
-        assert asked(f"{it.api}/admin/version", account=account)[0] == 200
-        assert asked(tracking, account=f"admin:{SECRETS['MLFLOW_AUTH_ADMIN_PASSWORD']}")[0] == 200
+        assert [request(f"{it.api}/admin/version")[0], request(tracking)[0]] == [401, 401]
+        assert request(f"{it.api}/admin/version", account=account)[0] == 200
+        assert request(tracking, account=f"admin:{SECRETS['MLFLOW_AUTH_ADMIN_PASSWORD']}")[0] == 200
         login = {"PREFECT_API_URL": it.api, "PREFECT_API_AUTH_STRING": "admin:wrong"}
         train = [*LSTM, "train", str(folder.write())]
         done = subprocess.run(train, env={**folder.environment, **login}, cwd=folder.folder, capture_output=True)
@@ -181,7 +181,7 @@ def test_what_is_killed_is_started_again_and_the_flow_run_goes_on_behind_a_passw
         it.until(lambda: it.said().count(f"mlflow    http://127.0.0.1:{it.mlflow}") == 2)
         assert gone(mlflow, 0) == []  # its child did not keep the port
         state = f"{it.api}/flow_runs/{run}"
-        it.until(lambda: asked(state, account=account)[1]["state"]["type"] == "COMPLETED", 60)
+        it.until(lambda: request(state, account=account)[1]["state"]["type"] == "COMPLETED", 60)
         logs = "".join(log.read_text() for log in (folder.folder / "mlruns" / "logs").iterdir())
         assert [secret for secret in SECRETS.values() if secret in it.said() + logs + arguments] == []
         interrupted = it.nap(600, account)

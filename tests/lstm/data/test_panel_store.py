@@ -9,40 +9,25 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lstm.calendars.frequency import Frequency
-from lstm.config.data import DataSpec, NormalizeSpec, SplitSpec
+from lstm.config.data import DataSpec, NormalizeSpec
 from lstm.data import ingest, sorting
 from lstm.data.fingerprint import fingerprint
 from lstm.data.ingest import ingest_table
 from lstm.data.normalize import DataNormalizer
 from lstm.data.panel import build_panel
-from lstm.data.panel_store import PanelStore, write_panel
 from lstm.data.scaling import ALL
-from lstm.data.splits import cut
 from lstm.data.table import canonical
 from lstm.errors import DataError
 from lstm.sources.source import Source
+from tests.support.panels import store_panel
 from tests.support.tables import DATA, make_hourly
-
-SPLIT = SplitSpec(validation="5d", test="5d")
-
-
-def stored(frame, folder, spec=None, normalize=None, split=SPLIT):
-    spec = spec or DataSpec.parse({**DATA, "source": str(folder / "shops.parquet")})
-    folder.mkdir(exist_ok=True)
-    frame.to_parquet(spec.source)
-    table = ingest_table(spec, folder, folder)
-    cuts = cut(pd.Timestamp(table.first), pd.Timestamp(table.last), Frequency.parse(spec.frequency), split)
-    (folder / "panel").mkdir(exist_ok=True)
-    write_panel(table, spec, normalize or NormalizeSpec(), cuts, folder / "panel")
-    return table, PanelStore.load(folder / "panel")
 
 
 @pytest.mark.parametrize("strategy", ["zscore", "minmax", "robust", "none"])
 @pytest.mark.parametrize("per", ["series", "all"])
 def test_statistics_are_those_of_the_training_rows(hourly, tmp_path, strategy, per):
     hourly.loc[::7, "sales"] = np.nan
-    _, panel = stored(hourly, tmp_path, normalize=NormalizeSpec(strategy=strategy, per=per))
+    _, panel = store_panel(hourly, tmp_path, normalize=NormalizeSpec(strategy=strategy, per=per))
     training = hourly[hourly["time"] < "2024-03-31"]
     assert panel.normalizer.names == (("north", "south") if per == "series" else (ALL,))
     for number, name in enumerate(panel.normalizer.names):
@@ -62,7 +47,7 @@ def test_nothing_after_the_training_span_moves_the_statistics(tmp_path, hour, va
     changed.loc[changed["time"] == start.strftime("%Y-%m-%dT%H:%M:%SZ"), ["sales", "visitors"]] = value
     normalize = NormalizeSpec(strategy=strategy)
     (_, one), (_, two) = (
-        stored(each, tmp_path / name, normalize=normalize) for name, each in (("a", frame), ("b", changed))
+        store_panel(each, tmp_path / name, normalize=normalize) for name, each in (("a", frame), ("b", changed))
     )
     assert one.normalizer.to_dict() == two.normalizer.to_dict()
 
@@ -70,7 +55,7 @@ def test_nothing_after_the_training_span_moves_the_statistics(tmp_path, hour, va
 def test_static_columns_keep_telling_the_series_apart(hourly, tmp_path):
     spec = DataSpec.parse({**DATA, "source": str(tmp_path / "shops.parquet"), "static": ["area"]})
     frame = hourly.assign(area=hourly["shop"].map({"north": 100.0, "south": 300.0}))
-    _, panel = stored(frame, tmp_path, spec)
+    _, panel = store_panel(frame, tmp_path, spec)
     assert panel.columns == ("sales", "visitors", "area")
     assert set(panel.array("features")[panel.array("series") == 0, 2]) == {-1.0}
     assert set(panel.array("features")[panel.array("series") == 1, 2]) == {1.0}
@@ -80,13 +65,13 @@ def test_a_series_that_cannot_be_normalised_is_left_out_and_said(tmp_path):
     frame = make_hourly(shops=("early", "late", "half", "whole"))
     frame = frame[(frame["shop"] != "late") | (frame["time"] >= "2024-04-05")]
     frame.loc[(frame["shop"] == "half"), "visitors"] = np.nan
-    _, panel = stored(frame, tmp_path)
+    _, panel = store_panel(frame, tmp_path)
     assert panel.names == ("early", "whole")
     assert panel.left_out == {
         "late": "it has no row in the training span",
         "half": "column 'visitors' has no value in the training span",
     }
-    _, together = stored(frame, tmp_path, normalize=NormalizeSpec(per="all"))
+    _, together = store_panel(frame, tmp_path, normalize=NormalizeSpec(per="all"))
     assert together.names == ("early", "half", "late", "whole") and not together.left_out
 
 
@@ -109,7 +94,7 @@ def test_a_series_that_cannot_be_normalised_is_left_out_and_said(tmp_path):
 )
 def test_columns_without_training_values_are_told(hourly, tmp_path, change, said):
     with pytest.raises(DataError, match=said):
-        stored(change(hourly), tmp_path)
+        store_panel(change(hourly), tmp_path)
 
 
 def test_categories_come_from_the_training_span_alone(hourly, tmp_path):
@@ -117,7 +102,7 @@ def test_categories_come_from_the_training_span_alone(hourly, tmp_path):
     spec = DataSpec.parse(
         {**DATA, "source": str(tmp_path / "shops.parquet"), "observed": "kind", "categorical": "kind"}
     )
-    _, panel = stored(hourly.assign(kind=kind), tmp_path, spec)
+    _, panel = store_panel(hourly.assign(kind=kind), tmp_path, spec)
     assert panel.levels == {"kind": ["often", "seldom"]}
     assert panel.columns == ("sales", "kind=often", "kind=seldom")
     later = panel.array("times") >= panel.cuts.validation
@@ -129,7 +114,7 @@ def test_columns_that_differ_in_case_alone_are_kept_apart(hourly, tmp_path):
         {**DATA, "source": str(tmp_path / "shops.parquet"), "observed": ["visitors", "Visitors", "TIME"]}
     )
     frame = hourly.assign(Visitors=hourly["visitors"] * 10, TIME=7.0)
-    _, panel = stored(frame, tmp_path, spec)
+    _, panel = store_panel(frame, tmp_path, spec)
     np.testing.assert_allclose(panel.normalizer.center[:, 2], panel.normalizer.center[:, 1] * 10)
     assert (panel.normalizer.center[:, 3] == 7).all()
 
@@ -138,7 +123,7 @@ def test_columns_that_differ_in_case_alone_are_kept_apart(hourly, tmp_path):
 def test_many_chunks_make_the_table_and_panel_of_one(tmp_path, monkeypatch, shuffled):
     frame = make_hourly(days=40, shops=("b", "a", "c"))
     frame = frame.sample(frac=0.9, random_state=0) if shuffled else frame.sort_values(["shop", "time"])
-    table, panel = stored(frame, tmp_path / "one")
+    table, panel = store_panel(frame, tmp_path / "one")
     chunks = Source.chunks
     monkeypatch.setattr(Source, "chunks", lambda self, columns, text, *_: chunks(self, columns, text, rows=200))
     monkeypatch.setattr(ingest, "PIECE_ROWS", 130)
@@ -146,7 +131,7 @@ def test_many_chunks_make_the_table_and_panel_of_one(tmp_path, monkeypatch, shuf
     monkeypatch.setattr(sorting, "_EVERY", 10)
     pieces = ingest.Table.pieces
     monkeypatch.setattr(ingest.Table, "pieces", lambda self: pieces(self, 130))
-    many, same = stored(frame, tmp_path / "many")
+    many, same = store_panel(frame, tmp_path / "many")
     assert replace(many, path=table.path) == table
     spec = DataSpec.parse({**DATA, "source": "-"})
     assert table.sha256 == fingerprint(canonical(frame, spec))
@@ -158,7 +143,7 @@ def test_many_chunks_make_the_table_and_panel_of_one(tmp_path, monkeypatch, shuf
 
 
 def test_a_source_that_was_read_before_is_not_read_again(hourly, tmp_path, monkeypatch):
-    first, _ = stored(hourly, tmp_path)
+    first, _ = store_panel(hourly, tmp_path)
     monkeypatch.setattr(Source, "chunks", lambda *_: pytest.fail("read again"))
     spec = DataSpec.parse({**DATA, "source": str(tmp_path / "shops.parquet")})
     assert ingest_table(spec, tmp_path, tmp_path) == first
@@ -183,7 +168,7 @@ def test_what_was_changed_is_said(hourly, tmp_path):
 
 
 def test_the_panel_describes_itself_in_json(hourly, tmp_path):
-    stored(hourly, tmp_path)
+    store_panel(hourly, tmp_path)
     state = json.loads((tmp_path / "panel" / "panel.json").read_text())
     assert state["names"] == ["north", "south"] and state["columns"] == ["sales", "visitors"]
 
@@ -191,7 +176,7 @@ def test_the_panel_describes_itself_in_json(hourly, tmp_path):
 @pytest.mark.parametrize("harm", [lambda path: path.write_bytes(path.read_bytes()[:100]), lambda path: path.unlink()])
 @pytest.mark.parametrize("what", ["table-*.parquet", "source-*.json"])
 def test_a_damaged_cache_is_made_again(hourly, tmp_path, harm, what):
-    first, _ = stored(hourly, tmp_path)
+    first, _ = store_panel(hourly, tmp_path)
     (path,) = tmp_path.glob(what)
     harm(path)
     spec = DataSpec.parse({**DATA, "source": str(tmp_path / "shops.parquet")})
@@ -217,7 +202,7 @@ def test_the_frequency_is_inferred_from_twenty_series_however_many_come_in_a_pie
 def test_rows_ahead_are_no_part_of_the_span(hourly, tmp_path):
     spec = DataSpec.parse({**DATA, "source": str(tmp_path / "shops.parquet"), "observed": [], "known": "visitors"})
     ahead = hourly["time"] >= "2024-04-09"
-    table, panel = stored(hourly.assign(sales=hourly["sales"].mask(ahead)), tmp_path, spec)
+    table, panel = store_panel(hourly.assign(sales=hourly["sales"].mask(ahead)), tmp_path, spec)
     assert (table.rows, table.last) == (1920, "2024-04-08T23:00:00+00:00")
     assert panel.cuts.end == np.datetime64("2024-04-09")
     assert panel.array("times").max() == np.datetime64("2024-04-08T23:00")

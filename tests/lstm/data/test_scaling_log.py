@@ -19,8 +19,8 @@ from lstm.evaluation.incumbent import compare
 from lstm.evaluation.scoring import ScoredWindows
 from lstm.forecasting.conformal import Conformal
 from lstm.metrics.metrics import naive_errors
-from tests.lstm.data.test_panel_store import stored
 from tests.support.forecasters import make_forecaster
+from tests.support.panels import store_panel
 from tests.support.tables import DATA, make_hourly
 
 LOG = NormalizeSpec(log=True)
@@ -68,7 +68,7 @@ def test_raw_undoes_normalized(values, center, scale, log):
 @pytest.mark.parametrize("per", ["series", "all"])
 def test_statistics_are_those_of_the_training_rows_logarithms(hourly, tmp_path, strategy, per):
     hourly.loc[::7, "sales"] = np.nan
-    _, panel = stored(hourly, tmp_path, normalize=NormalizeSpec(strategy=strategy, per=per, log=True))
+    _, panel = store_panel(hourly, tmp_path, normalize=NormalizeSpec(strategy=strategy, per=per, log=True))
     training = hourly[hourly["time"] < "2024-03-31"]
     assert panel.normalizer.names == (("north", "south") if per == "series" else (ALL,))
     for number, name in enumerate(panel.normalizer.names):
@@ -90,7 +90,7 @@ def test_nothing_after_the_training_span_moves_the_logarithms_statistics(tmp_pat
     changed = frame.copy()
     start = pd.Timestamp("2024-03-31") + pd.Timedelta(hours=hour)
     changed.loc[changed["time"] == start.strftime("%Y-%m-%dT%H:%M:%SZ"), "sales"] = value
-    (_, one), (_, two) = (stored(each, tmp_path / name, normalize=LOG) for name, each in (("a", frame), ("b", changed)))
+    (_, one), (_, two) = (store_panel(each, tmp_path / name, normalize=LOG) for name, each in (("a", frame), ("b", changed)))
     assert one.normalizer.to_dict() == two.normalizer.to_dict()
 
 
@@ -103,7 +103,7 @@ def test_a_value_without_a_logarithm_is_told_wherever_it_stands(hourly, tmp_path
         f"{moment}:00:00Z. Set normalize.log: false, or leave a missing value empty."
     )
     with pytest.raises(DataError) as told:
-        stored(hourly, tmp_path, normalize=LOG)
+        store_panel(hourly, tmp_path, normalize=LOG)
     assert str(told.value) == said
     spec = DataSpec.parse(DATA)
     forecaster = make_forecaster(spec, make_hourly(), normalize=LOG)
@@ -113,7 +113,7 @@ def test_a_value_without_a_logarithm_is_told_wherever_it_stands(hourly, tmp_path
 
 
 def test_without_log_any_value_will_do(hourly, tmp_path):
-    _, panel = stored(hourly.assign(sales=-hourly["sales"]), tmp_path)
+    _, panel = store_panel(hourly.assign(sales=-hourly["sales"]), tmp_path)
     assert panel.normalizer.center[0, 0] < 0
 
 

@@ -14,7 +14,7 @@ from lstm.config.data import SplitSpec
 from lstm.data.normalize import DataNormalizer
 from lstm.data.splits import cut, unused_rows
 from lstm.errors import DataError
-from tests.lstm.data.test_panel_store import stored
+from tests.support.panels import store_panel
 
 HOURLY = Frequency.parse("1h")
 TEN_DAYS = (pd.Timestamp("2024-01-01T00:00Z"), pd.Timestamp("2024-01-10T23:00Z"))
@@ -94,7 +94,7 @@ def test_rows_of_an_irregular_series_are_no_span(train):
 
 def test_statistics_see_the_first_rows_alone_and_unused_rows_are_in_no_array(hourly, tmp_path):
     split = SplitSpec(train=300, validation=100, test=50)
-    _, panel = stored(hourly, tmp_path, split=split)
+    _, panel = store_panel(hourly, tmp_path, split=split)
     assert panel.array("times").max() == np.datetime64("2024-03-01T00") + np.timedelta64(449, "h")
     for number, name in enumerate(panel.names):
         rows = hourly[hourly["shop"] == name].head(300)[["sales", "visitors"]]
@@ -102,7 +102,7 @@ def test_statistics_see_the_first_rows_alone_and_unused_rows_are_in_no_array(hou
         np.testing.assert_allclose(panel.normalizer.center[number], reference.center, rtol=1e-9)
         np.testing.assert_allclose(panel.normalizer.scale[number], reference.scale, rtol=1e-9)
     changed = hourly.assign(sales=hourly["sales"].where(hourly.groupby("shop").cumcount() < 450, 1e6))
-    _, same = stored(changed, tmp_path / "changed", split=split)
+    _, same = store_panel(changed, tmp_path / "changed", split=split)
     for array in ("features", "targets", "causal", "segment"):
         np.testing.assert_array_equal(panel.array(array), same.array(array))
 

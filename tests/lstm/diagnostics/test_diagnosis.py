@@ -30,7 +30,7 @@ from lstm.diagnostics.shift import ks_distance, psi, shifts
 from lstm.evaluation.baselines import Persistence
 from lstm.networks.network import ForecastNetwork
 from lstm.networks.training import fit
-from tests.lstm.diagnostics.test_leakage import gappy, made
+from tests.support.audited_runs import make_gappy, make_run
 from tests.support.network_variants import wave_network, wave_windows
 from tests.support.tables import DATA
 
@@ -448,11 +448,11 @@ def test_a_trial_is_held_against_the_naive_rows_of_the_leaderboard():
 
 def test_a_real_panel_is_silent_and_one_whose_unit_changes_is_not(tmp_path):
     def diagnosed(frame):
-        run = made(frame, tmp_path)
+        run = make_run(frame, tmp_path)
         return diagnose_spans(Spans.of(run.panel, run.forecaster.spec, run.splits), pipeline())
 
-    assert diagnosed(gappy()) == ()
-    frame = gappy()
+    assert diagnosed(make_gappy()) == ()
+    frame = make_gappy()
     frame.loc[frame["time"] >= "2024-04-05", "sales"] *= 1000
     found = diagnosed(frame)
     assert {"column sales"} == {one.where for one in found}
@@ -460,7 +460,7 @@ def test_a_real_panel_is_silent_and_one_whose_unit_changes_is_not(tmp_path):
 
 
 def test_samples_hold_measured_rows_of_their_own_span_alone(tmp_path):
-    run = made(gappy(kind="x"), tmp_path, observed=["visitors", "kind"], categorical="kind")
+    run = make_run(make_gappy(kind="x"), tmp_path, observed=["visitors", "kind"], categorical="kind")
     found = Spans.of(run.panel, run.forecaster.spec, run.splits)
     assert found.columns == ("sales", "visitors", "kind=x") and (found.measured, found.targets) == (2, 1)
     for split, (start, end) in run.panel.cuts.spans.items():
@@ -472,7 +472,7 @@ def test_samples_hold_measured_rows_of_their_own_span_alone(tmp_path):
 
 
 def test_what_is_looked_at_is_bounded(tmp_path, monkeypatch):
-    run = made(gappy(), tmp_path)
+    run = make_run(make_gappy(), tmp_path)
     monkeypatch.setattr(lstm.diagnostics.spans, "_MOST_ROWS", 300)
     found = Spans.of(run.panel, run.forecaster.spec, run.splits)
     assert not found.train.whole and len(found.train.series) == 300 and set(found.train.series) == {0, 1}

@@ -1,7 +1,7 @@
 """The audit is silent on whatever the library makes, and finds each leak that is put into it on purpose."""
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -9,81 +9,13 @@ import pytest
 import torch
 
 from lstm import Forecaster
-from lstm.calendars.frequency import Frequency
-from lstm.config.data import DataSpec, NormalizeSpec, SplitSpec
-from lstm.config.model import ModelConfig
+from lstm.config.data import NormalizeSpec
 from lstm.data import covariates, panel, panel_store, scaling
-from lstm.data.arrays import SplitArrays
-from lstm.data.ingest import Table, ingest_table
-from lstm.data.panel_store import PanelStore, write_panel, write_splits
-from lstm.data.splits import cut
+from lstm.data.ingest import Table
 from lstm.data.windows import Windows
 from lstm.diagnostics import training_rows
-from lstm.diagnostics.leakage import audit
-from lstm.networks.network import ForecastNetwork
-from tests.support.tables import DATA, make_hourly
-
-LOOKBACK, HORIZON = 24, 6
-
-
-@dataclass(frozen=True)
-class Run:
-    """What a training run has when it is audited."""
-
-    forecaster: Forecaster
-    table: Table
-    panel: PanelStore
-    splits: dict[str, SplitArrays]
-    normalize: NormalizeSpec
-
-    def audit(self):
-        return audit(self.forecaster, self.table, self.panel, self.splits, self.normalize)
-
-
-def made(frame, folder, normalize=None, left_out=(), **changes):
-    """From raw rows to a Forecaster of two untrained networks, by the library's own way."""
-    normalize = normalize or NormalizeSpec()
-    spec = DataSpec.parse({**DATA, "source": str(folder / "table.parquet"), **changes})
-    frame.to_parquet(spec.source)
-    table = ingest_table(spec, folder, folder)
-    frequency = None if spec.frequency == "irregular" else Frequency.parse(spec.frequency, spec.timezone)
-    split = SplitSpec(validation=0.15, test=0.15)
-    cuts = cut(pd.Timestamp(table.first), pd.Timestamp(table.last), frequency, split)
-    for name in ("panel", "windows"):
-        (folder / name).mkdir(exist_ok=True)
-    write_panel(table, spec, normalize, cuts, folder / "panel")
-    panel = PanelStore.load(folder / "panel")
-    write_splits(panel, LOOKBACK, folder / "windows")
-    targets = len(spec.target)
-    config = {"hidden_size": 8, "sequence_length": LOOKBACK, "horizon": HORIZON, "anchor": "last"}
-    config |= {"input_size": len(panel.columns), "output_size": targets}
-    forecaster = Forecaster(
-        name="shops",
-        spec=spec,
-        levels=panel.levels,
-        normalizer=panel.normalizer,
-        members=tuple(
-            ForecastNetwork(ModelConfig(**config, seed=seed), range(targets), panel.n_known).eval() for seed in (1, 2)
-        ),
-        weights=(0.5, 0.5),
-        method="mean",
-        intervals=None,  # an audit looks at points
-        lineage={},
-        left_out=left_out,
-    )
-    splits = {name: SplitArrays.load(folder / "windows" / name) for name in cuts.spans}
-    return Run(forecaster, table, panel, splits, normalize)
-
-
-def gappy(seed=0, **columns):
-    """Two shops for 40 days with noise, single values missing, and some gaps of three hours."""
-    random = np.random.default_rng(seed)
-    frame = make_hourly(seed=seed).assign(**columns)
-    frame["sales"] += random.normal(0, 1, len(frame))
-    for name in ("sales", "visitors"):
-        rows = random.integers(0, len(frame), 60)
-        frame.loc[np.r_[rows, rows[:20] + 1, rows[:20] + 2] % len(frame), name] = np.nan
-    return frame
+from tests.support.audited_runs import make_gappy, make_run
+from tests.support.tables import make_hourly
 
 
 def names_of(found):
@@ -101,7 +33,7 @@ COVARIATES = {
 
 def with_covariates():
     random = np.random.default_rng(1)
-    frame = gappy()
+    frame = make_gappy()
     size = len(frame)
     frame = frame.assign(
         weather=random.choice(["sun", "rain", None], size),
@@ -127,7 +59,7 @@ def with_covariates():
     ids=["linear", "forward", "none", "seasonal", "targets", "covariates", "indicators"],
 )
 def test_what_the_library_makes_passes(tmp_path, changes):
-    found = made(with_covariates(), tmp_path, **changes).audit()
+    found = make_run(with_covariates(), tmp_path, **changes).audit()
     assert found.passed, found.failures
     assert [check.name for check in found.checks] == ["future", "arrays", "normaliser", "categories", "known", "spans"]
     assert int(found.checks[0].evidence.split()[0]) >= 8  # origins: two in each split of each shop at least
@@ -138,7 +70,7 @@ def test_what_the_library_makes_passes(tmp_path, changes):
 @pytest.mark.parametrize("per", ["series", "all"])
 @pytest.mark.parametrize("log", [True, False])
 def test_every_way_to_scale_passes(tmp_path, strategy, per, log):
-    found = made(gappy(), tmp_path, NormalizeSpec(strategy=strategy, per=per, log=log)).audit()
+    found = make_run(make_gappy(), tmp_path, NormalizeSpec(strategy=strategy, per=per, log=log)).audit()
     assert found.passed, found.failures
     assert ("all series" if per == "all" else "series 'north', series 'south'") in found.checks[2].evidence
 
@@ -149,7 +81,7 @@ def test_irregular_rows_pass(tmp_path):
     time = pd.Timestamp("2024-03-01", tz="UTC") + pd.to_timedelta(minutes, unit="min")
     frame = pd.DataFrame({"time": time, "sales": random.normal(0, 1, 1500), "visitors": random.normal(0, 1, 1500)})
     frame.loc[random.integers(0, 1500, 100), "visitors"] = np.nan
-    found = made(frame, tmp_path, series=[], frequency="irregular", missing={"max_gap": "3h"}).audit()
+    found = make_run(frame, tmp_path, series=[], frequency="irregular", missing={"max_gap": "3h"}).audit()
     assert found.passed, found.failures
     assert "1 series" in found.checks[0].evidence
 
@@ -158,19 +90,19 @@ def test_a_wide_table_passes_and_three_of_its_series_are_looked_at(tmp_path):
     time = pd.date_range("2024-03-01", periods=600, freq="h", tz="UTC")
     values = np.random.default_rng(0).normal(5, 1, (600, 12)).cumsum(axis=0)
     frame = pd.DataFrame(values, columns=[f"s{number}" for number in range(12)]).assign(time=time)
-    found = made(frame, tmp_path, series=[], wide="all", observed=[]).audit()
+    found = make_run(frame, tmp_path, series=[], wide="all", observed=[]).audit()
     assert found.passed, found.failures
     assert "of 3 series" in found.checks[0].evidence
 
 
 def test_series_that_are_left_out_are_left_alone(tmp_path):
-    run = made(gappy(), tmp_path, left_out=("north", "south"))
+    run = make_run(make_gappy(), tmp_path, left_out=("north", "south"))
     assert run.audit().passed
     assert "0 origins" in run.audit().checks[0].evidence
 
 
 def test_a_normaliser_that_has_seen_everything_is_found(tmp_path, monkeypatch):
-    frame = gappy()
+    frame = make_gappy()
     frame.loc[frame["time"] >= "2024-04-05", ["sales", "visitors"]] *= 1.1
     honest = panel_store.training_statistics
 
@@ -178,7 +110,7 @@ def test_a_normaliser_that_has_seen_everything_is_found(tmp_path, monkeypatch):
         return honest(path, columns, replace(cuts, validation=cuts.end), *rest)
 
     monkeypatch.setattr(panel_store, "training_statistics", leaky)
-    found = made(frame, tmp_path).audit()
+    found = make_run(frame, tmp_path).audit()
     assert names_of(found) == ["normaliser"]
     assert "series 'north', column 'sales': center and scale are" in found.failures[0].evidence
 
@@ -190,13 +122,13 @@ def test_one_row_too_many_in_the_statistics_is_found(tmp_path, monkeypatch, stra
     def leaky(path, columns, cuts, *rest):
         return honest(path, columns, replace(cuts, validation=cuts.validation + np.timedelta64(1, "h")), *rest)
 
-    frame, spec = gappy(), NormalizeSpec(strategy=strategy)
+    frame, spec = make_gappy(), NormalizeSpec(strategy=strategy)
     time = pd.to_datetime(frame["time"])
     frame.loc[time == time.min() + pd.Timedelta(672, "h"), ["sales", "visitors"]] = 50.0  # the first validation row
-    run = made(frame, tmp_path, spec)
+    run = make_run(frame, tmp_path, spec)
     assert run.panel.cuts.validation == np.datetime64("2024-03-29T00:00") and run.audit().passed
     monkeypatch.setattr(panel_store, "training_statistics", leaky)
-    assert names_of(made(frame, tmp_path, spec).audit()) == ["normaliser"]
+    assert names_of(make_run(frame, tmp_path, spec).audit()) == ["normaliser"]
 
 
 def test_a_fill_of_covariates_from_the_next_value_is_found(tmp_path, monkeypatch):
@@ -204,7 +136,7 @@ def test_a_fill_of_covariates_from_the_next_value_is_found(tmp_path, monkeypatch
         return pd.Series(values).bfill().to_numpy()
 
     monkeypatch.setattr(covariates.Inputs, "carried", leaky)
-    found = made(gappy(), tmp_path).audit()
+    found = make_run(make_gappy(), tmp_path).audit()
     assert "future" in names_of(found)
     assert "input 'visitors' before it moves where the future is changed" in found.failures[0].evidence
 
@@ -217,7 +149,7 @@ def test_an_interpolated_gap_that_a_window_may_end_in_is_found(tmp_path, monkeyp
         return filled, broken, np.ones_like(causal)
 
     monkeypatch.setattr(panel._Maker, "_filled_targets", leaky)
-    found = made(gappy(), tmp_path).audit()
+    found = make_run(make_gappy(), tmp_path).audit()
     assert "future" in names_of(found)
     assert "input 'sales' before it moves" in found.failures[0].evidence
 
@@ -227,18 +159,18 @@ def test_an_interpolated_gap_that_a_window_may_end_in_is_found(tmp_path, monkeyp
     [("value", "input 'sales' is not made of the training span alone"), ("row", "the gap that its training span ends")],
 )
 def test_a_gap_at_the_end_of_training_that_is_filled_from_beyond_is_found(tmp_path, monkeypatch, missing, said):
-    frame = gappy()
+    frame = make_gappy()
     start = pd.Timestamp("2024-03-28T22:00", tz="UTC")
     hole = pd.to_datetime(frame["time"]).between(start, start + pd.Timedelta(3, "h"))
     frame = frame[~hole] if missing == "row" else frame.assign(sales=frame["sales"].mask(hole))
-    assert made(frame, tmp_path).audit().passed
+    assert make_run(frame, tmp_path).audit().passed
     honest = panel._Maker.__init__
 
     def borderless(self, spec, levels, ahead, borders):
         honest(self, spec, levels, ahead, borders[:0])
 
     monkeypatch.setattr(panel._Maker, "__init__", borderless)
-    found = made(frame, tmp_path).audit()
+    found = make_run(frame, tmp_path).audit()
     assert names_of(found) == ["arrays"]
     assert said in found.failures[0].evidence
 
@@ -252,14 +184,14 @@ def test_a_feature_that_looks_ahead_is_found(tmp_path, monkeypatch):
         return columns
 
     monkeypatch.setattr(panel, "covariates", leaky)
-    found = made(gappy(), tmp_path).audit()
+    found = make_run(make_gappy(), tmp_path).audit()
     assert {"future"} <= set(names_of(found))
     assert "input 'visitors' before it moves" in found.failures[0].evidence
     assert "the forecast moves" in " ".join(check.evidence for check in found.failures)
 
 
 def test_a_network_that_reads_what_comes_is_found(tmp_path, monkeypatch):
-    run = made(gappy(), tmp_path)
+    run = make_run(make_gappy(), tmp_path)
 
     def cheating(self, windows):
         return windows.actual(torch.arange(len(windows))).numpy()
@@ -276,7 +208,7 @@ def test_an_input_window_that_reaches_a_row_too_far_is_found(tmp_path, monkeypat
     def shifted(self, index):
         return honest(replace(self, origins=self.origins + 1), index)
 
-    run = made(gappy(), tmp_path)
+    run = make_run(make_gappy(), tmp_path)
     monkeypatch.setattr(Windows, "inputs", shifted)
     assert "future" in names_of(run.audit())
 
@@ -291,7 +223,7 @@ def test_arrays_that_are_not_what_a_forecast_sees_are_found(tmp_path, monkeypatc
 
     with monkeypatch.context() as patched:
         patched.setattr(scaling.PanelNormalizer, "features", smoothed)
-        run = made(gappy(), tmp_path)
+        run = make_run(make_gappy(), tmp_path)
     found = run.audit()
     assert names_of(found) == ["arrays"]
     assert "input 'visitors' of the arrays is not what a forecast sees" in found.failures[0].evidence
@@ -299,15 +231,15 @@ def test_arrays_that_are_not_what_a_forecast_sees_are_found(tmp_path, monkeypatc
 
 def test_a_category_of_later_rows_with_an_input_is_found(tmp_path, monkeypatch):
     late = pd.to_datetime(make_hourly()["time"]) >= "2024-04-05"
-    frame, roles = gappy(kind=np.where(late, "new", "old")), {"observed": ["visitors", "kind"], "categorical": "kind"}
-    assert made(frame, tmp_path, **roles).audit().passed
+    frame, roles = make_gappy(kind=np.where(late, "new", "old")), {"observed": ["visitors", "kind"], "categorical": "kind"}
+    assert make_run(frame, tmp_path, **roles).audit().passed
     honest = panel_store.training_levels
 
     def leaky(path, column, cuts, *rest):
         return honest(path, column, replace(cuts, validation=cuts.end), *rest)
 
     monkeypatch.setattr(panel_store, "training_levels", leaky)
-    found = made(frame, tmp_path, **roles).audit()
+    found = make_run(frame, tmp_path, **roles).audit()
     assert names_of(found) == ["categories"]
     assert "'new' has an input, but is in no row of the training span" in found.failures[0].evidence
 
@@ -315,11 +247,11 @@ def test_a_category_of_later_rows_with_an_input_is_found(tmp_path, monkeypatch):
 @pytest.mark.parametrize(("lag", "leaks"), [(0, True), (5, True), (-3, True), (6, False), (24, False)])
 def test_a_known_column_that_is_the_target_itself_is_found(tmp_path, lag, leaks):
     """In other units and trailing by some steps: only what trails by the horizon of 6 is really known."""
-    frame = gappy()
+    frame = make_gappy()
     shifted = frame.groupby("shop")["sales"].shift(lag)
     frame["plan"] = (32 + 1.8 * shifted).fillna(0 if lag >= 0 else 1)
     frame["plan"] = frame["plan"].where(shifted.notna())
-    found = made(frame, tmp_path, known=["plan"], missing={"method": "forward"}).audit()
+    found = make_run(frame, tmp_path, known=["plan"], missing={"method": "forward"}).audit()
     assert names_of(found) == (["known"] if leaks else []), found.failures
     assert not leaks or "known column 'plan' is the target 'sales'" in found.failures[0].evidence
 
@@ -327,11 +259,11 @@ def test_a_known_column_that_is_the_target_itself_is_found(tmp_path, lag, leaks)
 def test_a_plain_wave_may_be_known(tmp_path):
     wave = np.sin(2 * np.pi * np.arange(40 * 24) / 24)
     frame = make_hourly().assign(sales=np.tile(10 + wave, 2), tide=np.tile(wave, 2))
-    assert made(frame, tmp_path, known=["tide"]).audit().passed
+    assert make_run(frame, tmp_path, known=["tide"]).audit().passed
 
 
 def test_targets_out_of_their_span_are_found(tmp_path):
-    run = made(gappy(), tmp_path)
+    run = make_run(make_gappy(), tmp_path)
     validation, test = run.splits["validation"], run.splits["test"]
     early = replace(validation, allowed=np.ones_like(validation.allowed))
     found = replace(run, splits={**run.splits, "validation": early}).audit()
@@ -347,10 +279,10 @@ def test_a_table_over_the_limit_is_read_by_series_and_what_is_not_computed_is_sa
         read.append(len(rows := honest(self, *arguments)))
         return rows
 
-    run = made(gappy(), tmp_path)
+    run = make_run(make_gappy(), tmp_path)
     monkeypatch.setattr(training_rows, "MOST_ROWS", 1000)
     monkeypatch.setattr(Table, "part", counted)
     assert run.table.rows == 1920 and "series 'south'" in run.audit().checks[2].evidence
     assert max(read) <= 1000
-    together = made(gappy(), tmp_path, NormalizeSpec(per="all"))
+    together = make_run(make_gappy(), tmp_path, NormalizeSpec(per="all"))
     assert "not computed anew" in together.audit().checks[2].evidence

@@ -5,56 +5,18 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import mean_absolute_error, mean_absolute_percentage_error, r2_score, root_mean_squared_error
 
 from lstm.calendars.frequency import Frequency
 from lstm.data.scaling import TargetScale
-from lstm.data.windows import Windows
 from lstm.errors import ConfigError
-from lstm.evaluation.scoring import ScoredWindows
 from lstm.metrics.breakdown import fold_of, hours_of_week
 from lstm.metrics.metrics import CRPS_BANDS, band_levels, interval_scores, point_scores
+from tests.support.scored_windows import BERLIN, NAMES, make_bands, make_forecast, make_windows, score
 
-HORIZON, NAMES = 6, ("a", "b", "c")
-BERLIN = Frequency.parse("1h", "Europe/Berlin")
 GROUPS = ("horizon", "series", "hour", "weekday", "fold")
-
-
-def windows_of(days=12, log=False, frequency=BERLIN, names=NAMES):
-    """Three series with two targets, over the end of summer time; a tenth was not measured."""
-    random = np.random.default_rng(7)
-    count = days * 24
-    shape = (3 * count, HORIZON, 2)
-    actual = random.normal(0, 1, shape)
-    actual[random.random(shape) < 0.1] = np.nan
-    series = np.repeat(np.arange(3), count)
-    center, scale = (random.uniform(1, 3, (3, 1, 2))[series] for _ in range(2))
-    times = np.datetime64("2024-10-25T00", "us") + np.tile(np.arange(count), 3) * np.timedelta64(1, "h")
-    nothing = torch.zeros(1, 2)
-    windows = Windows(nothing, nothing, torch.zeros(3 * count, dtype=torch.int64), 1, HORIZON)
-    naive = random.uniform(0.5, 2, (3, 1, 2))[series]
-    scale = scale / 4 if log else scale  # so that exp stays within some orders of magnitude
-    return ScoredWindows(windows, actual, TargetScale(center, scale, log), naive, series, times, names, frequency)
-
-
-def forecast_of(split, noise=1.0, seed=0):
-    return np.nan_to_num(split.actual) + np.random.default_rng(seed).normal(0, noise, split.actual.shape)
-
-
-def bands_of(split, forecast, levels):
-    """As wide as the level, in raw units."""
-    for level in levels:
-        yield level, (split.raw(forecast - level / 50), split.raw(forecast + level / 50))
-
-
-def scored_of(noise=1.0, crps=False, seed=0, days=12, folds=4, **changes):
-    split = windows_of(days, **changes)
-    forecast = forecast_of(split, noise, seed)
-    levels = band_levels([80, 95]) if crps else (80, 95)
-    return split.scored(forecast, bands_of(split, forecast, levels), (80, 95), folds)
 
 
 def as_rows(split, forecast, folds=4):
@@ -99,8 +61,8 @@ def by_hand(rows):
 
 @pytest.mark.parametrize("log", [False, True])
 def test_overall_scores_agree_with_scikit_learn(log):
-    split = windows_of(log=log)
-    forecast = forecast_of(split)
+    split = make_windows(log=log)
+    forecast = make_forecast(split)
     scores = split.scored(forecast, (), (), 4).overall
     rows = as_rows(split, forecast).dropna()
     assert {name: scores[name] for name in by_hand(rows)} == pytest.approx(by_hand(rows))
@@ -109,8 +71,8 @@ def test_overall_scores_agree_with_scikit_learn(log):
 
 @pytest.mark.parametrize("by", GROUPS)
 def test_the_scores_of_a_group_are_those_of_its_rows(by):
-    scored = scored_of()
-    rows = as_rows(scored.split, forecast_of(scored.split))
+    scored = score()
+    rows = as_rows(scored.split, make_forecast(scored.split))
     table = scored.table(by)
     assert list(table.columns[:3]) == [by, "windows", "rmse"]
     windows = rows.groupby(by)["window"].nunique()
@@ -121,9 +83,9 @@ def test_the_scores_of_a_group_are_those_of_its_rows(by):
 
 
 def test_intervals_agree_with_the_elementwise_functions():
-    split = windows_of()
-    forecast = forecast_of(split)
-    bands = dict(bands_of(split, forecast, (80, 95)))
+    split = make_windows()
+    forecast = make_forecast(split)
+    bands = dict(make_bands(split, forecast, (80, 95)))
     scores = split.scored(forecast, bands.items(), (95, 80), 4).overall
     actual = split.raw(split.actual)
     measured = ~np.isnan(actual)
@@ -137,32 +99,32 @@ def test_intervals_agree_with_the_elementwise_functions():
 
 
 def test_crps_does_not_depend_on_the_levels_that_are_reported():
-    split = windows_of()
-    forecast = forecast_of(split)
-    one = split.scored(forecast, bands_of(split, forecast, CRPS_BANDS), (80,), 4).overall
-    two = split.scored(forecast, bands_of(split, forecast, band_levels([50, 95])), (50, 95), 4).overall
+    split = make_windows()
+    forecast = make_forecast(split)
+    one = split.scored(forecast, make_bands(split, forecast, CRPS_BANDS), (80,), 4).overall
+    two = split.scored(forecast, make_bands(split, forecast, band_levels([50, 95])), (50, 95), 4).overall
     assert one["crps"] == pytest.approx(two["crps"]) and one["pinball"] != pytest.approx(two["pinball"])
 
 
 def test_bands_may_come_one_at_a_time_and_none_may_be_missing():
-    split = windows_of()
-    forecast = forecast_of(split)
-    assert "coverage_80" in split.scored(forecast, bands_of(split, forecast, [80]), [80], 4).overall
+    split = make_windows()
+    forecast = make_forecast(split)
+    assert "coverage_80" in split.scored(forecast, make_bands(split, forecast, [80]), [80], 4).overall
     with pytest.raises(ConfigError, match="there is none of 95 %"):
-        split.scored(forecast, bands_of(split, forecast, [80]), [80, 95], 4)
+        split.scored(forecast, make_bands(split, forecast, [80]), [80, 95], 4)
 
 
 def test_scored_in_small_parts_it_is_the_same(monkeypatch):
-    whole = scored_of(crps=True)
+    whole = score(crps=True)
     monkeypatch.setattr("lstm.evaluation.scoring._MOST_VALUES", 100)
-    parts = scored_of(crps=True)
+    parts = score(crps=True)
     assert parts.overall == pytest.approx(whole.overall)
     for by in GROUPS:
         pd.testing.assert_frame_equal(parts.table(by), whole.table(by))
 
 
 def test_skill_and_owa_stand_beside_the_metrics():
-    ours, theirs = scored_of(noise=0.5, crps=True), scored_of(noise=1.0, crps=True)
+    ours, theirs = score(noise=0.5, crps=True), score(noise=1.0, crps=True)
     scores, one, two = ours.against(theirs), ours.overall, theirs.overall
     errors = {"rmse", "mae", "mape", "smape", "mase", "pinball", "crps"}
     errors |= {"mse_normalized", "rmse_normalized", "mae_normalized"}
@@ -176,9 +138,9 @@ def test_skill_and_owa_stand_beside_the_metrics():
 
 
 def test_the_errors_of_the_groups_add_up_to_the_whole():
-    scored = scored_of()
+    scored = score()
     whole = scored.overall["mse_normalized"]
-    rows = as_rows(scored.split, forecast_of(scored.split)).dropna()
+    rows = as_rows(scored.split, make_forecast(scored.split)).dropna()
     for by in GROUPS:
         table = scored.table(by).set_index(by)
         share = rows.groupby(by).size() / len(rows)
@@ -195,7 +157,7 @@ def test_hours_are_those_of_the_clock_on_the_wall():
 
 
 def test_irregular_series_have_no_hours():
-    scored = scored_of(frequency=None)
+    scored = score(frequency=None)
     for by in ("hour", "weekday"):
         table = scored.table(by)
         assert table.empty and list(table.columns) == [by, "windows", *scored.overall]
@@ -203,11 +165,11 @@ def test_irregular_series_have_no_hours():
 
 
 def test_series_without_names_are_called_by_their_numbers():
-    assert scored_of(names=()).table("series")["series"].tolist() == [0, 1, 2]
+    assert score(names=()).table("series")["series"].tolist() == [0, 1, 2]
 
 
 def test_a_series_without_a_window_has_no_row():
-    assert scored_of(names=(*NAMES, "d")).table("series")["series"].tolist() == list(NAMES)
+    assert score(names=(*NAMES, "d")).table("series")["series"].tolist() == list(NAMES)
 
 
 @given(st.integers(2, 9), st.lists(st.integers(0, 10**6), min_size=1, max_size=50))
@@ -223,8 +185,8 @@ def test_folds_are_equal_parts_of_the_time(folds, minutes):
 
 
 def test_a_forecast_that_is_not_finite_is_not_left_out():
-    split = windows_of()
-    forecast = forecast_of(split)
+    split = make_windows()
+    forecast = make_forecast(split)
     place = tuple(np.argwhere(~np.isnan(split.actual))[0])
     forecast[place] = np.nan
     scored = split.scored(forecast, (), (), 4)
@@ -234,15 +196,15 @@ def test_a_forecast_that_is_not_finite_is_not_left_out():
 
 
 def test_small_series_are_not_near_zero_beside_a_large_one():
-    split = windows_of()
+    split = make_windows()
     scale = TargetScale(split.scale.center * 10.0 ** (8 * (split.series == 2))[:, None, None], split.scale.scale)
-    scores = replace(split, scale=scale).scored(forecast_of(split), (), (), 4).overall
+    scores = replace(split, scale=scale).scored(make_forecast(split), (), (), 4).overall
     assert scores["mape_left_out"] == 0
 
 
 def test_metrics_that_were_there_before_have_kept_their_values():
-    split = windows_of()
-    forecast = forecast_of(split)
+    split = make_windows()
+    forecast = make_forecast(split)
     scores = split.scored(forecast, (), (), 4).overall
     expected = point_scores(split.raw(split.actual), split.raw(forecast), split.naive_error)
     assert {name: scores[name] for name in expected} == pytest.approx(expected)

@@ -11,13 +11,13 @@ from scipy import stats
 from lstm.forecasting import conformal as module
 from lstm.forecasting.conformal import STEP, Conformal, Origins, adaptive_bands, split_bands
 from lstm.forecasting.prediction import Prediction
-from tests.lstm.forecasting.test_conformal import LEARNED, START, windows_at
+from tests.support.calibration import LEARNED, START, make_windows
 
 
 def test_the_radius_follows_the_errors_of_a_hand_worked_case():
     actual = np.array([2.0, 0.5, np.nan, 1.01])[:, None, None]
     made = Conformal(np.ones((99, 1, 1)))
-    ((_, (low, high)),) = adaptive_bands(made, windows_at(range(4), actual=actual), np.zeros((4, 1, 1)), [80])
+    ((_, (low, high)),) = adaptive_bands(made, make_windows(range(4), actual=actual), np.zeros((4, 1, 1)), [80])
     up = 1 + STEP * 0.8  # 2.0 lies outside
     down = up - STEP * 0.2 * up  # 0.5 inside
     np.testing.assert_allclose(high.ravel(), [1, up, down, down])  # nothing was measured, nothing moves
@@ -30,7 +30,7 @@ def test_an_error_counts_from_the_first_origin_after_its_step():
     actual = np.zeros((6, 3, 1))
     actual[0] = 9  # of the first window alone
     made = Conformal(np.ones((99, 3, 1)))
-    ((_, (_, high)),) = adaptive_bands(made, windows_at(range(6), actual=actual), np.zeros((6, 3, 1)), [80])
+    ((_, (_, high)),) = adaptive_bands(made, make_windows(range(6), actual=actual), np.zeros((6, 3, 1)), [80])
     rises = np.diff(high[..., 0], axis=0) > 0
     # step k of the window at row 0 is row k, which the window at row k + 1 is the first to see
     assert np.argwhere(rises).tolist() == [[0, 0], [1, 1], [2, 2]]
@@ -38,7 +38,7 @@ def test_an_error_counts_from_the_first_origin_after_its_step():
 
 def test_all_series_of_one_moment_move_the_radius_together():
     actual = np.array([5.0, 0, 0, 0, 0, 0])[:, None, None]  # three series of two windows
-    split = windows_at([0, 1, 10, 11, 20, 21], [0, 0, 1, 1, 2, 2], hours=[0, 1] * 3, actual=actual)
+    split = make_windows([0, 1, 10, 11, 20, 21], [0, 0, 1, 1, 2, 2], hours=[0, 1] * 3, actual=actual)
     ((_, (_, high)),) = adaptive_bands(Conformal(np.ones((99, 1, 1))), split, np.zeros((6, 1, 1)), [80])
     mean = (0.8 - 0.2 + 0.0 - 0.2 - 0.0) / 3  # 1 - 0.2, and twice 0 - 0.2
     assert mean == pytest.approx(0.4 / 3)
@@ -56,7 +56,7 @@ def random_case(seed, quantiles):
     prediction = Prediction(learned[..., 1], learned if quantiles else None, LEARNED if quantiles else ())
     values = random.normal(0, 2, (200, 2))  # of rows: windows that overlap see the same
     values[random.random((200, 2)) < 0.1] = np.nan
-    split = windows_at(rows, series, hours, actual=values[rows[:, None] + np.arange(4)])
+    split = make_windows(rows, series, hours, actual=values[rows[:, None] + np.arange(4)])
     split.times = split.times + (series == 2) * np.timedelta64(30, "m")
     radius = np.sort(random.normal(1, 0.5, (99, 4, 2)), axis=0)
     return Conformal(radius, prediction.levels), split, prediction, values
@@ -136,7 +136,7 @@ def test_under_drift_split_fails_and_adaptive_holds(quantiles):
     before, after = (
         Prediction(one[..., 1], one if quantiles else None, LEARNED if quantiles else ()) for one in learned
     )
-    made, split = Conformal.fit(calibration, before), windows_at(range(3000), actual=came)
+    made, split = Conformal.fit(calibration, before), make_windows(range(3000), actual=came)
     for level in (80, 95):
         covered = {
             bands: np.mean([(low <= came) & (came <= high) for _, (low, high) in bands(made, split, after, [level])])
@@ -149,7 +149,7 @@ def test_under_drift_split_fails_and_adaptive_holds(quantiles):
 def test_without_drift_adaptive_bands_are_hardly_worse():
     random = np.random.default_rng(6)
     calibration, came = random.normal(0, 1, (2, 4000, 1, 1))
-    made, split = Conformal.fit(calibration, 0 * calibration), windows_at(range(4000), actual=came)
+    made, split = Conformal.fit(calibration, 0 * calibration), make_windows(range(4000), actual=came)
     for level in (80, 95):
         ((_, (low, high)),) = adaptive_bands(made, split, 0 * came, [level])
         assert ((low <= came) & (came <= high)).mean() == pytest.approx(level / 100, abs=0.01)
@@ -158,7 +158,7 @@ def test_without_drift_adaptive_bands_are_hardly_worse():
 
 def test_a_radius_of_nothing_grows():
     came = np.full((3000, 1, 1), 2.0)
-    split = windows_at(range(3000), actual=came)
+    split = make_windows(range(3000), actual=came)
     ((_, (_, high)),) = adaptive_bands(Conformal(np.zeros((99, 1, 1))), split, 0 * came, [80])
     assert high[-1].item() == pytest.approx(2, rel=0.05)
 

@@ -1,42 +1,23 @@
 """Split, quantile and adaptive conformal intervals against hand-worked numbers, laws, and slow loops."""
 
 import json
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from lstm.data.scaling import TargetScale
 from lstm.errors import ConfigError
 from lstm.forecasting.conformal import Conformal, adaptive_bands, split_bands
 from lstm.forecasting.prediction import Prediction
-
-SCALE = TargetScale(np.zeros((1, 1)), np.ones((1, 1)))
-LEARNED = (0.1, 0.5, 0.9)
-START = np.datetime64("2024-01-01", "us")
+from tests.support.calibration import LEARNED, SCALE, make_windows
 
 
 def with_quantiles(*rows, levels=LEARNED):
     """Of windows with one step and one target."""
     quantiles = np.array(rows, float)[:, None, None]
     return Prediction(quantiles[..., len(levels) // 2], quantiles, levels)
-
-
-def windows_at(rows, series=None, hours=None, actual=None):
-    """What `adaptive_bands` reads of a split, its scale of one unit."""
-    rows = np.asarray(rows)
-    hours = rows if hours is None else np.asarray(hours)
-    return SimpleNamespace(
-        windows=SimpleNamespace(origins=torch.tensor(rows)),
-        series=np.zeros(len(rows), int) if series is None else np.asarray(series),
-        times=START + hours * np.timedelta64(1, "h"),
-        actual=actual,
-        scale=SCALE,
-    )
 
 
 def test_without_calibration_the_ends_lie_between_the_learned_quantiles():
@@ -106,7 +87,7 @@ def test_wider_levels_hold_narrower_ones_and_all_hold_the_forecast(seed, quantil
     prediction = Prediction(learned[..., 1], learned if quantiles else None, LEARNED if quantiles else ())
     radius = random.normal(0, 1, (99, 3, 2)) if adaptive else np.sort(random.normal(0, 1, (99, 3, 2)), axis=0)
     made = Conformal(radius, prediction.levels)
-    split = windows_at(range(12), actual=random.normal(0, 3, shape))
+    split = make_windows(range(12), actual=random.normal(0, 3, shape))
     found = dict((adaptive_bands if adaptive else split_bands)(made, split, prediction, levels))
     inner = (prediction.point, prediction.point)
     for level in levels:
@@ -118,7 +99,7 @@ def test_quantiles_that_the_intervals_were_not_learned_for_are_refused():
     plain = Conformal(np.zeros((99, 1, 1)))
     with pytest.raises(ConfigError, match=r"learned for quantiles \[\] .* quantiles \[0.1, 0.5, 0.9\]"):
         plain.bands(with_quantiles([0, 1, 2]), [80], SCALE)
-    split = windows_at([0], actual=np.zeros((1, 1, 1)))
+    split = make_windows([0], actual=np.zeros((1, 1, 1)))
     with pytest.raises(ConfigError, match="learned for quantiles"):
         next(adaptive_bands(plain, split, with_quantiles([0, 1, 2]), [80]))
     with pytest.raises(ConfigError, match="whole percents"):

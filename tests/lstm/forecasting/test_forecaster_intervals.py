@@ -11,8 +11,7 @@ from lstm.data.rows import SERIES, TIME
 from lstm.data.table import canonical
 from lstm.errors import CheckpointError, ConfigError
 from lstm.forecasting.conformal import Conformal
-from tests.lstm.forecasting.test_serialization import rewritten, with_entry
-from tests.support.forecasters import make_forecaster
+from tests.support.forecasters import change_entry, make_forecaster, rewrite_description
 from tests.support.tables import make_hourly
 
 LEVELS = (0.1, 0.5, 0.9)
@@ -82,13 +81,13 @@ def without(*place):
     [
         (without("intervals", "until"), "'until' is not there: an earlier version saved this forecaster. Train it"),
         (without("intervals", "quantiles"), "'quantiles' is not there: an earlier version saved this forecaster"),
-        (with_entry("intervals", "quantiles", value=[]), r"intervals are of quantiles \(\), but members have \(0.1"),
-        (with_entry("intervals", "until", value="yesterday"), "is damaged .*yesterday"),
+        (change_entry("intervals", "quantiles", value=[]), r"intervals are of quantiles \(\), but members have \(0.1"),
+        (change_entry("intervals", "until", value="yesterday"), "is damaged .*yesterday"),
     ],
 )
 def test_intervals_that_can_not_be_read_are_told(learned, tmp_path, change, said):
     learned.save(tmp_path)
-    rewritten(tmp_path, change)
+    rewrite_description(tmp_path, change)
     with pytest.raises(CheckpointError, match=said) as caught:
         Forecaster.load(tmp_path)
     assert "\n" not in str(caught.value)

@@ -1,29 +1,16 @@
 """Saved forecasters that are damaged, or that say what no forecaster can be."""
 
-import hashlib
-import json
-
 import pytest
 
 from lstm import Forecaster
 from lstm.errors import CheckpointError
 from lstm.networks.checkpoint import load_checkpoint, save_checkpoint
-from tests.support.forecasters import make_forecaster
+from tests.support.forecasters import change_entry, make_forecaster, rewrite_description
 
 
 @pytest.fixture
 def forecaster(spec, hourly):
     return make_forecaster(spec, hourly)
-
-
-def rewritten(folder, change):
-    """The description changed as by its author: with the checksum that belongs to it."""
-    tensors, meta = load_checkpoint(folder / "model.safetensors")
-    state = json.loads((folder / "forecaster.json").read_text())
-    content = change if isinstance(change, bytes) else json.dumps(change(state)).encode()
-    (folder / "forecaster.json").write_bytes(content)
-    meta["description_sha256"] = hashlib.sha256(content).hexdigest()
-    save_checkpoint(folder / "model.safetensors", tensors, meta)
 
 
 def test_damage_is_told(forecaster, tmp_path):
@@ -49,37 +36,24 @@ def test_a_description_without_a_checksum_is_of_an_earlier_version(forecaster, t
         Forecaster.load(tmp_path)
 
 
-def with_entry(*place, value):
-    """A description with another value in one place."""
-
-    def change(state):
-        inner = state
-        for key in place[:-1]:
-            inner = inner[key]
-        inner[place[-1]] = value
-        return state
-
-    return change
-
-
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (with_entry("members", 0, "hidden_size", value=9), "weights don't fit"),
-        (with_entry("members", 0, "hidden_size", value=-1), "hidden_size"),
-        (with_entry("members", 0, "input_size", value=None), "AssertionError"),
-        (with_entry("members", value=[]), "as many weights as members"),
-        (with_entry("weights", value=[1.0]), "as many weights as members"),
-        (with_entry("weights", value=[0.5, float("inf")]), "Infinity"),
-        (with_entry("method", value="mode"), "method 'mode'"),
-        (with_entry("data", "target", value=7), "target"),
-        (with_entry("intervals", "radius", value=[[[0.0]] * 6] * 98), r"intervals .* \(98, 6, 1\)"),
-        (with_entry("intervals", "radius", value=[[[None]] * 6] * 99), "intervals"),
-        (with_entry("intervals", "radius", value=[[[0.0], [0.0, 1.0]]]), "ValueError"),
-        (with_entry("normalizer", "center", 0, 0, value=float("nan")), "NaN"),
-        (with_entry("normalizer", "center", 0, 0, value=None), "normalizer"),
-        (with_entry("normalizer", "names", value=["north"]), "normalizer"),
-        (with_entry("normalizer", "names", value=["a", "b", "c", "d", "e"]), "normalizer|ValueError"),
+        (change_entry("members", 0, "hidden_size", value=9), "weights don't fit"),
+        (change_entry("members", 0, "hidden_size", value=-1), "hidden_size"),
+        (change_entry("members", 0, "input_size", value=None), "AssertionError"),
+        (change_entry("members", value=[]), "as many weights as members"),
+        (change_entry("weights", value=[1.0]), "as many weights as members"),
+        (change_entry("weights", value=[0.5, float("inf")]), "Infinity"),
+        (change_entry("method", value="mode"), "method 'mode'"),
+        (change_entry("data", "target", value=7), "target"),
+        (change_entry("intervals", "radius", value=[[[0.0]] * 6] * 98), r"intervals .* \(98, 6, 1\)"),
+        (change_entry("intervals", "radius", value=[[[None]] * 6] * 99), "intervals"),
+        (change_entry("intervals", "radius", value=[[[0.0], [0.0, 1.0]]]), "ValueError"),
+        (change_entry("normalizer", "center", 0, 0, value=float("nan")), "NaN"),
+        (change_entry("normalizer", "center", 0, 0, value=None), "normalizer"),
+        (change_entry("normalizer", "names", value=["north"]), "normalizer"),
+        (change_entry("normalizer", "names", value=["a", "b", "c", "d", "e"]), "normalizer|ValueError"),
         (lambda state: {}, "KeyError"),
         (lambda state: [], "TypeError"),
         (lambda state: None, "TypeError"),
@@ -90,7 +64,7 @@ def with_entry(*place, value):
 )
 def test_a_description_that_breaks_a_rule_is_told_in_one_line(forecaster, tmp_path, change, said):
     forecaster.save(tmp_path)
-    rewritten(tmp_path, change)
+    rewrite_description(tmp_path, change)
     with pytest.raises(CheckpointError, match=said) as caught:
         Forecaster.load(tmp_path)
     assert str(caught.value).startswith(str(tmp_path)) and "\n" not in str(caught.value)

@@ -5,7 +5,7 @@ import pytest
 from scipy.signal import lfilter
 
 from lstm.metrics.bootstrap import block_length, interval, resampled
-from tests.lstm.evaluation.test_scoring import scored_of
+from tests.support.scored_windows import score
 
 
 def hours(count, step=1):
@@ -86,13 +86,13 @@ def test_a_block_lasts_as_long_where_each_series_has_times_of_its_own():
 
 
 def test_equal_seeds_give_equal_intervals_and_others_do_not():
-    ours, theirs = scored_of(noise=1.0), scored_of(noise=2.0)
+    ours, theirs = score(noise=1.0), score(noise=2.0)
     assert ours.bootstrap(theirs, 1) == ours.bootstrap(theirs, 1)
     assert ours.bootstrap(theirs, 1) != ours.bootstrap(theirs, 2)
 
 
 def test_every_score_lies_within_its_interval():
-    ours, theirs = scored_of(noise=1.0, crps=True), scored_of(noise=2.0, crps=True, seed=1)
+    ours, theirs = score(noise=1.0, crps=True), score(noise=2.0, crps=True, seed=1)
     overall, found = ours.against(theirs), ours.bootstrap(theirs)
     assert set(found) == set(overall)
     assert {"rmse", "rmse_skill", "crps", "crps_skill", "owa", "coverage_80", "mse_normalized"} <= set(found)
@@ -102,19 +102,19 @@ def test_every_score_lies_within_its_interval():
 
 def test_of_more_time_it_is_narrower():
     def width(days):
-        low, high = scored_of(noise=1.0, days=days).bootstrap(scored_of(noise=2.0, days=days, seed=1))["rmse"]
+        low, high = score(noise=1.0, days=days).bootstrap(score(noise=2.0, days=days, seed=1))["rmse"]
         return high - low
 
     assert width(160) < 0.7 * width(40)
 
 
 def test_ours_and_the_reference_are_drawn_together():
-    ours, same, other = scored_of(noise=1.0), scored_of(noise=1.0), scored_of(noise=1.0, seed=5)
+    ours, same, other = score(noise=1.0), score(noise=1.0), score(noise=1.0, seed=5)
     assert ours.bootstrap(same)["rmse_skill"] == (0, 0)
     low, high = ours.bootstrap(other)["rmse_skill"]
     assert low < 0 < high  # of equal quality
 
 
 def test_of_too_little_time_nothing_is_said():
-    found = scored_of(days=1).bootstrap(scored_of(days=1, noise=2.0))
+    found = score(days=1).bootstrap(score(days=1, noise=2.0))
     assert {"rmse", "rmse_skill", "owa"} <= set(found) and np.isnan(list(found.values())).all()

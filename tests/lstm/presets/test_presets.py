@@ -13,7 +13,18 @@ from lstm.errors import ConfigError
 from lstm.load_config import load_config
 from lstm.presets import recipes
 from lstm.presets.presets import completed
-from tests.lstm.presets.test_recipes import CONFIGS, KNOWN, LEVEL, LONG, SHOWN, SURE, broken, config, one_run, runs
+from tests.support.preset_inputs import (
+    CONFIGS,
+    KNOWN,
+    LEVEL,
+    LONG,
+    SHOWN,
+    SURE,
+    make_config,
+    make_runs,
+    one_run,
+    run_lengths,
+)
 
 PRESETS = ("fast", "accurate")
 TASKS = [(1, 12, {}), (24, 24, {}), (24, 96, {}), (7, 7, {}), (24, 3, {}), (24, 24, KNOWN)]  # season, horizon, data
@@ -32,9 +43,9 @@ def lengths(done: PipelineConfig) -> set[tuple[int, int]]:
 
 
 @settings(max_examples=100, deadline=None)
-@given(CONFIGS, broken())
-@example(config(400, 1000), runs(cuts=(0, 0)))
-@example(config(24, 24), runs((0, 25), (40, 65), (80, 105), cuts=(30, 70)))
+@given(CONFIGS, run_lengths())
+@example(make_config(400, 1000), make_runs(cuts=(0, 0)))
+@example(make_config(24, 24), make_runs((0, 25), (40, 65), (80, 105), cuts=(30, 70)))
 def test_every_member_has_windows_wherever_one_step_and_the_seasonal_naive_have(asked, panel):
     done, horizon = completed(asked, panel), asked.window.horizon
     train, scored = panel.windows(1, horizon)[0], panel.windows(asked.evaluate.season, horizon)[1:]
@@ -46,7 +57,7 @@ def test_every_member_has_windows_wherever_one_step_and_the_seasonal_naive_have(
 
 
 @settings(max_examples=100, deadline=None)
-@given(CONFIGS, st.none() | broken())
+@given(CONFIGS, st.none() | run_lengths())
 def test_what_is_completed_stays_as_it_is_even_as_a_file(asked, panel):
     before, done = asked.to_dict(), completed(asked, panel)
     assert asked.to_dict() == before
@@ -54,7 +65,7 @@ def test_what_is_completed_stays_as_it_is_even_as_a_file(asked, panel):
 
 
 @settings(max_examples=100, deadline=None)
-@given(CONFIGS, st.none() | broken(), st.data())
+@given(CONFIGS, st.none() | run_lengths(), st.data())
 def test_any_lengths_that_go_together_may_be_said(asked, panel, data):
     patch, patches = data.draw(st.integers(1, 60)), data.draw(st.integers(1, 40))
     lengths = {"sequence_length": patch * patches, "patch_length": patch}
@@ -76,7 +87,7 @@ def config_with(asked: PipelineConfig, **sections: object) -> PipelineConfig:
 @pytest.mark.parametrize("rows", [5000, 500_000])
 @pytest.mark.parametrize("change", [SURE, LEVEL, SHOWN])
 def test_members_are_the_networks_of_the_rules_as_differences_to_the_first(season, horizon, data, rows, change):
-    asked = config(season, horizon, data=data, preset="accurate")
+    asked = make_config(season, horizon, data=data, preset="accurate")
     panel = replace(one_run(rows, 20_000, 20_000), change=change)
     done, made = completed(asked, panel), recipes.networks(asked, panel)
     first, *others = done.ensemble.members
@@ -90,7 +101,7 @@ def test_members_are_the_networks_of_the_rules_as_differences_to_the_first(seaso
 @pytest.mark.parametrize(("season", "horizon", "data"), TASKS)
 @pytest.mark.parametrize("panel", [None, *(replace(LONG, change=change) for change in (SURE, LEVEL, SHOWN))])
 def test_fast_takes_the_first_two_networks_of_accurate(season, horizon, data, panel):
-    fast, accurate = (completed(config(season, horizon, data=data, preset=preset), panel) for preset in PRESETS)
+    fast, accurate = (completed(make_config(season, horizon, data=data, preset=preset), panel) for preset in PRESETS)
     assert fast.model == accurate.model
     assert fast.ensemble.members == accurate.ensemble.members[:2]
     assert len(accurate.ensemble.members) > 2
@@ -109,7 +120,7 @@ def test_fast_takes_the_first_two_networks_of_accurate(season, horizon, data, pa
     ids=str,
 )
 def test_members_that_what_is_said_or_searched_makes_equal_count_once(preset, said):
-    done, plain = (completed(config(preset=preset, **sections)) for sections in (said, {}))
+    done, plain = (completed(make_config(preset=preset, **sections)) for sections in (said, {}))
     found = trained(done)
     assert all(one not in found[:number] for number, one in enumerate(found))
     assert 1 <= len(found) <= len(trained(plain))
@@ -117,7 +128,7 @@ def test_members_that_what_is_said_or_searched_makes_equal_count_once(preset, sa
 
 def test_members_that_do_not_go_with_a_search_space_are_left_out():
     space = {"cell": ["transformer"], "anchor": ["none"], "loss": ["mse"], "hidden_size": [8], "dropout": [0.1]}
-    plain, done = (completed(config(preset="accurate", **said)) for said in ({}, {"search": {"space": space}}))
+    plain, done = (completed(make_config(preset="accurate", **said)) for said in ({}, {"search": {"space": space}}))
     assert 1 <= len(done.ensemble.members) < len(plain.ensemble.members)
     assert {(one.cell, one.anchor, one.hidden_size) for one in trained(done)} == {("transformer", "none", 8)}
 
@@ -125,20 +136,20 @@ def test_members_that_do_not_go_with_a_search_space_are_left_out():
 def test_patch_and_lags_go_with_every_look_back_that_is_searched():
     for lengths, patch in (([24, 48, 168], 24), ([36, 60], 12), ({"low": 24, "high": 96}, 1)):
         for horizon in (4, 24, 96):
-            done = completed(config(horizon=horizon, search={"space": {"sequence_length": lengths}}), LONG)
+            done = completed(make_config(horizon=horizon, search={"space": {"sequence_length": lengths}}), LONG)
             assert done.model.patch_length <= patch
             assert all(lag <= 36 for lag in done.model.lags)
 
 
 def test_a_look_back_goes_with_every_patch_that_is_searched():
-    done = completed(config(search={"space": {"patch_length": [5, 6]}}), LONG)
+    done = completed(make_config(search={"space": {"patch_length": [5, 6]}}), LONG)
     assert done.model.sequence_length % 30 == 0
 
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_several_targets_are_forecast_each_by_itself(preset):
     for target, apart in ((["y"], False), (["y", "z"], True)):
-        done = completed(config(preset=preset, data={"target": target}))
+        done = completed(make_config(preset=preset, data={"target": target}))
         assert {one.channel_independent for one in trained(done)} == {apart}
 
 
@@ -146,28 +157,28 @@ def test_several_targets_are_forecast_each_by_itself(preset):
 
 
 def test_accurate_searches_beyond_its_members_and_lets_the_best_join():
-    fast, accurate = (completed(config(preset=preset)) for preset in PRESETS)
+    fast, accurate = (completed(make_config(preset=preset)) for preset in PRESETS)
     assert fast.search.trials == fast.ensemble.size == len(fast.ensemble.members)
     assert accurate.search.trials > accurate.ensemble.size > len(accurate.ensemble.members)
 
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_size_and_trials_follow_members_of_ones_own(preset):
-    done = completed(config(preset=preset, ensemble={"members": [{"seed": seed} for seed in range(9)]}))
+    done = completed(make_config(preset=preset, ensemble={"members": [{"seed": seed} for seed in range(9)]}))
     assert 9 <= done.ensemble.size <= done.search.trials
     assert (done.ensemble.size == 9) is (preset == "fast")
 
 
 def test_no_member_is_one_network_as_the_model_says_and_null_the_members_of_the_preset():
-    done = completed(config(ensemble={"members": []}))
+    done = completed(make_config(ensemble={"members": []}))
     assert (done.members, done.ensemble.size, done.search.trials) == (({},), 1, 1)
-    assert completed(config(ensemble={"members": None})) == completed(config())
+    assert completed(make_config(ensemble={"members": None})) == completed(make_config())
 
 
 def test_nothing_is_searched_where_all_that_could_be_is_said():
     model = {"dropout": 0.1, "learning_rate": 0.1, "hidden_size": 48, "num_layers": 4}
     for said in ({"search": {"space": {}}}, {"model": model}):
-        done = completed(config(preset="accurate", **said))
+        done = completed(make_config(preset="accurate", **said))
         assert done.search.space == {}
         assert done.search.trials == done.ensemble.size == len(done.ensemble.members)
 
@@ -176,7 +187,7 @@ def test_nothing_is_searched_where_all_that_could_be_is_said():
 def test_trials_members_and_stride_that_are_said_win(preset):
     members = ({"seed": 1}, {"seed": 2}, {"seed": 3, "anchor": "mean"})
     search, ensemble = {"trials": 2, "timeout": "1min"}, {"members": members, "size": 7, "method": "median"}
-    asked = config(preset=preset, search=search, ensemble=ensemble, window={"stride": 3})
+    asked = make_config(preset=preset, search=search, ensemble=ensemble, window={"stride": 3})
     done = completed(asked, one_run(5_000_000, 500, 500))
     assert (done.search.trials, done.search.timeout, done.window.stride) == (2, "1min", 3)
     assert (done.ensemble.members, done.ensemble.size, done.ensemble.method) == (members, 7, "median")
@@ -187,15 +198,15 @@ def test_trials_members_and_stride_that_are_said_win(preset):
 @settings(max_examples=50, deadline=None)
 def test_the_stride_is_the_smallest_that_keeps_an_epoch_in_its_bounds(preset, rows, targets):
     panel, bound = one_run(rows, 500, 500), {"fast": 100_000, "accurate": 300_000}[preset]  # as in docs/models.md
-    done = completed(config(preset=preset, data={"target": ["x", "y", "z"][:targets]}), panel)
+    done = completed(make_config(preset=preset, data={"target": ["x", "y", "z"][:targets]}), panel)
     windows = panel.windows(done.model.sequence_length, done.window.horizon)[0] * targets
     assert windows <= bound * done.window.stride
     assert done.window.stride == 1 or windows > bound * (done.window.stride - 1)
 
 
-@pytest.mark.parametrize("panel", [None, one_run(5000, 500, 500), runs(cuts=(0, 0))])
+@pytest.mark.parametrize("panel", [None, one_run(5000, 500, 500), make_runs(cuts=(0, 0))])
 def test_short_and_unknown_data_are_not_thinned(panel):
-    assert completed(config(), panel).window.stride == 1
+    assert completed(make_config(), panel).window.stride == 1
 
 
 # What the configuration says.
@@ -222,14 +233,14 @@ def test_short_and_unknown_data_are_not_thinned(panel):
 @pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize("data", [{}, KNOWN], ids=["plain", "known"])
 def test_keys_that_are_said_hold_for_every_network(preset, said, data):
-    done = completed(config(preset=preset, model=said, data=data), LONG)
+    done = completed(make_config(preset=preset, model=said, data=data), LONG)
     for one in [done.model, *trained(done)]:
         assert {key: one.model_dump(mode="json")[key] for key in said} == said
 
 
 def test_what_members_of_ones_own_say_holds_too():
     members = [{"hidden_size": 48}, {"dropout": 0.05, "learning_rate": 0.04}]
-    done = completed(config(preset="accurate", ensemble={"members": members}))
+    done = completed(make_config(preset="accurate", ensemble={"members": members}))
     for one, member in zip(trained(done), members, strict=True):
         assert {key: getattr(one, key) for key in member} == member
 
@@ -237,7 +248,7 @@ def test_what_members_of_ones_own_say_holds_too():
 @given(st.sampled_from(TASKS), st.integers(1, 60))
 @settings(max_examples=50, deadline=None)
 def test_a_patch_alone_rounds_the_look_back_of_the_first_network_for_all(task, patch):
-    plain, done = (completed(config(*task[:2], data=task[2], model=model)) for model in ({}, {"patch_length": patch}))
+    plain, done = (completed(make_config(*task[:2], data=task[2], model=model)) for model in ({}, {"patch_length": patch}))
     length = plain.model.sequence_length
     assert lengths(done) == {(max(length - length % patch, patch), patch)}
 
@@ -245,7 +256,7 @@ def test_a_patch_alone_rounds_the_look_back_of_the_first_network_for_all(task, p
 @given(st.sampled_from(TASKS), st.integers(1, 2000))
 @settings(max_examples=50, deadline=None)
 def test_a_look_back_alone_gets_a_patch_that_divides_it(task, length):
-    plain, done = (completed(config(*task[:2], data=task[2], model=m)) for m in ({}, {"sequence_length": length}))
+    plain, done = (completed(make_config(*task[:2], data=task[2], model=m)) for m in ({}, {"sequence_length": length}))
     ((found, patch),) = lengths(done)
     assert found == length and length % patch == 0
     assert patch <= plain.model.patch_length
@@ -287,12 +298,12 @@ def test_what_goes_with_the_chosen_look_back_need_not_go_with_the_models_default
 )
 def test_what_does_not_go_with_the_chosen_lengths_is_told_by_its_key(sections, said):
     with pytest.raises(ConfigError, match=said) as caught:
-        completed(config(**sections))
+        completed(make_config(**sections))
     assert "\n" not in str(caught.value)
 
 
 def test_an_anchor_on_a_season_that_the_runs_do_not_hold_is_told_by_its_key():
-    asked = config(season=20, horizon=4, search={"space": {"anchor": ["last", "seasonal"]}})
+    asked = make_config(season=20, horizon=4, search={"space": {"anchor": ["last", "seasonal"]}})
     assert completed(asked, LONG)
     with pytest.raises(ConfigError, match="search.space.anchor: anchor='seasonal' needs `2 <= season"):
         completed(asked, one_run(61, 200, 200))

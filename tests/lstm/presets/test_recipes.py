@@ -16,60 +16,20 @@ from lstm.data.arrays import SplitArrays
 from lstm.data.panel_store import write_splits
 from lstm.presets.recipes import Network, largest_divisor, networks, sound
 from lstm.profiling.run_lengths import Runs
-from tests.lstm.data.test_panel_store import stored
+from tests.support.panels import store_panel
+from tests.support.preset_inputs import (
+    CONFIGS,
+    KNOWN,
+    LEVEL,
+    LONG,
+    SHOWN,
+    SURE,
+    make_config,
+    make_runs,
+    one_run,
+    run_lengths,
+)
 from tests.support.tables import make_hourly
-
-KNOWN = {"known": ["promo"]}
-SURE, LEVEL, SHOWN = 0.5, 1.0, 1.5  # of `Runs.change`: the last value tells nearly all, more than a season ago, less
-
-
-def config(season: int = 24, horizon: int = 24, frequency: str = "1h", **sections: Any) -> PipelineConfig:
-    """A configuration as its file is read: it says nothing of a model, but for `sections`."""
-    values = {
-        "name": "sales",
-        **sections,
-        "data": {"source": "a.csv", "time": "t", "target": "y", "frequency": frequency, **sections.get("data", {})},
-        "window": {"horizon": horizon, **sections.get("window", {})},
-        "evaluate": {"season": season},
-    }
-    return PipelineConfig.parse(values, unfinished=True)
-
-
-def one_run(train: int, validation: int, test: int) -> Runs:
-    """One unbroken series, with so many rows in each split."""
-    return runs((0, train + validation + test), cuts=(train, train + validation))
-
-
-def runs(*spans: tuple[int, int], cuts: tuple[int, int]) -> Runs:
-    """Runs of rows [first, past) on one clock; training ends at the first cut, validation at the second."""
-    first, past = np.array(spans, np.int64).reshape(-1, 2).T
-    end = max([past for _, past in spans], default=0)
-    return Runs(*(np.clip(moment, first, past) - first for moment in (0, *cuts, end)))
-
-
-LONG = one_run(500_000, 50_000, 50_000)
-
-
-@st.composite
-def broken(draw: st.DrawFn) -> Runs:
-    """Runs of any lengths, one after the other or beside each other, with cuts anywhere."""
-    spans, at = [], 0
-    for length in draw(st.lists(st.integers(1, 3000) | st.integers(1, 60), max_size=12)):
-        at = at + draw(st.integers(1, 50)) if draw(st.booleans()) else 0
-        spans.append((at, at := at + length))
-    end = max([past for _, past in spans], default=0)
-    cuts = sorted((draw(st.integers(0, end)), draw(st.integers(0, end))))
-    return replace(runs(*spans, cuts=(cuts[0], cuts[1])), change=draw(st.sampled_from([SURE, LEVEL, SHOWN])))
-
-
-CONFIGS = st.builds(
-    config,
-    season=st.integers(1, 400),
-    horizon=st.integers(1, 1000),
-    frequency=st.sampled_from(["1h", "30min", "1d", "B", "MS", "infer", "irregular"]),
-    preset=st.sampled_from(["fast", "accurate"]),
-    data=st.sampled_from([{}, {"target": ["y", "z"]}]),
-) | st.builds(config, season=st.integers(1, 400), horizon=st.integers(1, 1000), data=st.just(KNOWN))
 
 
 def lengths(made: list[Network]) -> set[tuple[int, int]]:
@@ -97,12 +57,12 @@ def test_runs_count_the_windows_that_one_finds_by_trying_each_row(data):
             for origin in range(first + back, over):
                 seen = split != "train" or origin - back >= start
                 found[split] += seen and start <= origin and origin + ahead <= min(past, over)
-    assert runs(*spans, cuts=(early, late)).windows(back, ahead) == tuple(found.values())
+    assert make_runs(*spans, cuts=(early, late)).windows(back, ahead) == tuple(found.values())
 
 
 def test_runs_of_a_panel_hold_the_windows_that_training_and_evaluation_get(hourly, tmp_path):
     gaps = [*range(100, 120), *range(860, 875), *range(1800, 1900)]  # none short enough to be filled
-    _, panel = stored(hourly[~hourly.index.isin(gaps)], tmp_path)
+    _, panel = store_panel(hourly[~hourly.index.isin(gaps)], tmp_path)
     found = Runs.of(panel, 24, 24)
     for back, ahead in ((1, 1), (24, 12), (48, 24), (30, 100)):
         (folder := tmp_path / f"splits-{back}").mkdir()
@@ -120,7 +80,7 @@ def change(folder: Path, *series: np.ndarray, season: int = 24, horizon: int = 2
     """Of hourly series of up to 40 days, the last ten of them validation and test."""
     frames = [make_hourly(shops=(f"{number}",)) for number in range(len(series))]
     parts = [frame[: len(one)].assign(sales=one) for frame, one in zip(frames, series, strict=True)]
-    return Runs.of(stored(pd.concat(parts, ignore_index=True), folder)[1], season, horizon).change
+    return Runs.of(store_panel(pd.concat(parts, ignore_index=True), folder)[1], season, horizon).change
 
 
 @pytest.mark.parametrize(("season", "horizon", "expected"), [(24, 2, 1.5 / 24), (4, 6, 2.5 / 4), (1, 5, 1)])
@@ -178,7 +138,7 @@ TABLE = [  # season, horizon, frequency, data, change; look-backs and patches, a
 
 @pytest.mark.parametrize(("season", "horizon", "frequency", "data", "change", "pairs", "anchors", "head"), TABLE)
 def test_networks_are_those_of_the_table(season, horizon, frequency, data, change, pairs, anchors, head):
-    made = networks(config(season, horizon, frequency, data=data), replace(LONG, change=change))
+    made = networks(make_config(season, horizon, frequency, data=data), replace(LONG, change=change))
     assert lengths(made[:1]) <= pairs <= lengths(made)
     assert max(values(made, "sequence_length")) == max(pairs)[0]
     assert values(made, "anchor") == anchors
@@ -188,21 +148,21 @@ def test_networks_are_those_of_the_table(season, horizon, frequency, data, chang
 
 def test_before_the_data_are_known_there_is_enough_of_them():
     for season, horizon, data in ((24, 24, {}), (24, 96, {}), (24, 24, KNOWN), (1, 12, {})):
-        asked = config(season, horizon, data=data)
+        asked = make_config(season, horizon, data=data)
         assert networks(asked, None) == networks(asked, LONG)
-    assert networks(config(24, 6), None) == networks(config(24, 6), replace(LONG, change=SURE))
+    assert networks(make_config(24, 6), None) == networks(make_config(24, 6), replace(LONG, change=SURE))
 
 
 @pytest.mark.parametrize("frequency", ["infer", "irregular"])
 def test_without_a_frequency_a_season_is_not_taken_for_a_day(frequency):
-    assert networks(config(frequency=frequency), LONG) == networks(config(frequency="30min"), LONG)
-    assert networks(config(frequency="infer").with_frequency("1h"), LONG) == networks(config(frequency="1h"), LONG)
+    assert networks(make_config(frequency=frequency), LONG) == networks(make_config(frequency="30min"), LONG)
+    assert networks(make_config(frequency="infer").with_frequency("1h"), LONG) == networks(make_config(frequency="1h"), LONG)
 
 
 @pytest.mark.parametrize(("season", "horizon"), [(1, 12), (24, 6), (24, 96)])
 def test_where_the_level_counts_few_windows_get_smaller_networks(season, horizon):
     few, enough = (
-        networks(config(season, horizon), replace(one_run(30_000 + rows, 5000, 5000), change=LEVEL))[0]
+        networks(make_config(season, horizon), replace(one_run(30_000 + rows, 5000, 5000), change=LEVEL))[0]
         for rows in (horizon - 1, horizon)
     )
     assert few["hidden_size"] < enough["hidden_size"] and few["learning_rate"] < enough["learning_rate"]
@@ -218,39 +178,39 @@ def lookback(asked: PipelineConfig, panel: Runs) -> int:
 
 def test_a_look_back_that_costs_a_fifth_of_the_training_windows_is_cut_to_fewer_seasons():
     # Of 500 rows 476 windows look back one step. Each step more costs one, and 95 may go: 96 steps are 4 seasons.
-    assert lookback(config(data=KNOWN), one_run(498, 240, 240)) == 72
-    assert lookback(config(data=KNOWN), one_run(500, 240, 240)) == 96
+    assert lookback(make_config(data=KNOWN), one_run(498, 240, 240)) == 72
+    assert lookback(make_config(data=KNOWN), one_run(500, 240, 240)) == 96
 
 
 @pytest.mark.parametrize("begin", [20_000, 20_480])
 def test_a_look_back_that_costs_a_twentieth_of_the_windows_of_validation_or_test_is_cut(begin):
     # The second series begins with either. Of 457 + 433 windows after one season 44 may go: two seasons are left.
-    assert lookback(config(), runs((0, 20_960), (begin, 20_960), cuts=(20_000, 20_480))) == 48
+    assert lookback(make_config(), make_runs((0, 20_960), (begin, 20_960), cuts=(20_000, 20_480))) == 48
 
 
 def test_where_no_season_fits_the_look_back_is_a_part_of_one_and_nothing_leans_on_seasons():
     # 57 windows look back one step. A season would cost 23 of them, more than a fifth; below one half of them may go.
     for data in ({}, KNOWN):
-        made = networks(config(horizon=7, data=data), one_run(64, 200, 200))
+        made = networks(make_config(horizon=7, data=data), one_run(64, 200, 200))
         assert values(made, "sequence_length") == {21}
         assert values(made, "anchor") <= {"last", "none"}
         assert all(one["lags"] == [] for one in made)
 
 
 def test_where_no_window_fits_the_look_back_is_one_step_for_the_error_to_come():
-    assert lookback(config(), runs(cuts=(0, 0))) >= 1 <= lookback(config(season=1), one_run(2, 2, 2))
+    assert lookback(make_config(), make_runs(cuts=(0, 0))) >= 1 <= lookback(make_config(season=1), one_run(2, 2, 2))
 
 
 @pytest.mark.parametrize("season", [50_000, 300_000, 1_000_000])
 @pytest.mark.parametrize("horizon", [1, 1_000_000])
 def test_seasons_as_long_as_a_configuration_allows_have_a_look_back_that_it_allows(season, horizon):
-    for one in networks(config(season, horizon), None):
+    for one in networks(make_config(season, horizon), None):
         assert one["sequence_length"] % season == 0
         assert one["sequence_length"] <= 1_000_000
 
 
 @settings(max_examples=150, deadline=None)
-@given(CONFIGS, broken())
+@given(CONFIGS, run_lengths())
 def test_a_look_back_costs_few_windows_beyond_those_that_the_seasonal_naive_costs(asked, panel):
     season, horizon = asked.evaluate.season, asked.window.horizon
     train, scored = panel.windows(1, horizon)[0], panel.windows(season, horizon)[1:]
@@ -270,15 +230,15 @@ def test_a_look_back_costs_few_windows_beyond_those_that_the_seasonal_naive_cost
 
 def test_covariates_known_ahead_are_read_beside_the_target_a_season_and_a_cycle_before():
     for frequency, cycle in (("1h", 7), ("30min", 4)):
-        made = networks(config(24, 24, frequency, data=KNOWN), LONG)
+        made = networks(make_config(24, 24, frequency, data=KNOWN), LONG)
         assert all(one["lags"] == [24, cycle * 24] for one in made)
 
 
 @pytest.mark.parametrize(("season", "horizon", "change"), [(1, 12, SHOWN), (24, 24, LEVEL), (24, 96, SHOWN)])
 def test_without_known_covariates_only_near_horizons_of_seasons_that_show_are_shown_lags(season, horizon, change):
-    assert not any(one["lags"] for one in networks(config(season, horizon), replace(LONG, change=change)))
+    assert not any(one["lags"] for one in networks(make_config(season, horizon), replace(LONG, change=change)))
     for near, shows in ((24, SHOWN), (6, SURE)):
-        assert any(one["lags"] for one in networks(config(24, near), replace(LONG, change=shows)))
+        assert any(one["lags"] for one in networks(make_config(24, near), replace(LONG, change=shows)))
 
 
 @given(st.integers(1, 500), st.integers(2, 100), st.sampled_from(["none", "last", "seasonal", "gate"]))

@@ -9,7 +9,7 @@ from lstm.profiling import advice
 from lstm.profiling.advice import advise, forecast_seconds
 from lstm.profiling.profile import Profile
 from lstm.profiling.series_tests import diagnose
-from tests.lstm.data.test_panel_store import stored
+from tests.support.panels import store_panel
 from tests.support.tables import DATA, make_hourly
 
 STEPS = np.arange(400.0)
@@ -29,7 +29,7 @@ def profile_of(series=(), median_run=100.0, season=24):
 
 @pytest.fixture(scope="module")
 def panel(tmp_path_factory):
-    return stored(make_hourly(), tmp_path_factory.mktemp("panel"))[1]
+    return store_panel(make_hourly(), tmp_path_factory.mktemp("panel"))[1]
 
 
 def checks(found):

@@ -16,7 +16,7 @@ from lstm.profiling.coverage import coverage
 from lstm.profiling.distributions import drift, population_stability
 from lstm.profiling.profile import profile
 from lstm.profiling.series_tests import diagnose, strengths, training_excerpt
-from tests.lstm.data.test_panel_store import stored
+from tests.support.panels import store_panel
 from tests.support.tables import DATA, make_hourly
 
 HOURS = np.arange(1500)
@@ -26,7 +26,7 @@ DAILY = np.sin(2 * np.pi * HOURS / 24)
 
 def described(frame, folder, season=24, **changes):
     spec = DataSpec.parse({**DATA, "source": str(folder / "shops.parquet"), **changes})
-    table, panel = stored(frame, folder, spec)
+    table, panel = store_panel(frame, folder, spec)
     return profile(table, panel, spec, season)
 
 
@@ -55,7 +55,7 @@ def test_blocks_of_any_size_count_the_same_runs_as_a_loop_over_rows(hourly, tmp_
     hourly.loc[random.random(len(hourly)) < 0.3, "sales"] = np.nan
     hourly.loc[940:980, "sales"] = np.nan  # over the border of the series
     spec = DataSpec.parse({**DATA, "source": str(tmp_path / "shops.parquet"), "missing": {"max_gap": 1}})
-    _, panel = stored(hourly, tmp_path, spec)
+    _, panel = store_panel(hourly, tmp_path, spec)
     found = coverage(panel, block)
     gaps, runs = [], []
     for number, (_, rows) in enumerate(hourly.groupby("shop")):
@@ -151,7 +151,7 @@ def test_categories_drift_by_their_shares(hourly, tmp_path):
 
 def test_the_summary_is_json_and_names_the_content(hourly, tmp_path):
     spec = DataSpec.parse({**DATA, "source": str(tmp_path / "shops.parquet")})
-    table, panel = stored(hourly, tmp_path, spec)
+    table, panel = store_panel(hourly, tmp_path, spec)
     summary = profile(table, panel, spec, season=1).summary
     assert json.loads(json.dumps(summary, allow_nan=False)) == summary
     assert summary["sha256"] == table.sha256
@@ -240,7 +240,7 @@ def test_an_excerpt_is_the_newest_unbroken_run_of_the_training_that_is_long_enou
     sales = np.arange(len(hourly), dtype=float)
     sales[[100, 300, 700]] = np.nan  # training ends with row 720
     spec = DataSpec.parse({**DATA, "source": str(tmp_path / "shops.parquet"), "missing": {"max_gap": 0}})
-    _, panel = stored(hourly.assign(sales=sales)[north], tmp_path, spec, NormalizeSpec(strategy="none"))
+    _, panel = store_panel(hourly.assign(sales=sales)[north], tmp_path, spec, NormalizeSpec(strategy="none"))
     np.testing.assert_array_equal(training_excerpt(panel, 0, most=10), np.arange(710, 720))
     np.testing.assert_array_equal(training_excerpt(panel, 0, most=100), np.arange(600, 700))
     np.testing.assert_array_equal(training_excerpt(panel, 0), np.arange(301, 700))  # the longest

@@ -18,12 +18,9 @@ from lstm.config.data import DataSpec
 from lstm.errors import DataError
 from lstm.sources.source import Source, open_source
 from tasks.runtime.network import free_port
-from tests.support.postgres import PASSWORD, QUOTED, missing
-from tests.support.postgres import postgres as server
+from tests.support.postgres import PASSWORD, QUOTED, SECRETS, missing
 
 pytestmark = pytest.mark.service
-
-SECRETS = (PASSWORD, QUOTED, "Ge/heim", "heim@73", "secretkey73", "wrongkey73")
 
 
 def opened(source: object, downloads: Path, **more: object) -> Source:
@@ -47,11 +44,10 @@ SERIES = "(select generate_series(1, 1000000000) as n) as series"  # row by row;
 
 
 @pytest.fixture(scope="module")
-def postgres() -> Iterator[str]:
-    """Host and port of a server of our own, with one table."""
-    with server() as address:
-        fill(address)
-        yield address.partition("@")[2].partition("/")[0]
+def postgres(postgres: str) -> str:
+    """Host and port of a server with a table of 250,000 rows."""
+    fill(f"postgresql+psycopg://reader:{QUOTED}@{postgres}/postgres")
+    return postgres
 
 
 def fill(url: str) -> None:

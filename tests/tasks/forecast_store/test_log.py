@@ -12,7 +12,7 @@ import sqlalchemy as sql
 from lstm.config.pipeline import PipelineConfig
 from lstm.errors import ConfigError, InputError, StoreError
 from tasks.forecast_store.log import open_log
-from tests.support.postgres import PASSWORD, QUOTED, postgres
+from tests.support.postgres import PASSWORD, QUOTED, postgres_server
 
 SLOT = pd.Timestamp("2024-04-08T10:00", tz="UTC")
 HOUR = pd.Timedelta("1h")
@@ -20,7 +20,7 @@ HOUR = pd.Timedelta("1h")
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
-    with postgres() as address:
+    with postgres_server() as address:
         yield address
 
 

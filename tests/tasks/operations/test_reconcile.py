@@ -24,8 +24,7 @@ from tasks.runtime.process_owner import this_process
 from tasks.search.storage import journal_of, storage_of
 from tasks.tracking import runs
 from tests.support.paths import ROOT
-from tests.tasks.registry.test_models import store, tables  # noqa: F401
-from tests.tasks.registry.test_promotion import aliases, by_number, decided, saved, with_versions  # noqa: F401
+from tests.support.versions import aliases, better_if_newer, decide, register_versions
 
 DEAD_SCRATCH = """
 import sys; from pathlib import Path; from lstm.scratch import scratch_folder
@@ -43,7 +42,7 @@ def dead():
 
 
 @pytest.fixture
-def run(store):  # noqa: F811
+def run(store):
     """A way to make a RUNNING run in an experiment of its own or below another; it gives the run's id."""
     made = {}
 
@@ -141,10 +140,10 @@ def test_where_there_is_no_store_nothing_is_wrong_and_none_is_made(home):
 
 
 @pytest.fixture
-def shops(store, saved):  # noqa: F811
+def shops(store, saved):
     """Five registered versions; version 2 is champion and version 1 previous."""
-    name = with_versions(saved)
-    settle(name, by_number(2))
+    name = register_versions(saved)
+    settle(name, better_if_newer(2))
     return name
 
 
@@ -165,7 +164,7 @@ def cut_off(monkeypatch, after, work):
 
 
 PROMOTIONS = {
-    "settle": (lambda name: settle(name, by_number(3)), {"champion": 3, "previous": 2}),
+    "settle": (lambda name: settle(name, better_if_newer(3)), {"champion": 3, "previous": 2}),
     "promote": (lambda name: promote(name, "4", True), {"champion": 4, "previous": 2}),
     "rollback": (rollback, {"champion": 1, "previous": 2}),
 }
@@ -183,22 +182,22 @@ def test_aliases_that_were_half_moved_are_moved_to_the_end(shops, monkeypatch, w
 
 
 def test_the_next_promotion_carries_out_the_one_that_was_cut_off_first(shops, monkeypatch):
-    cut_off(monkeypatch, 1, lambda: settle(shops, by_number(3)))
-    settle(shops, by_number(5))
+    cut_off(monkeypatch, 1, lambda: settle(shops, better_if_newer(3)))
+    settle(shops, better_if_newer(5))
     assert aliases() == {"champion": 5, "previous": 3}
 
 
 def test_a_move_to_a_version_that_is_gone_is_given_up(shops, monkeypatch):
-    cut_off(monkeypatch, 0, lambda: settle(shops, by_number(3)))
+    cut_off(monkeypatch, 0, lambda: settle(shops, better_if_newer(3)))
     runs.client().delete_model_version(shops, "3")
     assert reconcile().aliases == 1
     assert aliases() == {"champion": 2, "previous": 1} and problems() == []
 
 
-def test_a_first_champion_and_a_loser_leave_no_mark(store, saved):  # noqa: F811
-    name = with_versions(saved)
-    settle(name, lambda incumbent: decided(2, False, incumbent))
-    assert isinstance(settle(name, by_number(3)), Promotion) and problems() == []
+def test_a_first_champion_and_a_loser_leave_no_mark(store, saved):
+    name = register_versions(saved)
+    settle(name, lambda incumbent: decide(2, False, incumbent))
+    assert isinstance(settle(name, better_if_newer(3)), Promotion) and problems() == []
 
 
 def test_a_flow_run_is_marked_for_as_long_as_its_flow_is_at_it(home):
@@ -265,7 +264,7 @@ def test_doctor_says_in_one_line_that_a_store_does_not_answer(home, monkeypatch,
     assert err.startswith("lstm: MLFLOW_TRACKING_URI=http://127.0.0.1:9: nobody answers") and err.count("\n") == 1
 
 
-def test_trials_that_were_cut_off_are_told_and_stay_to_be_continued(store, dead):  # noqa: F811
+def test_trials_that_were_cut_off_are_told_and_stay_to_be_continued(store, dead):
     folder = store / "studies" / "shops" / "0123"
     study = optuna.create_study(storage=storage_of(folder), study_name="shops/0123")
     for owner in (dead, "elsewhere:1:b/1/1"):

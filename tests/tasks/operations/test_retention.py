@@ -14,7 +14,6 @@ from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.entities import ViewType
 
-from lstm.config.data import DataSpec
 from lstm.config.pipeline import PipelineConfig
 from lstm.errors import CheckpointError, StoreError
 from tasks.forecast_store.log import open_log
@@ -28,21 +27,10 @@ from tasks.registry.promotion import promote
 from tasks.settings import folder
 from tasks.tracking import runs as tracking
 from tasks.window import window
-from tests.support.forecasters import make_forecaster
 from tests.support.paths import ROOT
 from tests.support.tables import DATA, make_hourly
-from tests.tasks.registry.test_models import store, tables  # noqa: F401
 
 DAY = 86_400
-
-
-@pytest.fixture(scope="session")
-def saved(tmp_path_factory):
-    """The artifacts of every version here: one forecaster."""
-    spec = DataSpec.parse({**DATA, "calendar": {"features": ["hour"]}})
-    place = tmp_path_factory.mktemp("saved")
-    make_forecaster(spec, make_hourly()).save(place)
-    return place
 
 
 def config(**keys):
@@ -392,14 +380,16 @@ def test_a_cleaner_that_is_really_killed_leaves_a_store_that_the_next_one_ends(s
     set_alias("shops", "champion", 1)
     killed = (
         "import os, signal\n"
-        "from tasks import retention, tracking\n"
-        "from tests.tasks.operations.test_retention import config\n"
+        "from lstm.config.pipeline import PipelineConfig\n"
+        "from tasks.operations import retention\n"
+        "from tests.support.tables import DATA\n"
         "real, seen = retention._free_artifacts, []\n"
         "def one(uri):\n"
         "    seen.append(uri)\n"
         "    return real(uri) if len(seen) < 5 else os.kill(os.getpid(), signal.SIGKILL)\n"
         "retention._free_artifacts = one\n"
-        "retention.clean(config(runs=1))\n"
+        "sections = {'name': 'shops', 'data': DATA, 'window': {'horizon': 6}, 'retention': {'runs': 1}}\n"
+        "retention.clean(PipelineConfig.parse(sections))\n"
     )
     done = subprocess.run([sys.executable, "-c", killed], cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)})
     assert done.returncode == -signal.SIGKILL

@@ -20,8 +20,8 @@ from tasks.registry.gate import Case, serves
 from tasks.registry.models import alias_version, version_tags
 from tasks.scoring.candidates import scored_splits
 from tasks.tracking import runs
-from tests.support.prepared_data import prepared
-from tests.tasks.registry.test_models import shifted, store, tables, untrained  # noqa: F401
+from tests.support.forecasters import shift_forecasts, untrained_forecaster
+from tests.support.prepared_data import prepare
 
 FOLDS = 4
 pytestmark = pytest.mark.filterwarnings("ignore:Operation with range")  # mlflow's, when it saves an input example
@@ -44,12 +44,12 @@ class Shops:
 
     def forecaster(self, by: float = 0.0, **changes):
         """Forecasts yesterday's values and as much more (normalised)."""
-        made = untrained(self.config, self.parts[2], anchor="seasonal", season=24)
+        made = untrained_forecaster(self.config, self.parts[2], anchor="seasonal", season=24)
         with torch.no_grad():
             for member in made.members:
                 member.head.out.weight.zero_()
                 member.head.out.bias.zero_()
-        return replace(shifted(made, by), **changes)
+        return replace(shift_forecasts(made, by), **changes)
 
     def evaluation(self, forecaster, kind="best-ensemble", **scores):
         """Of a saved candidate beside persistence, as the flow would score them on the test windows."""
@@ -87,7 +87,7 @@ class Shops:
 @pytest.fixture
 def shops(hourly, store, tmp_path):
     changes = {"register": {"gate": {"beats": "persistence"}}, "evaluate": {"season": 24}}
-    return Shops(prepared(hourly, tmp_path, **changes), tmp_path)
+    return Shops(prepare(hourly, tmp_path, **changes), tmp_path)
 
 
 def test_a_worse_a_broken_an_equal_and_a_better_candidate_meet_the_gate(shops):

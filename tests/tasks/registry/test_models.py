@@ -5,72 +5,25 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 from mlflow.exceptions import MlflowException
 
-from lstm.config.model import ModelConfig
-from lstm.data.panel_store import PanelStore
 from lstm.errors import CheckpointError, StoreError
-from lstm.forecasting.conformal import Conformal
-from lstm.forecasting.forecaster import Forecaster
-from lstm.networks.network import ForecastNetwork
 from tasks.handles import Candidate, Evaluation
 from tasks.registry import models
 from tasks.registry.gate import Case, judge
 from tasks.registry.models import alias_version, fingerprint, load_forecaster, same_version, set_alias, versions
 from tasks.registry.promotion import Check
 from tasks.tracking import runs
-from tests.support.prepared_data import prepared
+from tests.support.forecasters import shift_forecasts, untrained_forecaster
+from tests.support.prepared_data import prepare
 
 PASSED = (Check("serves", True, "served"), Check("baseline", True, "beats seasonal_naive"))
-
-
-def untrained(config, panel, seed=0, **changes):
-    """A forecaster of the panel, whose network has learned nothing."""
-    store = PanelStore.load(panel.folder)
-    sizes = {"input_size": len(store.columns), "output_size": 1, "horizon": 6, "hidden_size": 4, "seed": seed}
-    network = ForecastNetwork(ModelConfig(sequence_length=24, **{**sizes, **changes}), range(1), store.n_known).eval()
-    errors = np.random.default_rng(0).normal(size=(50, 6, 1))
-    return Forecaster(
-        name="shops",
-        spec=config.data,
-        levels=store.levels,
-        normalizer=store.normalizer,
-        members=(network,),
-        weights=(1.0,),
-        method="mean",
-        intervals=Conformal.fit(errors, np.zeros_like(errors)),
-        lineage={},
-    )
-
-
-def shifted(forecaster, by):
-    """The same, with forecasts that are wrong by as much (normalised)."""
-    with torch.no_grad():
-        forecaster.members[0].head.out.bias += by
-    return forecaster
-
-
-@pytest.fixture(scope="session")
-def tables(tmp_path_factory):
-    """A new store, which takes seconds to make and none to copy."""
-    path = tmp_path_factory.mktemp("tables") / "mlflow.db"
-    runs._make_tables(path)
-    return path
-
-
-@pytest.fixture
-def store(home, tables):
-    """A new store in a home of its own."""
-    home.mkdir(exist_ok=True)
-    shutil.copy(tables, home / "mlflow.db")
-    return home
 
 
 @pytest.fixture
 def shops(hourly, store, tmp_path):
     """Prepared data, and a way to register a saved forecaster as the next version and champion."""
-    config, table, panel, windows = prepared(hourly, tmp_path)
+    config, table, panel, windows = prepare(hourly, tmp_path)
 
     def champion(forecaster):
         folder = tmp_path / f"champion-{len(list(tmp_path.glob('champion-*')))}"
@@ -96,7 +49,7 @@ def shops(hourly, store, tmp_path):
 
 def test_a_forecaster_is_loaded_by_version_and_as_champion(shops):
     made, champion, _ = shops
-    champion(untrained(*made))
+    champion(untrained_forecaster(*made))
     assert [load_forecaster(name)[1] for name in ("shops", "shops@champion", "shops/1")] == ["shops/1"] * 3
 
 
@@ -114,33 +67,33 @@ def test_a_forecaster_is_loaded_by_version_and_as_champion(shops):
 )
 def test_a_champion_that_can_not_be_fetched_is_never_replaced(shops, monkeypatch, error, said):
     made, champion, judge = shops
-    champion(shifted(untrained(*made), 9))
+    champion(shift_forecasts(untrained_forecaster(*made), 9))
 
     def silent(**_):
         raise error
 
     monkeypatch.setattr(models, "download_artifacts", silent)
     with pytest.raises(StoreError, match=rf"^shops/1: its artifacts at file://.* can't be fetched \({said}") as caught:
-        judge(untrained(*made))
+        judge(untrained_forecaster(*made))
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 600
 
 
 def test_a_folder_of_artifacts_that_is_gone_or_empty_was_not_fetched(shops):
     made, champion, judge = shops
-    folder = champion(untrained(*made))
+    folder = champion(untrained_forecaster(*made))
     for gone in (lambda: [path.unlink() for path in folder.iterdir()], lambda: shutil.rmtree(folder)):
         gone()
         with pytest.raises(StoreError, match="shops/1: its artifacts at .* can't be fetched"):
-            judge(untrained(*made))
+            judge(untrained_forecaster(*made))
 
 
 def test_a_damaged_champion_is_told_by_its_version_and_loses(shops):
     made, champion, judge = shops
-    folder = champion(untrained(*made))
+    folder = champion(untrained_forecaster(*made))
     (folder / "model.safetensors").write_bytes(b"half")
     with pytest.raises(CheckpointError, match=r"^shops/1/model\.safetensors: is damaged"):
         load_forecaster("shops")
-    promotion = judge(untrained(*made))
+    promotion = judge(untrained_forecaster(*made))
     assert promotion.champion and promotion.incumbent_version == 1
     assert "the champion, version 1, can't forecast these windows (shops/1/model.safetensors" in promotion.reason
     (folder / "forecaster.json").unlink()
@@ -150,61 +103,61 @@ def test_a_damaged_champion_is_told_by_its_version_and_loses(shops):
 
 def test_the_better_of_candidate_and_champion_wins(shops):
     made, champion, judge = shops
-    champion(untrained(*made))
-    assert not judge(shifted(untrained(*made), 9)).champion
-    assert not judge(untrained(*made)).champion  # a tie
-    champion(shifted(untrained(*made), 9))
-    won = judge(untrained(*made))
+    champion(untrained_forecaster(*made))
+    assert not judge(shift_forecasts(untrained_forecaster(*made), 9)).champion
+    assert not judge(untrained_forecaster(*made)).champion  # a tie
+    champion(shift_forecasts(untrained_forecaster(*made), 9))
+    won = judge(untrained_forecaster(*made))
     assert won.champion and won.test_rmse < won.incumbent_test_rmse and won.p_value < 0.05
 
 
 def test_a_champion_without_a_finite_rmse_loses_to_a_candidate_with_one(shops):
     made, champion, judge = shops
-    champion(shifted(untrained(*made), float("nan")))
-    promotion = judge(untrained(*made))
+    champion(shift_forecasts(untrained_forecaster(*made), float("nan")))
+    promotion = judge(untrained_forecaster(*made))
     assert promotion.champion and np.isnan(promotion.incumbent_test_rmse)
     assert "the champion, version 1, can't forecast these windows (its RMSE is nan)" in promotion.reason
-    assert not judge(shifted(untrained(*made), float("nan"))).champion
+    assert not judge(shift_forecasts(untrained_forecaster(*made), float("nan"))).champion
 
 
 def test_a_candidate_that_is_not_finite_on_the_windows_never_wins(shops):
     made, champion, judge = shops
-    champion(untrained(*made))
-    promotion = judge(shifted(untrained(*made), float("nan")))
+    champion(untrained_forecaster(*made))
+    promotion = judge(shift_forecasts(untrained_forecaster(*made), float("nan")))
     assert not promotion.champion
     assert promotion.reason == "its RMSE on the windows of the champion, version 1, is nan"
 
 
 def test_a_store_that_fails_is_told_in_one_line(shops, monkeypatch):
     made, champion, judge = shops
-    champion(untrained(*made))
+    champion(untrained_forecaster(*made))
 
     def broken(*_):
         raise MlflowException("(sqlite3.OperationalError) disk I/O error\n[SQL: SELECT …]\n(Background …)")
 
     monkeypatch.setattr(runs.client(), "get_registered_model", broken)
     with pytest.raises(StoreError, match="^shops: the registry does not answer .*disk I/O error.* Check") as caught:
-        judge(untrained(*made))
+        judge(untrained_forecaster(*made))
     assert "\n" not in str(caught.value)
 
 
 def test_a_fingerprint_knows_weights_and_description_but_not_where_they_came_from(shops, tmp_path):
     made, *_ = shops
-    one = untrained(*made)
+    one = untrained_forecaster(*made)
 
     def of(forecaster, *more):
         forecaster.save(tmp_path / "printed")
         return fingerprint(tmp_path / "printed", *more)
 
-    assert of(one) == of(replace(one, lineage={"run_id": "another"})) == of(untrained(*made))
-    others = (untrained(*made, seed=1), replace(one, name="other"), shifted(untrained(*made), 1e-6))
+    assert of(one) == of(replace(one, lineage={"run_id": "another"})) == of(untrained_forecaster(*made))
+    others = (untrained_forecaster(*made, seed=1), replace(one, name="other"), shift_forecasts(untrained_forecaster(*made), 1e-6))
     assert len({of(one), of(one, "kind"), *map(of, others)}) == 5
 
 
 def test_the_newest_version_with_a_fingerprint_is_found(shops):
     made, champion, _ = shops
     for _ in range(3):
-        champion(untrained(*made))
+        champion(untrained_forecaster(*made))
     for number, value in ((1, "a"), (2, "a"), (3, "b")):
         runs.client().set_model_version_tag("shops", str(number), "fingerprint", value)
     assert [same_version("shops", value) for value in "abc"] == [2, 3, None]
@@ -212,7 +165,7 @@ def test_the_newest_version_with_a_fingerprint_is_found(shops):
 
 def test_a_version_whose_run_is_gone_is_listed_with_its_own_tags(shops):
     made, champion, _ = shops
-    champion(untrained(*made))
+    champion(untrained_forecaster(*made))
     client = runs.client()
     made = client.create_model_version("shops", "file:///gone", "f" * 32, {"val_rmse": "1.5", "run_name": "ensemble"})
     row = next(row for row in versions("shops") if row["version"] == int(made.version))
@@ -221,7 +174,7 @@ def test_a_version_whose_run_is_gone_is_listed_with_its_own_tags(shops):
 
 def test_a_damaged_candidate_is_no_reason_to_replace_the_champion(shops, tmp_path):
     made, champion, judge = shops
-    champion(untrained(*made))
-    candidate = replace(untrained(*made), weights=())
+    champion(untrained_forecaster(*made))
+    candidate = replace(untrained_forecaster(*made), weights=())
     with pytest.raises(CheckpointError, match="candidate"):
         judge(candidate)

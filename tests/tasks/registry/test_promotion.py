@@ -11,56 +11,20 @@ import pytest
 from mlflow.exceptions import MlflowException
 
 from flows.cli import app
-from lstm.config.data import DataSpec
 from lstm.errors import CheckpointError, InputError, StoreError
 from tasks.registry import alias_swap, promotion
 from tasks.registry.models import alias_version, set_alias, tag_version, version_tags
 from tasks.registry.promotion import Promotion, promote, promotion_lock, rollback, settle
 from tasks.tracking import runs
-from tests.lstm.sources.test_services import QUOTED, SECRETS, postgres  # noqa: F401
-from tests.support.forecasters import make_forecaster
 from tests.support.paths import ROOT
-from tests.support.tables import DATA, make_hourly
-from tests.tasks.registry.test_models import store, tables  # noqa: F401
-
-ALIASES = ("champion", "previous", "challenger")
-
-
-@pytest.fixture(scope="session")
-def saved(tmp_path_factory):
-    """The artifacts of every version here: one forecaster."""
-    spec = DataSpec.parse({**DATA, "calendar": {"features": ["hour"]}})
-    folder = tmp_path_factory.mktemp("saved")
-    make_forecaster(spec, make_hourly()).save(folder)
-    return folder
+from tests.support.postgres import QUOTED, SECRETS
+from tests.support.versions import aliases, better_if_newer, decide, register_versions
 
 
 @pytest.fixture
 def shops(store, saved):
     """Five registered versions, the first of them champion."""
-    return with_versions(saved)
-
-
-def with_versions(folder, count=5):
-    client = runs.client()
-    client.create_registered_model("shops")
-    for _ in range(count):
-        client.create_model_version("shops", folder.as_uri(), await_creation_for=0)
-    set_alias("shops", "champion", 1)
-    return "shops"
-
-
-def aliases():
-    return {name: number for name in ALIASES if (number := alias_version("shops", name)) is not None}
-
-
-def decided(version, champion, against=None):
-    """By quality: the higher the number of a version, the better it is."""
-    return Promotion(version, "best-ensemble", champion, f"{version} or {against}", 1.0, 1.0, against)
-
-
-def by_number(version):
-    return lambda incumbent: decided(version, incumbent is None or version > incumbent, incumbent)
+    return register_versions(saved)
 
 
 def test_previous_is_set_before_champion_and_the_new_champion_is_no_challenger(shops, monkeypatch):
@@ -72,14 +36,14 @@ def test_previous_is_set_before_champion_and_the_new_champion_is_no_challenger(s
         set_alias(name, alias, number)
 
     monkeypatch.setattr(alias_swap, "set_alias", recorded)
-    settle(shops, by_number(2))
+    settle(shops, better_if_newer(2))
     assert moved == [("previous", 1), ("champion", 2)]
     assert aliases() == {"champion": 2, "previous": 1}
 
 
 def test_a_loser_becomes_challenger_and_moves_nothing_else(shops):
     set_alias(shops, "champion", 3)
-    settle(shops, by_number(2))
+    settle(shops, better_if_newer(2))
     assert aliases() == {"champion": 3, "challenger": 2}
     assert version_tags(shops, 2)["gate"] == "challenger"
 
@@ -90,8 +54,8 @@ def test_who_finds_another_champion_than_was_judged_is_judged_again(shops):
     def judge(incumbent):
         seen.append(incumbent)
         if len(seen) == 1:  # meanwhile another one is promoted
-            settle(shops, by_number(4))
-        return by_number(3)(incumbent)
+            settle(shops, better_if_newer(4))
+        return better_if_newer(3)(incumbent)
 
     assert not settle(shops, judge).champion
     assert seen == [1, 4]
@@ -102,7 +66,7 @@ def test_who_finds_another_champion_than_was_judged_is_judged_again(shops):
 def test_a_champion_that_never_rests_is_told(shops):
     def judge(incumbent):
         set_alias(shops, "champion", incumbent % 4 + 1)
-        return by_number(5)(incumbent)
+        return better_if_newer(5)(incumbent)
 
     with pytest.raises(StoreError, match="shops: another champion was promoted during each of 5 judgements. Run it"):
         settle(shops, judge)
@@ -140,7 +104,7 @@ def test_a_lock_that_is_never_let_go_is_told(shops, monkeypatch):
         promotion_lock(shops),
         pytest.raises(StoreError, match=r"promote-shops\.lock: the lock .* is held"),
     ):
-        settle(shops, by_number(2))
+        settle(shops, better_if_newer(2))
     assert aliases() == {"champion": 1}
 
 
@@ -195,7 +159,7 @@ def database(home, monkeypatch, postgres):
 
 @pytest.mark.service
 def test_the_same_race_on_postgres(database, home, saved, tmp_path):
-    with_versions(saved)
+    register_versions(saved)
     assert race(tmp_path, dict(os.environ)) in (2, 3)
     check_lock()
     assert not list(home.glob(".promote*"))
@@ -303,7 +267,7 @@ def test_a_rollback_is_recorded_and_asked_for_twice_it_does_not_bring_the_bad_on
 def test_what_can_not_be_loaded_is_never_made_champion(shops, force):
     client = runs.client()
     client.create_model_version(shops, "file:///gone/6", await_creation_for=0)
-    tag_version(shops, 6, decided(6, True, 1).tags)
+    tag_version(shops, 6, decide(6, True, 1).tags)
     with pytest.raises(StoreError, match="^shops/6: its artifacts at file:///gone/6 can't be fetched"):
         promote(shops, "6", force)
     set_alias(shops, "previous", 6)

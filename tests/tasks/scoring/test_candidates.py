@@ -3,11 +3,11 @@
 import numpy as np
 
 from tasks.scoring.candidates import baselines, scored_splits
-from tests.support.prepared_data import prepared
+from tests.support.prepared_data import prepare
 
 
 def made(frame, folder, **changes):
-    config, _, panel, windows = prepared(frame, folder, **changes)
+    config, _, panel, windows = prepare(frame, folder, **changes)
     splits = scored_splits(config, panel, windows)
     return splits, *baselines(config, windows, splits)
 

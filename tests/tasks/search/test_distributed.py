@@ -33,8 +33,8 @@ from tasks.search.workspace import study_folder
 from tasks.tracking import runs as tracking
 from tasks.train import train
 from tests.support.paths import ROOT
-from tests.support.postgres import postgres
-from tests.support.prepared_data import prepared
+from tests.support.postgres import postgres_server
+from tests.support.prepared_data import prepare
 from tests.support.studies import config as study_config
 from tests.support.tables import make_hourly
 
@@ -47,7 +47,7 @@ WORK = "import pickle, sys; from tasks.search.distributed import work; work(pick
 @pytest.fixture(scope="module")
 def server():
     """The address of a database for studies."""
-    with postgres() as address:
+    with postgres_server() as address:
         yield address
 
 
@@ -68,7 +68,7 @@ def called(home, tmp_path):
     @contextmanager
     def call(called=None, **search):
         section = {"trials": 30, "pruner": "none", "workers": 1, **search}
-        config, table, _, windows = prepared(make_hourly(16), tmp_path, model=NETWORK, search=section)
+        config, table, _, windows = prepare(make_hourly(16), tmp_path, model=NETWORK, search=section)
         with (
             tracking.parent_run(config, table, ["cpu"], "") as run,
             study_folder(config, windows, False) as (study, folder),
@@ -86,7 +86,7 @@ def searched(home, tmp_path):
     def search(execution, model=None, **section):
         found = {"trials": 30, "pruner": "none", "workers": 1, **section}
         changes = {"model": {**NETWORK, **(model or {})}, "search": found, "execution": execution}
-        config, table, _, windows = prepared(make_hourly(16), tmp_path, **changes)
+        config, table, _, windows = prepare(make_hourly(16), tmp_path, **changes)
         with tracking.parent_run(config, table, ["cpu"], "") as run:
             result = train.fn(config, windows, run, ["cpu"])
         query = f"tags.mlflow.parentRunId = '{run.run_id}'"
@@ -424,7 +424,7 @@ def test_a_worker_that_hangs_is_killed_when_the_time_has_been_over_for_long(
     monkeypatch.setattr(worker_pool, "_START", "import tasks.search.worker as w, os, signal\nfit = w.fit\n"
         "w.fit = lambda *a: os.kill(os.getpid(), signal.SIGSTOP)\nw.main()")  # fmt: skip
     section = {"trials": 2, "space": RATES, "timeout": "3s"}
-    config, table, _, windows = prepared(make_hourly(16), tmp_path, model=NETWORK, search=section)
+    config, table, _, windows = prepare(make_hourly(16), tmp_path, model=NETWORK, search=section)
     started = time.monotonic()
     with tracking.parent_run(config, table, ["cpu"], "") as run, pytest.raises(TrainingError) as caught:
         train.fn(config, windows, run, ["cpu"])

@@ -22,9 +22,8 @@ from tasks.runtime.process_owner import this_process
 from tasks.search.worker import Job, train
 from tasks.tracking import runs, sqlite_timeout
 from tests.support.paths import ROOT
-from tests.support.prepared_data import prepared
-from tests.tasks.registry.test_models import store, tables  # noqa: F401
-from tests.tasks.search.test_search import NETWORK, RATES, SEARCH
+from tests.support.prepared_data import prepare
+from tests.support.searches import NETWORK, RATES, SEARCH
 
 LOCKED = 30.0  # seconds; MLflow itself waits for twenty
 
@@ -32,7 +31,7 @@ LOCKED = 30.0  # seconds; MLflow itself waits for twenty
 @pytest.fixture
 def job(hourly, home, tmp_path):
     """A network to train in a folder of that name."""
-    config, _, _, windows = prepared(hourly, tmp_path)
+    config, _, _, windows = prepare(hourly, tmp_path)
     model = ModelConfig(**{**NETWORK, "epochs": 6, "horizon": config.window.horizon})
     shape = (len(config.data.target), windows.n_known, windows.n_series, config.window.stride)
     return lambda name: Job(model, windows.folder, *shape, tmp_path / name, False)
@@ -65,7 +64,7 @@ def test_a_locked_store_is_waited_for_longer_than_mlflow_does(store):
     ],
 )
 def test_what_the_disk_or_the_store_does_not_take_is_told_in_one_line(hourly, store, tmp_path, error, said):
-    config, table, *_ = prepared(hourly, tmp_path)
+    config, table, *_ = prepare(hourly, tmp_path)
     with pytest.raises(StoreError) as told, runs.parent_run(config, table, ["cpu"], "") as run:
         raise error
     assert said in str(told.value) and "\n" not in str(told.value) and told.value.__cause__ is error
@@ -76,7 +75,7 @@ def test_a_store_that_is_away_at_the_end_does_not_hide_what_went_wrong(hourly, s
     def away(*_):
         raise MlflowException("away")
 
-    config, table, *_ = prepared(hourly, tmp_path)
+    config, table, *_ = prepare(hourly, tmp_path)
     with pytest.raises(ZeroDivisionError), runs.parent_run(config, table, ["cpu"], "") as run:
         monkeypatch.setattr(runs, "end", away)
         raise ZeroDivisionError

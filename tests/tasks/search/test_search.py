@@ -22,10 +22,8 @@ from tasks.search.workspace import study_folder, study_key
 from tasks.tracking import runs as tracking
 from tasks.train import train
 from tests.support.paths import ROOT
-from tests.support.prepared_data import prepared
-
-NETWORK = {"sequence_length": 12, "hidden_size": 8, "num_layers": 1, "epochs": 3, "dropout": 0.2, "device": "cpu"}
-RATES = {"learning_rate": {"low": 1e-3, "high": 1e-1, "log": True}}
+from tests.support.prepared_data import prepare
+from tests.support.searches import NETWORK, RATES, SEARCH
 
 
 @pytest.fixture
@@ -34,7 +32,7 @@ def searched(hourly, home, tmp_path):
 
     def search(fresh=False, model=NETWORK, workers=1, ensemble=None, **section):
         found = {"trials": 3, "space": RATES, "pruner": "none", **section}
-        config, table, _, windows = prepared(hourly, tmp_path, model=model, search=found, ensemble=ensemble or {})
+        config, table, _, windows = prepare(hourly, tmp_path, model=model, search=found, ensemble=ensemble or {})
         with tracking.parent_run(config, table, ["cpu"] * workers, "") as run:
             result = train.fn(config, windows, run, ["cpu"] * workers, fresh)
         query = f"tags.mlflow.parentRunId = '{run.run_id}'"
@@ -93,16 +91,16 @@ def test_more_trials_add_to_those_that_are_there(searched):
 
 
 def test_what_a_result_depends_on_makes_another_search(hourly, home, tmp_path):
-    config, _, _, windows = prepared(hourly, tmp_path, model=NETWORK, search={"space": RATES})
+    config, _, _, windows = prepare(hourly, tmp_path, model=NETWORK, search={"space": RATES})
     key = study_key(config, windows)
     for budget in ({"trials": 9}, {"timeout": "1h"}, {"plateau": 4}, {"workers": 1}):
-        other, _, _, _ = prepared(hourly, tmp_path, model=NETWORK, search={"space": RATES, **budget})
+        other, _, _, _ = prepare(hourly, tmp_path, model=NETWORK, search={"space": RATES, **budget})
         assert study_key(other, windows) == key
     for search, model in (({"seed": 1}, {}), ({"sampler": "random"}, {}), ({"space": {}}, {}), ({}, {"epochs": 4})):
-        other, _, _, _ = prepared(hourly, tmp_path, model={**NETWORK, **model}, search={"space": RATES, **search})
+        other, _, _, _ = prepare(hourly, tmp_path, model={**NETWORK, **model}, search={"space": RATES, **search})
         assert study_key(other, windows) != key
     warmer = hourly.assign(sales=hourly["sales"] + 1)
-    assert study_key(config, prepared(warmer, tmp_path, model=NETWORK, search={"space": RATES})[3]) != key
+    assert study_key(config, prepare(warmer, tmp_path, model=NETWORK, search={"space": RATES})[3]) != key
 
 
 def test_a_network_that_was_trained_already_is_answered(searched):
@@ -198,7 +196,7 @@ def test_a_dead_worker_is_replaced_and_its_trial_goes_on_to_the_same_bits(search
 def test_a_trial_that_kills_its_workers_fails_and_the_others_go_on(searched, monkeypatch):
     fatal = (
         "import os, signal\n"
-        "from tasks import worker\n"
+        "from tasks.search import worker\n"
         "train = worker.train\n"
         "def deadly(job, report):\n"
         "    if job.folder.name == 'trial-001':\n"
@@ -219,7 +217,7 @@ def test_a_trial_that_kills_its_workers_fails_and_the_others_go_on(searched, mon
 def test_a_trial_whose_workers_die_for_other_reasons_than_its_own_comes_to_its_end(searched, monkeypatch):
     mortal = (
         "import os, signal\n"
-        "from tasks import worker\n"
+        "from tasks.search import worker\n"
         "train = worker.train\n"
         "def killed(job, report):\n"
         "    def reported(record, epochs=[]):\n"
@@ -281,7 +279,7 @@ def test_a_worker_that_is_killed_while_it_starts_is_replaced(searched):
 def test_a_worker_imports_neither_prefect_nor_mlflow_nor_pandas():
     code = (
         "import sys\n"
-        "from tasks import worker\n"
+        "from tasks.search import worker\n"
         "heavy = {'prefect', 'mlflow', 'optuna', 'pandas', 'sklearn', 'matplotlib'} & set(sys.modules)\n"
         "print(sorted(heavy))"
     )
@@ -312,7 +310,7 @@ def test_a_worker_ends_with_its_parent():
 
 
 def test_a_second_run_of_the_same_search_waits_for_the_first(hourly, home, tmp_path, caplog):
-    config, _, _, windows = prepared(hourly, tmp_path, model=NETWORK, search={"space": RATES})
+    config, _, _, windows = prepare(hourly, tmp_path, model=NETWORK, search={"space": RATES})
     folder = home / "studies" / "shops" / study_key(config, windows)[:16]
     folder.mkdir(parents=True)
     held, ended = threading.Event(), []
@@ -340,30 +338,13 @@ def test_three_searches_of_a_name_are_kept_and_the_last_one_warms_up_the_next(ho
         time.sleep(0.05)
     kept = list((home / "studies" / "shops").iterdir())
     assert len(kept) == 3
-    config, _, _, windows = prepared(
+    config, _, _, windows = prepare(
         hourly, tmp_path, model={**NETWORK, "epochs": 4}, search={"trials": 2, "space": RATES, "pruner": "none"}
     )
     name = f"shops/{study_key(config, windows)[:16]}"
     newest = load_study(name, home / "studies" / name)
     assert newest is not None
     assert newest.trials[1].user_attrs["warm_start"].startswith("shops/")
-
-
-SEARCH = """
-import json, sys
-from tests.support.prepared_data import config_of
-from tasks import tracking
-from tasks.ingest import ingest
-from tasks.normalize import normalize
-from tasks.window import window
-from tasks.train import train
-config = config_of("shops.csv", **json.loads(sys.argv[1]))
-table = ingest.fn(config)
-windows = window.fn(config, normalize.fn(config, table))
-with tracking.parent_run(config, table, ["cpu"], "") as run:
-    found = train.fn(config, windows, run, ["cpu"])
-print(json.dumps([found.ended, found.answered, {trial.number: trial.val_rmse for trial in found.trials}]))
-"""
 
 
 @pytest.mark.slow

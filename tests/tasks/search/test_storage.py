@@ -8,7 +8,7 @@ import pytest
 from lstm.errors import ConfigError
 from tasks.search import storage
 from tasks.search.study import ask, forget_study, left_running, load_study, open_study, report, suggested, twin
-from tests.lstm.sources.test_services import QUOTED, SECRETS, postgres  # noqa: F401
+from tests.support.postgres import QUOTED, SECRETS
 from tests.support.studies import config, content, error_of, search, train, warm_starts
 
 
@@ -84,7 +84,7 @@ def test_a_study_in_sqlite_is_the_one_that_a_journal_holds(tmp_path, monkeypatch
 
 @pytest.mark.service
 @pytest.mark.parametrize("scheme", ["postgresql", "postgresql+psycopg"])
-def test_a_study_in_postgres_is_the_one_that_a_journal_holds(tmp_path, monkeypatch, postgres, scheme):  # noqa: F811
+def test_a_study_in_postgres_is_the_one_that_a_journal_holds(tmp_path, monkeypatch, postgres, scheme):
     monkeypatch.setenv("LSTM_STUDY_STORAGE", f"{scheme}://reader:{QUOTED}@{postgres}/postgres")
     check_store(config(), tmp_path, monkeypatch)
 
@@ -116,6 +116,6 @@ def test_a_bad_store_is_told_without_its_password(tmp_path, monkeypatch, address
 
 
 @pytest.mark.service
-def test_a_wrong_password_of_postgres_is_told_without_it(tmp_path, monkeypatch, postgres):  # noqa: F811
+def test_a_wrong_password_of_postgres_is_told_without_it(tmp_path, monkeypatch, postgres):
     message = refused(f"postgresql://reader:{QUOTED}x@{postgres}/postgres", tmp_path, monkeypatch)
     assert "authentication failed" in message

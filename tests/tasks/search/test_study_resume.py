@@ -100,8 +100,8 @@ def test_a_process_killed_in_mid_search_leaves_a_study_that_another_one_complete
     script = f"""
         import os, signal
         from pathlib import Path
-        from tasks.study import *
-        from tests.tasks.studies import *
+        from tasks.search.study import *
+        from tests.support.studies import *
         settings = config()
         study = open_study(settings, "s", Path({str(tmp_path)!r}))
         search(study, settings, 7)

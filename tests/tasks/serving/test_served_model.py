@@ -91,7 +91,7 @@ if way == "mlflow":
 else:
     sys.modules["mlflow"], unpickled = None, []
     sys.path.insert(0, folder + "/code")
-    from lstm.forecaster import Forecaster
+    from lstm.forecasting.forecaster import Forecaster
     made = Forecaster.load(folder + "/artifacts/forecaster").forecast(history, 4, [80])
 import lstm
 print(json.dumps({"found": found, "lstm": lstm.__file__, "unpickled": len(unpickled),
