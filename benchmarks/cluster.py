@@ -99,7 +99,7 @@ def _by_processes(config, windows, run, count: int) -> None:
 
 def _counted(trials, folder: Path, planned: int) -> dict[str, float]:
     from tasks.handles import trial_name
-    from tasks.search.worker import result_of
+    from tasks.search.trial_folder import result_of
 
     ended = [trial for trial in trials if trial.datetime_complete]
     trained = [trial for trial in ended if result_of(folder / trial_name(trial.number))]

@@ -24,7 +24,7 @@ from tasks.handles import Candidate, Evaluation, PanelHandle, RunHandle, Trial, 
 from tasks.scoring import candidates as make
 from tasks.scoring.artifacts import FOLDER, Results, log_evaluation
 from tasks.scoring.candidates import REFERENCE, Contender, Scoring, forecasts_of, scored_splits
-from tasks.search.worker import history_of
+from tasks.search.trial_folder import history_of
 from tasks.settings import run_folder
 from tasks.tracking import runs as tracking
 

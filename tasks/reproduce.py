@@ -29,9 +29,9 @@ from tasks.registry.reproduction import (
     largest_difference,
     same_bits,
 )
-from tasks.scoring.candidates import forecaster_of, scored_splits
-from tasks.search.fixed_trials import evaluated, jobs_of, train_all, trial_of
-from tasks.search.worker import Result
+from tasks.scoring.candidates import evaluated, forecaster_of, scored_splits
+from tasks.search.fixed_trials import jobs_of, train_all, trial_of
+from tasks.search.trial_folder import Result
 from tasks.search.worker_pool import search_devices
 from tasks.settings import folder
 from tasks.tracking import runs

@@ -20,7 +20,7 @@ from tasks.handles import RunHandle, Trial
 from tasks.reporting import forecast_plots
 from tasks.reporting.plotting import save_pictures
 from tasks.scoring.candidates import REFERENCE, Contender, Scoring, Splits, forecasts_of
-from tasks.search.worker import history_of
+from tasks.search.trial_folder import history_of
 from tasks.tracking import runs
 
 FOLDER = "evaluation"  # of the run's artifacts

@@ -22,7 +22,7 @@ from lstm.metrics.metrics import band_levels, naive_errors
 from lstm.networks.checkpoint import load_checkpoint
 from lstm.networks.network import ForecastNetwork
 from tasks.handles import PanelHandle, RunHandle, Trial, WindowsHandle
-from tasks.search.worker import history_of
+from tasks.search.trial_folder import history_of
 from tasks.tracking import runs
 
 REFERENCE = "seasonal_naive"
@@ -211,3 +211,20 @@ def baseline(name: str, predictions: Mapping[str, Prediction], run: RunHandle, s
     """With intervals of its own, from its validation errors."""
     intervals = Conformal.fit(splits["validation"].actual, predictions["validation"])
     return Contender(name, "baseline", run, intervals, predictions)
+
+
+def evaluated(
+    made: Forecaster,
+    kind: str,
+    splits: dict[str, ScoredWindows],
+    config: PipelineConfig,
+    windows: WindowsHandle,
+    run: RunHandle,
+) -> tuple[Forecaster, dict[str, float]]:
+    """The forecaster as it would be registered, and `val_*`, `test_*` and `backtest_*` of every metric as logged."""
+    contender = candidate(kind, made, run, splits)
+    naive = baselines(config, windows, splits, (REFERENCE,))[0][REFERENCE]
+    reference = baseline(REFERENCE, naive, run, splits)
+    own, beside = (one.scored(splits, config) for one in (contender, reference))
+    deployed = replace(made, intervals=contender.intervals_now(splits["test"], config))
+    return deployed, scoring_of(own, beside, ("test",)).logged

@@ -22,7 +22,8 @@ from tasks.handles import WindowsHandle, trial_name
 from tasks.search import study as studies
 from tasks.search.leases import Claims
 from tasks.search.results import Tally
-from tasks.search.worker import Job, Result
+from tasks.search.trial_folder import Result
+from tasks.search.worker import Job
 from tasks.search.worker_pool import Worker, WorkerDiedError
 
 _MOST_DEATHS = 3  # of workers over one trial, without an epoch between them

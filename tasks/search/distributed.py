@@ -24,8 +24,8 @@ from tasks.search.coordinator import TrialLoop
 from tasks.search.leases import claims
 from tasks.search.results import Tally
 from tasks.search.storage import VARIABLE, database
+from tasks.search.trial_folder import Result, result_of
 from tasks.search.trial_logger import trial_runs
-from tasks.search.worker import Result, result_of
 from tasks.search.worker_pool import search_devices, worker_pool
 from tasks.search.workspace import study_key
 from tasks.settings import home, quiet_environment

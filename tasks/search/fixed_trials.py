@@ -13,12 +13,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from lstm.config.model import ModelConfig
 from lstm.config.pipeline import PipelineConfig
 from lstm.errors import TrainingError
-from lstm.evaluation.scoring import ScoredWindows
-from lstm.forecasting.forecaster import Forecaster
-from tasks.handles import RunHandle, Trial, WindowsHandle, trial_name
-from tasks.scoring import candidates
-from tasks.scoring.candidates import REFERENCE
-from tasks.search.worker import Job, Result
+from tasks.handles import Trial, WindowsHandle, trial_name
+from tasks.search.trial_folder import Result
+from tasks.search.worker import Job
 from tasks.search.worker_pool import Worker, WorkerDiedError, worker_pool
 
 
@@ -110,20 +107,3 @@ def trial_of(number: int, job: Job, result: Result) -> Trial:
 def planned_networks(config: PipelineConfig) -> list[ModelConfig]:
     """What a search would train before it proposes anything: the members of the ensemble, or the model as it is."""
     return [config.network(config.trial_of(member)) for member in config.members]
-
-
-def evaluated(
-    made: Forecaster,
-    kind: str,
-    splits: dict[str, ScoredWindows],
-    config: PipelineConfig,
-    windows: WindowsHandle,
-    run: RunHandle,
-) -> tuple[Forecaster, dict[str, float]]:
-    """The forecaster as it would be registered, and `val_*`, `test_*` and `backtest_*` of every metric as logged."""
-    contender = candidates.candidate(kind, made, run, splits)
-    naive = candidates.baselines(config, windows, splits, (REFERENCE,))[0][REFERENCE]
-    reference = candidates.baseline(REFERENCE, naive, run, splits)
-    own, beside = (one.scored(splits, config) for one in (contender, reference))
-    deployed = replace(made, intervals=contender.intervals_now(splits["test"], config))
-    return deployed, candidates.scoring_of(own, beside, ("test",)).logged

@@ -11,8 +11,8 @@ from lstm.config.pipeline import PipelineConfig
 from lstm.errors import TrainingError
 from tasks.handles import Search, Trial, trial_name
 from tasks.search import study as studies
+from tasks.search.trial_folder import Result
 from tasks.search.trial_logger import TrialRuns
-from tasks.search.worker import Result
 
 _FINAL = ("val_rmse", "best_epoch", "parameters", "latency_ms")
 _LOGGED = {"val_rmse": "val_rmse_normalized"}  # `val_rmse` is in raw units, see tasks/evaluate.py

@@ -19,7 +19,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -29,14 +28,12 @@ from lstm.data.arrays import SplitArrays
 from lstm.data.windows import Windows
 from lstm.errors import CheckpointError
 from lstm.forecasting.ensemble import point_forecast
-from lstm.networks.checkpoint import load_checkpoint, save_checkpoint, write_atomic
+from lstm.networks.checkpoint import save_checkpoint, write_atomic
 from lstm.networks.network import ForecastNetwork
 from lstm.networks.training import Fitted, OnEpoch, fit
+from tasks.search.trial_folder import OUTPUTS, PROGRESS, RESULT, Result, partial_history, result_of
 
-Result = dict[str, Any]
 Report = Callable[[dict[str, float]], str]  # an epoch's record -> go, finish or prune
-_RESULT, _PROGRESS = "result.json", "progress.safetensors"
-_OUTPUTS = ("network.safetensors", "validation.npy")
 _TIMED = 30  # forecasts of one window, of which the median counts
 
 
@@ -94,7 +91,7 @@ def _answer(job: Job, connection: Connection) -> tuple[str, Result]:
         return answer
 
     try:
-        if history := _begun(job.folder):
+        if history := partial_history(job.folder):
             connection.send(("history", history, 0.0))
         result = train(job, report)
         return result["state"], result
@@ -102,7 +99,7 @@ def _answer(job: Job, connection: Connection) -> tuple[str, Result]:
         raise
     except Exception as error:  # whatever it is, it fails this trial and no other
         text = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-        return "failed", {"state": "failed", "error": text, "history": _begun(job.folder)}
+        return "failed", {"state": "failed", "error": text, "history": partial_history(job.folder)}
 
 
 def train(job: Job, report: Report | None = None) -> Result:
@@ -130,7 +127,7 @@ def train(job: Job, report: Report | None = None) -> Result:
     try:
         fitted = _fitted(job, training, validation, told)
     except _PrunedError:
-        result: Result = {"state": "pruned", "history": _begun(job.folder)}
+        result: Result = {"state": "pruned", "history": partial_history(job.folder)}
     else:
         _save_network(job, fitted)
         np.save(job.folder / "validation.npy", point_forecast(fitted.network, validation))
@@ -145,36 +142,11 @@ def train(job: Job, report: Report | None = None) -> Result:
             "history": fitted.history,
         }
     if result["state"] != "cut":
-        outputs = [] if result["state"] == "pruned" else [job.folder / name for name in _OUTPUTS]
+        outputs = [] if result["state"] == "pruned" else [job.folder / name for name in OUTPUTS]
         result["sizes"] = {path.name: path.stat().st_size for path in outputs}
-        write_atomic(job.folder / _RESULT, json.dumps(result).encode())
-        (job.folder / _PROGRESS).unlink(missing_ok=True)
+        write_atomic(job.folder / RESULT, json.dumps(result).encode())
+        (job.folder / PROGRESS).unlink(missing_ok=True)
     return result
-
-
-def result_of(folder: Path) -> Result | None:
-    """What the trial of that folder came to; None: it has not ended, or its files are not what was written."""
-    try:
-        result: Result = json.loads((folder / _RESULT).read_bytes())
-        sizes = {name: (folder / name).stat().st_size for name in result["sizes"]}
-        return result if sizes == result["sizes"] and result["state"] in ("done", "pruned") else None
-    except (OSError, ValueError, TypeError, KeyError):
-        return None
-
-
-def history_of(folder: Path) -> list[dict[str, float]]:
-    """The epochs of the trial of that folder, ended or not."""
-    ended = result_of(folder)
-    return _begun(folder) if ended is None else list(ended["history"])
-
-
-def _begun(folder: Path) -> list[dict[str, float]]:
-    """The epochs of an unended trial."""
-    try:
-        history: list[dict[str, float]] = load_checkpoint(folder / _PROGRESS)[1]["history"]
-    except (CheckpointError, KeyError):
-        return []
-    return history
 
 
 def _windows(job: Job) -> tuple[Windows, Windows]:
@@ -189,7 +161,7 @@ def _fitted(job: Job, training: Windows, validation: Windows, report: OnEpoch) -
     def network() -> ForecastNetwork:
         return ForecastNetwork(sized, range(job.n_targets), job.n_known, job.n_series)
 
-    progress = job.folder / _PROGRESS
+    progress = job.folder / PROGRESS
     try:
         return fit(network(), training, validation, report, progress)
     except CheckpointError:  # torn by a power cut, or of another version: a new start costs least

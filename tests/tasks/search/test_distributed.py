@@ -27,8 +27,8 @@ from tasks.search.distributed import gather, share_of, work
 from tasks.search.leases import Claims, called_out, claims, study_lock
 from tasks.search.results import Tally
 from tasks.search.study import ask, failed, left_running, load_study, open_study, suggested
+from tasks.search.trial_folder import result_of
 from tasks.search.trial_logger import trial_runs
-from tasks.search.worker import result_of
 from tasks.search.workspace import study_folder
 from tasks.tracking import runs as tracking
 from tasks.train import train
