@@ -34,8 +34,9 @@ from lstm.load_config import load_config
 from lstm.monitoring.drift import chart, input_shifts
 from tasks.forecast_slots import forecast_slots
 from tasks.forecast_store.log import open_log
-from tasks.monitor import Monitored, monitor
+from tasks.monitor import monitor
 from tasks.monitoring.plots import monitor_figure
+from tasks.monitoring.result import MonitorResult
 from tasks.reporting.plotting import save_pictures
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -157,7 +158,7 @@ def walked(
     ]
 
 
-def judged(settings: PipelineConfig, day: pd.Timestamp) -> Monitored:
+def judged(settings: PipelineConfig, day: pd.Timestamp) -> MonitorResult:
     forecast_slots.fn(settings, day)
     found = monitor.fn(settings, day.to_pydatetime())
     today = f"{found.errors.days[-1]['ratio']:.2f}" if found.errors else "–"

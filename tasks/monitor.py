@@ -1,7 +1,6 @@
 """The champion's scheduled forecasts against what came since: live errors, and whether the world has moved."""
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Self
 
@@ -28,6 +27,7 @@ from lstm.scratch import scratch_folder
 from tasks.forecast_store.log import open_log
 from tasks.forecast_store.schedule import slot_grid
 from tasks.forecast_store.schema import VERSION
+from tasks.monitoring.result import ErrorChart, MonitorResult
 from tasks.normalize import cuts_of
 from tasks.registry.models import resolved
 from tasks.registry.provenance import Origin, origin_of
@@ -37,47 +37,6 @@ from tasks.settings import folder
 _DAY = pd.Timedelta(1, "D")
 _PROMISED = ("rmse", "mae", "mase", "rmse_skill")  # of the backtest, beside the coverages
 _INSTANT = np.timedelta64(1, "us")
-
-
-@dataclass(frozen=True)
-class Errors:
-    """The CUSUM chart of the days' errors, and the newest days' error over the backtest's."""
-
-    cusum: float
-    limit: float
-    ratio: float  # of the newest days of the rise that the chart ends in, a week at most
-    since: str  # first day of that rise, ISO 8601; "": there is none
-    days: tuple[dict[str, Any], ...]  # `until`, `ratio` to the backtest's error, `cusum`
-
-
-@dataclass(frozen=True)
-class Monitored:
-    """What became of one model's forecasts by a moment."""
-
-    name: str
-    version: str  # NAME/3
-    moment: str  # ISO 8601, UTC
-    age_days: int  # from the end of the data that the version came from
-    since: str  # forecasts and inputs from here on were looked at
-    forecasts: int  # by the version: rows of the log, one a series, target, step and slot
-    waiting: int  # of those that nothing has come of yet
-    repeated: int  # rows that were there twice
-    others: int  # rows by other versions, which are not judged
-    promised: Mapping[str, float]  # of the backtest
-    live: Mapping[str, float]  # nothing where nothing has come yet
-    rmse_interval: tuple[float, float] | None  # 95 % by block bootstrap; None: too few days
-    errors: Errors | None  # None: the backtest spans fewer than five days, or nothing has come yet
-    inputs: tuple[Shift, ...]
-    by_age: tuple[dict[str, Any], ...]
-    by_step: tuple[dict[str, Any], ...]
-    drifted: bool
-    reason: str  # one line
-    warnings: tuple[str, ...]
-    alarmed: bool = False  # whether this moment's drift was said, and not held back by the cool-down
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-ready."""
-        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -109,7 +68,7 @@ class _Scene:
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
-def monitor(config: PipelineConfig, now: datetime | None = None) -> Monitored:
+def monitor(config: PipelineConfig, now: datetime | None = None) -> MonitorResult:
     """Judge the champion's forecasts of `monitor.window` as of a moment. Writes nothing.
 
     Args:
@@ -132,7 +91,7 @@ def monitor(config: PipelineConfig, now: datetime | None = None) -> Monitored:
     columns, recent = inputs_of(origin.forecaster, scene.panel, since, until + _INSTANT)
     inputs = input_shifts(scene.reference.inputs, recent, columns, config.monitor.psi, config.monitor.ks)
     errors = _errors(live, scene, config.monitor) if len(live) else None
-    found = Monitored(
+    found = MonitorResult(
         name=config.name,
         version=origin.version,
         moment=moment.isoformat(),
@@ -203,7 +162,7 @@ def _day(frequency: Frequency | None) -> np.timedelta64:
     return (_DAY if frequency is None else max(_DAY, frequency.step)).to_timedelta64()
 
 
-def _errors(live: Live, scene: _Scene, spec: MonitorSpec) -> Errors | None:
+def _errors(live: Live, scene: _Scene, spec: MonitorSpec) -> ErrorChart | None:
     times, squared = live.squared()
     end = times.max() + _INSTANT
     days, errors = daily(times, squared, end, scene.day)
@@ -212,7 +171,7 @@ def _errors(live: Live, scene: _Scene, spec: MonitorSpec) -> Errors | None:
         return None
     promised = float(np.sqrt(np.mean(np.square(scene.reference.days))))
     ends = [pd.Timestamp(end - number * scene.day - _INSTANT).tz_localize("UTC") for number in days]
-    return Errors(
+    return ErrorChart(
         cusum=float(found.sums[-1]),
         limit=found.limit,
         ratio=float(np.sqrt(np.mean(np.square(errors[found.latest])))) / promised,
@@ -249,7 +208,7 @@ def _records(table: pd.DataFrame) -> tuple[dict[str, Any], ...]:
     return tuple({str(name): value for name, value in row.items()} for row in table.to_dict("records"))
 
 
-def _reason(found: Monitored) -> str:
+def _reason(found: MonitorResult) -> str:
     """What, how much, against what."""
     errors, live = found.errors, found.live
     if not live:

@@ -10,7 +10,7 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from tasks.backtest import Backtest
-    from tasks.monitor import Monitored
+    from tasks.monitoring.result import MonitorResult
     from tasks.reproduce import Reproduction
 
 _SHOWN = ("val_rmse", "val_mae", "test_rmse", "test_mae", "test_mase", "test_coverage_80", "test_coverage_95")
@@ -61,7 +61,7 @@ def show_backtest(found: "Backtest") -> None:
     )
 
 
-def show_monitoring(found: "Sequence[Monitored]") -> None:
+def show_monitoring(found: "Sequence[MonitorResult]") -> None:
     """Print of each model the live figures beside the promised ones, by age, the inputs, and the verdict."""
     console = _console()
     for one in found:
@@ -77,7 +77,7 @@ def show_monitoring(found: "Sequence[Monitored]") -> None:
         console.print(f"{one.reason}.", markup=False, soft_wrap=True)
 
 
-def _live(one: "Monitored") -> Table:
+def _live(one: "MonitorResult") -> Table:
     columns = [key for key in _BACKTEST if key in one.live]
     title = f"{one.version} as of {one.moment[:16]}, {one.age_days} days after the end of its data"
     table = _table(title, ["forecasts"], ["windows", *(_BACKTEST[key] for key in columns)])
@@ -93,7 +93,7 @@ def _live(one: "Monitored") -> Table:
     return table
 
 
-def _moved(one: "Monitored") -> Table:
+def _moved(one: "MonitorResult") -> Table:
     table = _table("inputs beside training", ["input"], ["PSI", "KS", "KS in training", "mean moved", "drifted"])
     for row in one.inputs:
         figures = (f"{row.psi:.2f}", f"{row.ks:.2f}", f"{row.usual_ks:.2f}", f"{row.moved:+.2f}")

@@ -16,8 +16,8 @@ from lstm.calendars.durations import duration
 from lstm.config.pipeline import PipelineConfig
 from lstm.errors import StoreError
 from tasks.handles import RunHandle, key_of
-from tasks.monitor import Monitored
 from tasks.monitoring.plots import monitor_figure
+from tasks.monitoring.result import MonitorResult
 from tasks.reporting.plotting import save_pictures
 from tasks.tracking import runs
 
@@ -25,7 +25,7 @@ NEWEST, POINTS, ALARMS = "newest_day", "newest_points", "alarms"  # tags of the 
 _MOST = 40  # alarms that are kept
 
 
-def log_monitored(config: PipelineConfig, found: Monitored, alarm: bool) -> Monitored:
+def log_monitored(config: PipelineConfig, found: MonitorResult, alarm: bool) -> MonitorResult:
     """Put it into the version's run `monitor-NAME-vN`; say whether its drift is to be told now.
 
     Metrics are points over the model's age in days, with the moment as their time. A day gets second ones where more
@@ -83,13 +83,13 @@ def _cooling(alarms: list[str], moment: str, config: PipelineConfig) -> bool:
     return last is not None and pd.Timestamp(moment) < last + duration(config.monitor.cooldown)
 
 
-def _log_points(run: RunHandle, found: Monitored, values: Mapping[str, float]) -> None:
+def _log_points(run: RunHandle, found: MonitorResult, values: Mapping[str, float]) -> None:
     when = int(pd.Timestamp(found.moment).timestamp() * 1000)
     points = [Metric(key, value, when, found.age_days) for key, value in values.items() if math.isfinite(value)]
     runs.client().log_batch(run.run_id, points)
 
 
-def _metrics(found: Monitored) -> Iterator[tuple[str, float]]:
+def _metrics(found: MonitorResult) -> Iterator[tuple[str, float]]:
     yield from ((f"promised_{name}", value) for name, value in found.promised.items())
     yield from ((f"live_{name}", value) for name, value in found.live.items())
     if found.rmse_interval is not None:
@@ -103,7 +103,7 @@ def _metrics(found: Monitored) -> Iterator[tuple[str, float]]:
     yield from {"forecasts": float(found.forecasts), "drifted": float(found.drifted)}.items()
 
 
-def _log_files(run: RunHandle, found: Monitored, config: PipelineConfig, alarms: list[str]) -> None:
+def _log_files(run: RunHandle, found: MonitorResult, config: PipelineConfig, alarms: list[str]) -> None:
     with TemporaryDirectory() as scratch:
         folder = Path(scratch)
         (folder / "monitor.json").write_text(json.dumps(_finite(found.to_dict()), indent=1, allow_nan=False))

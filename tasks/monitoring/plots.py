@@ -9,13 +9,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lstm.config.pipeline import PipelineConfig
-from tasks.monitor import Errors, Monitored
+from tasks.monitoring.result import ErrorChart, MonitorResult
 from tasks.reporting.plotting import INK, MUTED, PALETTE, canvas, dated, say
 
 _MOST_INPUTS = 8
 
 
-def monitor_figure(found: Monitored, config: PipelineConfig, alarms: Sequence[str] = ()) -> Figure:
+def monitor_figure(found: MonitorResult, config: PipelineConfig, alarms: Sequence[str] = ()) -> Figure:
     """Three pictures one below the other.
 
     Args:
@@ -38,7 +38,7 @@ def monitor_figure(found: Monitored, config: PipelineConfig, alarms: Sequence[st
     return figure
 
 
-def _errors(axes: Axes, errors: Errors, config: PipelineConfig, alarms: Sequence[str]) -> None:
+def _errors(axes: Axes, errors: ErrorChart, config: PipelineConfig, alarms: Sequence[str]) -> None:
     times = _times(errors)
     axes.plot(times, [day["ratio"] for day in errors.days], color=PALETTE[0], marker="o", markersize=3.5, label="live")
     axes.axhline(1, color=INK, linewidth=1, label="promised by the backtest")
@@ -51,7 +51,7 @@ def _errors(axes: Axes, errors: Errors, config: PipelineConfig, alarms: Sequence
     dated(axes)
 
 
-def _sums(axes: Axes, errors: Errors, alarms: Sequence[str]) -> None:
+def _sums(axes: Axes, errors: ErrorChart, alarms: Sequence[str]) -> None:
     times = _times(errors)
     axes.plot(times, [day["cusum"] for day in errors.days], color=PALETTE[0], marker="o", markersize=3.5)
     axes.axhline(errors.limit, color=PALETTE[1], linewidth=1, linestyle="--", label="limit")
@@ -69,7 +69,7 @@ def _mark(axes: Axes, times: Any, alarms: Sequence[str]) -> None:
         axes.axvline(moment, color=PALETTE[3], linewidth=1.5, label=None if number else "alarm")
 
 
-def _inputs(axes: Axes, found: Monitored, config: PipelineConfig) -> None:
+def _inputs(axes: Axes, found: MonitorResult, config: PipelineConfig) -> None:
     shown = found.inputs[:_MOST_INPUTS][::-1]
     if not shown:
         return say(axes, "no input has values to compare")
@@ -85,7 +85,7 @@ def _inputs(axes: Axes, found: Monitored, config: PipelineConfig) -> None:
     return None
 
 
-def _times(errors: Errors) -> Any:
+def _times(errors: ErrorChart) -> Any:
     """datetime64, as matplotlib takes it."""
     return np.array([_naive(day["until"]) for day in errors.days])
 

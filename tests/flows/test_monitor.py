@@ -21,8 +21,8 @@ from flows.services.processes import start
 from lstm.errors import CheckpointError, DataError
 from lstm.load_config import load_config
 from tasks.forecast_store.log import open_log
-from tasks.monitor import Monitored
 from tasks.monitoring.mlflow_log import log_monitored
+from tasks.monitoring.result import MonitorResult
 from tasks.runtime.network import free_port
 from tasks.tracking import runs as tracking
 from tests.support.paths import ROOT
@@ -57,7 +57,7 @@ class Watched:
     def config(self):
         return load_config("shops.yaml", self.overrides)
 
-    def judged(self, number: float, *overrides: str) -> Monitored:
+    def judged(self, number: float, *overrides: str) -> MonitorResult:
         (found,) = monitor.fn("shops.yaml", (*self.overrides, *overrides), day(number).to_pydatetime())
         return found
 

@@ -6,20 +6,20 @@ import pytest
 
 from lstm.config.pipeline import PipelineConfig
 from lstm.monitoring.drift import Shift
-from tasks.monitor import Errors, Monitored
 from tasks.monitoring.plots import monitor_figure
+from tasks.monitoring.result import ErrorChart, MonitorResult
 from tests.support.tables import DATA
 
 CONFIG = PipelineConfig.parse({"name": "shops", "data": DATA, "monitor": {"ratio": 1.5}})
 
 
-def monitored() -> Monitored:
+def monitored() -> MonitorResult:
     ends = pd.date_range("2024-04-10 23:00", periods=5, freq="D", tz="UTC")
     days = tuple(
         {"until": end.isoformat(), "ratio": 1.0 + number, "cusum": 2.0 * number} for number, end in enumerate(ends)
     )
     shift = Shift("visitors", 0.5, 0.4, 0.1, 0.15, 2.0, True, True)
-    return Monitored(
+    return MonitorResult(
         name="shops",
         version="shops/3",
         moment="2024-04-15T00:00:00+00:00",
@@ -32,7 +32,7 @@ def monitored() -> Monitored:
         promised={"rmse": 1.0},
         live={"rmse": float("nan")},
         rmse_interval=None,
-        errors=Errors(8.0, 4.0, 4.5, "2024-04-11", days),
+        errors=ErrorChart(8.0, 4.0, 4.5, "2024-04-11", days),
         inputs=(shift, replace(shift, column="sales", drifted=False)),
         by_age=(),
         by_step=(),
