@@ -1,7 +1,7 @@
-"""What a Prefect server must know of this project: work pool, GPU limits, automations, and prefect.yaml's deployments.
+"""Set up a Prefect server: work pool, GPU limits, automations and the deployments of prefect.yaml.
 
-`python -m flows.deployments` in the folder of prefect.yaml makes all of it, or brings it up to date, on the server that
-PREFECT_API_URL names. It may be repeated.
+`python -m flows.deployments` in the folder of prefect.yaml creates or updates all of them on the server that
+PREFECT_API_URL names. It can be repeated.
 """
 
 import importlib
@@ -18,24 +18,26 @@ _AUTOMATIONS = Path("automations.yaml")
 
 
 def check_folder() -> None:
-    """Raise ConfigError where the working directory is none to deploy from."""
+    """Raise ConfigError if the working directory holds no usable prefect.yaml."""
     if not FILE.is_file():
         raise ConfigError(
-            f"{FILE.resolve()}: is not there. Go to the folder of your deployments: this project's checkout, or a copy "
-            f"of its {FILE}, flows and configurations."
+            f"{FILE.resolve()}: no such file. Change to the folder of your deployments: this project's checkout, or a "
+            f"copy of its {FILE}, flows and configurations."
         )
     import yaml
 
     try:
         content = yaml.safe_load(FILE.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        raise ConfigError(f"{FILE.resolve()}: can't be read ({' '.join(str(error).split())[:200]}). Mend it.") from None
+        raise ConfigError(
+            f"{FILE.resolve()}: can't be read ({' '.join(str(error).split())[:200]}). Correct it."
+        ) from None
     if not isinstance(content, dict) or not content.get("deployments"):
-        raise ConfigError(f"{FILE.resolve()}: has no `deployments`. Mend it: this project's own shows the form.")
+        raise ConfigError(f"{FILE.resolve()}: has no `deployments`. Add them, as in this project's own prefect.yaml.")
 
 
 def make_pool() -> None:
-    """The process work pool, unless there is one of its name."""
+    """Create the process work pool, unless a pool of its name exists."""
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.actions import WorkPoolCreate
     from prefect.exceptions import ObjectAlreadyExists
@@ -47,7 +49,7 @@ def make_pool() -> None:
 
 
 def make_gpu_limits() -> None:
-    """A limit of one for each GPU that this process sees, unless it has one."""
+    """Create a concurrency limit of one for each visible GPU, unless it exists."""
     import torch
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
@@ -65,9 +67,9 @@ def make_gpu_limits() -> None:
 
 
 def make_automations() -> None:
-    """Those of automations.yaml, each in the place of the one of its name.
+    """Create or update the automations of automations.yaml, by name.
 
-    One that is there already as it stands is left alone: a change would forget the runs that it watches.
+    An unchanged automation is not updated: an update would make it forget the runs that it watches.
     """
     import yaml
     from prefect.client.orchestration import get_client
@@ -78,22 +80,22 @@ def make_automations() -> None:
     with get_client(sync_client=True) as client:
         for values in yaml.safe_load(_AUTOMATIONS.read_text(encoding="utf-8"))["automations"]:
             wanted = AutomationCore.model_validate(values)
-            found = client.read_automations_by_name(wanted.name)
-            if not found:
+            existing = client.read_automations_by_name(wanted.name)
+            if not existing:
                 client.create_automation(wanted)
-            for one in found:
-                if AutomationCore.model_validate(one.model_dump()) != wanted:
-                    client.update_automation(one.id, wanted)
+            for automation in existing:
+                if AutomationCore.model_validate(automation.model_dump()) != wanted:
+                    client.update_automation(automation.id, wanted)
 
 
 def deploy() -> None:
-    """Every deployment of prefect.yaml, by Prefect's own command, which ends this process."""
+    """Apply every deployment of prefect.yaml by Prefect's own command, which exits this process."""
     sys.argv = ["prefect", "--no-prompt", "deploy", "--all"]
     runpy.run_module("prefect", run_name="__main__")
 
 
 def main() -> None:
-    """All of it. Its imports take longer than the rest and need no server, so that one may still be starting."""
+    """Set up the server. The slow imports come first, while the server may still be starting."""
     from flows.services.prefect_server import wait_until_ready
 
     check_folder()
@@ -106,12 +108,12 @@ def main() -> None:
 
 
 def _import_flows() -> None:
-    """Those of this project, with what they need; what can't be imported is for Prefect's command to tell."""
+    """Import the flows of prefect.yaml; Prefect's command reports those that can't be imported."""
     import yaml
 
     with suppress(Exception):
-        for one in yaml.safe_load(FILE.read_text(encoding="utf-8"))["deployments"]:
-            importlib.import_module(one["entrypoint"].partition(":")[0].removesuffix(".py").replace("/", "."))
+        for deployment in yaml.safe_load(FILE.read_text(encoding="utf-8"))["deployments"]:
+            importlib.import_module(deployment["entrypoint"].partition(":")[0].removesuffix(".py").replace("/", "."))
 
 
 if __name__ == "__main__":

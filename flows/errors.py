@@ -1,4 +1,4 @@
-"""What a command says of errors that are not the library's own, or that are several."""
+"""Errors of several models as one, and errors of other libraries as messages for users."""
 
 from collections.abc import Mapping
 
@@ -6,25 +6,25 @@ from lstm.errors import LstmError, StoreError
 from tasks.settings import folder
 
 
-def raise_together(errors: Mapping[str, BaseException], models: int, what: str) -> None:
-    """Raise what went wrong, if anything did: of a single model its own error, else one line that names all.
+def raise_together(errors: Mapping[str, BaseException], n_models: int, consequence: str) -> None:
+    """Raise the error of a single model, or one error that names all that failed; return if none did.
 
     Args:
         errors: by name of the model.
-        models: how many were tried.
-        what: became of those, such as "have no forecasts".
+        n_models: number of models that were tried.
+        consequence: completes "2 of 3 models …", such as "have no forecasts".
     """
-    if errors and models == 1:
+    if errors and n_models == 1:
         raise next(iter(errors.values()))
     if errors:
         lines = "; ".join(f"{name}: {error}" for name, error in errors.items())
-        raise LstmError(f"{len(errors)} of {models} models {what}: {lines}")
+        raise LstmError(f"{len(errors)} of {n_models} models {consequence}: {lines}")
 
 
-def told(error: Exception) -> LstmError | None:
-    """The error that the command ends with; None: nobody expected this one, and its traceback is what helps.
+def as_user_error(error: Exception) -> LstmError | None:
+    """Return the error to show to the user; None for an unexpected error, whose traceback is shown.
 
-    Where Prefect's server failed while it was told of another error, such as on a full disk, it is that other one.
+    If the Prefect server failed while it recorded another error, such as a full disk, return that other error.
     """
     if isinstance(error, LstmError):
         return error
@@ -33,10 +33,11 @@ def told(error: Exception) -> LstmError | None:
 
     if not isinstance(error, PrefectHTTPStatusError | httpx.TransportError):
         return None
-    before = error.__context__
-    while before is not None and not isinstance(before, LstmError):
-        before = before.__context__
-    return before or StoreError(
-        f"the Prefect server failed ({str(error).partition(' - ')[0]}). Its log says why, mostly a full disk; it is "
-        f"{folder('logs') / 'prefect-server.log'} where this command or `lstm up` started it. The same command goes on."
+    earlier = error.__context__
+    while earlier is not None and not isinstance(earlier, LstmError):
+        earlier = earlier.__context__
+    return earlier or StoreError(
+        f"the Prefect server failed ({str(error).partition(' - ')[0]}). Its log says why; most often "
+        "the disk is full. The server of this command or of `lstm up` logs to "
+        f"{folder('logs') / 'prefect-server.log'}. The same command continues the run."
     )

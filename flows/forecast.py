@@ -1,4 +1,4 @@
-"""The scheduled forecasts: the champion, the newest data, and a log of slots."""
+"""The flow of scheduled forecasts: the champion forecasts from the newest data into the forecast log."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -21,10 +21,8 @@ from tasks.partitions import partitions
 from tasks.runtime.flow_run_owner import owned_flow_run
 from tasks.runtime.timestamps import as_utc
 
-FALLBACK = "lstm.forecast.fallback"  # the event
-
-
-# One model at a time: each uses every core, and torch's threads in one process stand in each other's way.
+FALLBACK = "lstm.forecast.fallback"  # event: the champion could not be used
+# One model at a time: each uses every core, and torch's threads would compete.
 _RUNNER: Any = ThreadPoolTaskRunner(max_workers=1)
 
 
@@ -32,71 +30,74 @@ _RUNNER: Any = ThreadPoolTaskRunner(max_workers=1)
 def forecast(
     config: str = "examples/nyc_weather.yaml", overrides: tuple[str, ...] = (), slot: datetime | None = None
 ) -> tuple[Forecasts, ...]:
-    """Forecast as of this run's slot and of missed ones; return what was made, model by model.
+    """Forecast this run's slot and missed ones; return the forecasts of each model.
 
-    The slot is the step of `forecast.every` that the moment falls in. A run that is repeated finds its slot in the log
-    and changes nothing. Without Prefect: `forecast.fn(config)`.
+    The slot is the step of `forecast.every` that the moment falls in. A repeated run finds its slot in the log and
+    changes nothing. Without Prefect: `forecast.fn(config)`.
 
     Args:
         config: path of the YAML file.
         overrides: `dotted.key=value` each.
-        slot: the moment, UTC where it has no time zone; default: when the run was scheduled to start, else now.
+        slot: moment, UTC if it has no time zone; default: the scheduled start of the run, else now.
 
     Raises:
-        LstmError: of a model there are no forecasts; of several, which and why, when all others are made.
+        LstmError: a model has no forecasts; raised after all models have been tried.
     """
     settings = load_config(config, tuple(overrides))
     moment = as_utc(slot or flow_run.scheduled_start_time or datetime.now(UTC), "slot")
     with owned_flow_run(flow_run.id):
         models = partitions(settings)
         if FlowRunContext.get() is None:
-            found = [_tried(model, moment) for model in models]
+            results = [_forecast_model(model, moment) for model in models]
         elif settings.execution.runner == "local" or len(models) == 1:
-            found = _each(models, moment, str(flow_run.id))
+            results = _forecast_models(models, moment, str(flow_run.id))
         else:
-            found = _spread(settings.execution)(models, moment, str(flow_run.id))
-    made = tuple(one for one in found if isinstance(one, Forecasts))
-    _alarm([one for one in made if one.fallback], config, overrides)
-    errors = {model.name: one for model, one in zip(models, found, strict=True) if not isinstance(one, Forecasts)}
+            results = _on_cluster(settings.execution)(models, moment, str(flow_run.id))
+    forecasts = tuple(result for result in results if isinstance(result, Forecasts))
+    _report_fallbacks([result for result in forecasts if result.fallback], config, overrides)
+    outcomes = zip(models, results, strict=True)
+    errors = {model.name: result for model, result in outcomes if not isinstance(result, Forecasts)}
     raise_together(errors, len(models), "have no forecasts")
-    return made
+    return forecasts
 
 
-def _tried(model: PipelineConfig, moment: pd.Timestamp) -> Forecasts | BaseException:
+def _forecast_model(model: PipelineConfig, moment: pd.Timestamp) -> Forecasts | BaseException:
     try:
         return forecast_slots.fn(model, moment)
-    except Exception as error:  # told when the others are made
+    except Exception as error:  # raised when all models have been tried
         return error
 
 
-def _each(models: tuple[PipelineConfig, ...], moment: pd.Timestamp, run: str) -> list[Forecasts | BaseException]:
+def _forecast_models(
+    models: tuple[PipelineConfig, ...], moment: pd.Timestamp, run: str
+) -> list[Forecasts | BaseException]:
     futures = [forecast_slots.submit(model, moment, run) for model in models]
     return [future.result(raise_on_failure=False) for future in futures]
 
 
-def _spread(execution: ExecutionSpec) -> Callable[..., list[Forecasts | BaseException]]:
-    """`_each` as a flow on a cluster."""
-    from flows.partitions import task_runner  # with all that training needs
+def _on_cluster(execution: ExecutionSpec) -> Callable[..., list[Forecasts | BaseException]]:
+    """Return `_forecast_models` as a flow on a Dask or Ray cluster."""
+    from flows.partitions import task_runner  # imports all that training needs
 
     return flow(
         name="forecast-segments", task_runner=task_runner(execution), persist_result=False, validate_parameters=False
-    )(_each)
+    )(_forecast_models)
 
 
-def _alarm(fallen: list[Forecasts], config: str, overrides: tuple[str, ...]) -> None:
-    """Say by a tag of the flow run, and by an event a model, that the champion could not be used."""
-    if not fallen or FlowRunContext.get() is None:
+def _report_fallbacks(fallbacks: list[Forecasts], config: str, overrides: tuple[str, ...]) -> None:
+    """Tag the flow run and emit one event per model whose champion could not be used."""
+    if not fallbacks or FlowRunContext.get() is None:
         return
     with get_client(sync_client=True) as client:
         client.update_flow_run(flow_run.id, tags={*flow_run.tags, "fallback"})
-    for one in fallen:
+    for forecasts in fallbacks:
         emit_event(
             FALLBACK,
-            {"prefect.resource.id": f"lstm.model.{one.name}", "prefect.resource.name": one.name},
+            {"prefect.resource.id": f"lstm.model.{forecasts.name}", "prefect.resource.name": forecasts.name},
             payload={
-                "name": one.name,
-                "version": one.version,
-                "reason": one.fallback,
+                "name": forecasts.name,
+                "version": forecasts.version,
+                "reason": forecasts.fallback,
                 "config": config,
                 "overrides": list(overrides),
             },

@@ -1,4 +1,4 @@
-"""Training on a pandas frame, from Python."""
+"""Train on a pandas DataFrame, from Python."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 def train_frame(
     frame: pd.DataFrame, config: str | Path, overrides: Sequence[str] = (), strict: bool = False
 ) -> "Outcome | Segments":
-    """Train as `lstm train` does, on a frame in place of the configuration's `data.source`.
+    """Train as `lstm train` does, with a frame in place of `data.source`.
 
     Args:
         frame: long or wide, as the configuration's `data` section describes it; a named index counts as columns.
         config: path of the YAML file.
         overrides: `dotted.key=value` each.
-        strict: end with an error where there is an advisory against an LSTM.
+        strict: raise an error if there is advice against an LSTM.
 
     Raises:
         InputError: the configuration or the frame breaks a rule.
@@ -35,7 +35,7 @@ def train_frame(
     source = (*overrides, f"data.source={stored(frame, folder('work'))}", "data.sha256=null")
     read_ahead(load_config(config, source))
     with prefect_server():
-        from flows.train import train  # after the server's start: prefect reads its address when it is imported
+        from flows.train import train  # Prefect reads the server's address when it is imported
 
         wait_until_ready()
         return train(str(config), source, strict)

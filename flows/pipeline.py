@@ -1,4 +1,4 @@
-"""One model, from source to registry: ingest → normalize → window → train → evaluate → register."""
+"""The steps of one model: ingest → normalize → window → train → evaluate → register."""
 
 import shutil
 import time
@@ -28,7 +28,7 @@ from tasks.tracking import runs
 from tasks.train import train as search
 from tasks.window import window
 
-_TOLD = (
+_SHOWN_PARAMS = (
     *("cell", "head", "anchor", "sequence_length", "patch_length", "lags", "loss", "hidden_size", "num_layers"),
     *("dropout", "learning_rate"),
 )
@@ -36,7 +36,7 @@ _TOLD = (
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a training run came to."""
+    """The result of a training run."""
 
     name: str
     run_name: str
@@ -44,22 +44,22 @@ class Outcome:
     leaderboard: tuple[dict[str, Any], ...]
     trials: tuple[dict[str, Any], ...]  # finished networks, best first: name, in_ensemble, val_rmse, …, network
     promotion: Promotion
-    search: str  # how far the search came
+    search: str  # summary, such as "3 of 3 trials, 0 of them pruned"
     seconds: dict[str, float]  # by stage
-    notices: tuple[str, ...]  # what was changed in the data, or left out
-    findings: tuple[str, ...]  # what went wrong in training, or between validation and test
-    advisories: tuple[str, ...]  # why an LSTM may not be the tool for them
-    known: tuple[str, ...]  # columns that a forecast needs for the steps ahead
+    notices: tuple[str, ...]  # what the pipeline changed or left out
+    findings: tuple[str, ...]  # of the diagnosis of training and evaluation
+    advisories: tuple[str, ...]  # reasons against an LSTM for these data
+    known: tuple[str, ...]  # columns that a forecast needs for its horizon
 
 
-def trained(settings: PipelineConfig, strict: bool, fresh: bool, tags: Mapping[str, str]) -> Outcome:
-    """Train, evaluate and register one model, within a flow.
+def train_model(settings: PipelineConfig, strict: bool, fresh: bool, tags: Mapping[str, str]) -> Outcome:
+    """Train, evaluate and register one model; runs inside a flow.
 
     Args:
-        settings: as the file says, without the preset's defaults.
-        strict: end with an error where there is an advisory against an LSTM.
-        fresh: search anew, where the same search of the same data has been made or begun before.
-        tags: of the MLflow run, beside its own.
+        settings: configuration as the file holds it, without the preset's defaults.
+        strict: raise an error if there is advice against an LSTM.
+        fresh: search anew, even if the same search of the same data was made or begun before.
+        tags: further tags of the MLflow run.
     """
     check_baselines(settings.evaluate.baselines)
     seconds: dict[str, float] = {}
@@ -67,31 +67,31 @@ def trained(settings: PipelineConfig, strict: bool, fresh: bool, tags: Mapping[s
         table = ingest(settings)
         settings = settings.with_frequency(table.frequency)
         panel = normalize(settings, table)
-        settings = completed(settings, _runs(settings, panel))
+        settings = completed(settings, _run_lengths(settings, panel))
         windows = window(settings, panel)
-        description: Any = describe.submit(settings, table, panel, windows, strict)  # Prefect resolves it
+        description: Any = describe.submit(settings, table, panel, windows, strict)  # a future, which Prefect resolves
         if strict:
             description.result()
-    # A cluster's machines may have what this one has not: each share looks for itself.
+    # The nodes of a cluster look for their own devices.
     local = settings.execution.runner == "local"
     devices = search_devices(settings) if local else [settings.execution.runner]
     with (
         runs.parent_run(settings, table, devices, str(flow_run.id or ""), tags=tags) as run,
-        _scratch(run),
+        _remove_run_folder(run),
     ):
-        drawn = log_profile.submit(settings, panel, description, run)  # beside the search
+        profile_future = log_profile.submit(settings, panel, description, run)  # while the search runs
         with _timed(seconds, "train"), gpu_limits(devices):
-            found = search(settings, windows, run, devices, fresh)
+            search_result = search(settings, windows, run, devices, fresh)
         with _timed(seconds, "evaluate"):
-            evaluation = evaluate(settings, table, panel, windows, found.trials, run)
+            evaluation = evaluate(settings, table, panel, windows, search_result.trials, run)
         with _timed(seconds, "register"):
             promotion = register(settings, table, panel, windows, evaluation, run)
-        described = drawn.result()
-        rows = tuple(_as_row(trial, settings, evaluation) for trial in found.trials)
-        notices = (*described.notices, *_remarks(settings, found, evaluation, promotion))
+        profile = profile_future.result()
+        rows = tuple(_trial_row(trial, settings, evaluation) for trial in search_result.trials)
+        notices = (*profile.notices, *_notices(settings, search_result, evaluation, promotion))
         with _timed(seconds, "report"):
-            model_card(settings, table, described, evaluation, promotion, rows, notices, devices, run)
-        runs.log(run, {f"seconds_{stage}": spent for stage, spent in seconds.items()})
+            model_card(settings, table, profile, evaluation, promotion, rows, notices, devices, run)
+        runs.log(run, {f"seconds_{stage}": duration for stage, duration in seconds.items()})
     return Outcome(
         settings.name,
         run.name,
@@ -99,46 +99,56 @@ def trained(settings: PipelineConfig, strict: bool, fresh: bool, tags: Mapping[s
         evaluation.leaderboard,
         rows,
         promotion,
-        found.summary,
-        {**seconds, "train_cpu": found.cpu_seconds},
+        search_result.summary,
+        {**seconds, "train_cpu": search_result.cpu_seconds},
         notices,
         evaluation.findings,
-        tuple(map(str, described.advisories)),
+        tuple(map(str, profile.advisories)),
         settings.data.known,
     )
 
 
-def _as_row(trial: Trial, settings: PipelineConfig, evaluation: Evaluation) -> dict[str, Any]:
+def _trial_row(trial: Trial, settings: PipelineConfig, evaluation: Evaluation) -> dict[str, Any]:
     network, shown = settings.network(trial.changes), ("val_rmse", "best_epoch", "parameters", "seconds")
-    told = {key: getattr(network, key) for key in _TOLD} | {"loss": network.trained_loss}
+    params = {key: getattr(network, key) for key in _SHOWN_PARAMS} | {"loss": network.trained_loss}
     return {
         "name": trial.name,
         "in_ensemble": trial.name in evaluation.members,
         **{key: getattr(trial, key) for key in shown},
-        "network": told,
+        "network": params,
     }
 
 
-def _remarks(settings: PipelineConfig, found: Search, evaluation: Evaluation, promotion: Promotion) -> Iterator[str]:
-    """What a reader of the leaderboard should know."""
+def _notices(
+    settings: PipelineConfig, search_result: Search, evaluation: Evaluation, promotion: Promotion
+) -> Iterator[str]:
+    """Yield what a reader of the leaderboard should know about the search and the champion."""
     if promotion.notice:
         yield promotion.notice
-    if found.cut:
+    if search_result.cut:
         yield (
-            f"{found.cut} networks were cut short by search.timeout ({settings.search.timeout}), and count as far as "
-            "they came: the same command goes on with them, or raise it"
+            f"{search_result.cut} networks were interrupted by search.timeout ({settings.search.timeout}) and are "
+            "scored as far as they were trained. Run the same command again to continue them, or raise search.timeout"
         )
-    yield from (f"{trial.name}: {trial.findings}" for trial in found.trials if trial.findings)
-    if found.front:
-        front = (one for one in sorted(found.trials, key=lambda one: one.latency_ms or 0) if one.number in found.front)
-        listed = ", ".join(f"{one.name} ({one.val_rmse:.4f}, {one.latency_ms:.2f} ms)" for one in front)
+    yield from (f"{trial.name}: {trial.findings}" for trial in search_result.trials if trial.findings)
+    if search_result.front:
+        front = (
+            trial
+            for trial in sorted(search_result.trials, key=lambda trial: trial.latency_ms or 0)
+            if trial.number in search_result.front
+        )
+        listed = ", ".join(f"{trial.name} ({trial.val_rmse:.4f}, {trial.latency_ms:.2f} ms)" for trial in front)
         yield f"Pareto front of error and latency: {listed}. The champion is chosen by error alone"
-    planned, trained = len(settings.ensemble.members or ()), len(settings.members)
-    if planned > trained:
-        yield f"{planned - trained} of {planned} planned networks were not trained (search.trials: {trained})"
-    left = [one.name for one in found.trials if one.member is not None and one.name not in evaluation.members]
-    if left and settings.ensemble.size >= planned:
-        yield f"not in the ensemble, since clearly worse on validation: {', '.join(left)}"
+    n_planned, n_trained = len(settings.ensemble.members or ()), len(settings.members)
+    if n_planned > n_trained:
+        yield f"{n_planned - n_trained} of {n_planned} planned networks were not trained (search.trials: {n_trained})"
+    dropped = [
+        trial.name
+        for trial in search_result.trials
+        if trial.member is not None and trial.name not in evaluation.members
+    ]
+    if dropped and settings.ensemble.size >= n_planned:
+        yield f"not in the ensemble, since clearly worse on validation: {', '.join(dropped)}"
     errors = {
         row["kind"] if row["kind"] != "baseline" else row["name"]: row["val_rmse"] for row in evaluation.leaderboard
     }
@@ -146,7 +156,7 @@ def _remarks(settings: PipelineConfig, found: Search, evaluation: Evaluation, pr
         yield "ridge regression has a lower validation RMSE than the ensemble: a linear model may do for these data"
 
 
-def _runs(settings: PipelineConfig, panel: PanelHandle) -> Runs:
+def _run_lengths(settings: PipelineConfig, panel: PanelHandle) -> Runs:
     return Runs.of(PanelStore.load(panel.folder), settings.evaluate.season, settings.window.horizon)
 
 
@@ -158,8 +168,8 @@ def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
 
 
 @contextmanager
-def _scratch(run: RunHandle) -> Iterator[None]:
-    """The candidates on disk go when the run ends: the registry has what is worth keeping."""
+def _remove_run_folder(run: RunHandle) -> Iterator[None]:
+    """Remove the candidates' folder when the run ends: the registry holds the registered ones."""
     try:
         yield
     finally:

@@ -1,10 +1,10 @@
-"""The training flow: one model, or one for each segment of the data."""
+"""The training flow: one model, or one model per segment."""
 
 from prefect import flow, get_run_logger
 from prefect.runtime import flow_run
 
-from flows.partitions import Segments, tidy, train_segments
-from flows.pipeline import Outcome, trained
+from flows.partitions import Segments, clean_up, train_segments
+from flows.pipeline import Outcome, train_model
 from lstm.load_config import load_config
 from tasks.operations.reconcile import reconcile
 from tasks.runtime.flow_run_owner import owned_flow_run
@@ -18,17 +18,17 @@ def train(
     fresh: bool = False,
     reason: str = "",
 ) -> Outcome | Segments:
-    """Train, evaluate and register what the configuration file says.
+    """Train, evaluate and register the model of a configuration file.
 
     Args:
         config: path of the YAML file.
         overrides: `dotted.key=value` each.
-        strict: end with an error where there is an advisory against an LSTM.
-        fresh: search anew, where the same search of the same data has been made or begun before.
-        reason: why it is trained, for the record: the tag `reason` of the MLflow run.
+        strict: raise an error if there is advice against an LSTM.
+        fresh: search anew, even if the same search of the same data was made or begun before.
+        reason: value of the MLflow run's tag `reason`.
 
     Raises:
-        SegmentsFailedError: of partitioned data, when all segments have been tried.
+        SegmentsFailedError: some segments failed; raised after all have been tried.
     """
     settings = load_config(config, tuple(overrides))
     tags = {"reason": reason} if reason else {}
@@ -37,6 +37,6 @@ def train(
             get_run_logger().info("%s", line)
         if settings.data.partition_by:
             return train_segments(settings, strict, fresh, tags)
-        outcome = trained(settings, strict, fresh, tags)
-        tidy(settings)
+        outcome = train_model(settings, strict, fresh, tags)
+        clean_up(settings)
     return outcome

@@ -1,4 +1,4 @@
-"""The `lstm` command. Heavy imports wait until a command needs them."""
+"""The `lstm` command. Each command imports what it needs: heavy imports are slow."""
 
 import os
 import signal
@@ -11,7 +11,7 @@ import typer
 
 from flows.cli import operations
 from flows.cli.operations import Json
-from flows.errors import told
+from flows.errors import as_user_error
 from lstm.errors import InputError
 
 if TYPE_CHECKING:
@@ -32,9 +32,9 @@ def main() -> None:
     try:
         app(standalone_mode=True)
     except Exception as error:
-        if (known := told(error)) is None:
+        if (user_error := as_user_error(error)) is None:
             raise
-        _fail(str(known), 2 if isinstance(known, InputError) else 1)
+        _fail(str(user_error), 2 if isinstance(user_error, InputError) else 1)
 
 
 @app.command()
@@ -43,26 +43,26 @@ def init(
         str, typer.Argument(help="A file, folder, glob, URL, catalogue name, or env:NAME.", metavar="DATA")
     ],
     out: Annotated[Path | None, typer.Option(help="File to write. Default: NAME.yaml.")] = None,
-    name: Annotated[str | None, typer.Option(help="The pipeline's name. Default: after DATA.")] = None,
+    name: Annotated[str | None, typer.Option(help="The pipeline's name. Default: derived from DATA.")] = None,
     sql: Annotated[str | None, typer.Option(help="A query; DATA is then env:NAME of the database's URL.")] = None,
 ) -> None:
-    """Look at a table and write a commented configuration that `lstm train` accepts as it stands."""
+    """Inspect a table and write a commented configuration for `lstm train`."""
     from lstm.config.source import SqlSource
     from lstm.starter.config import first_look, starter_config
     from tasks.settings import folder
 
     source = SqlSource.parse({"sql": sql, "uri": data}, where="lstm init") if sql else data
-    found = first_look(source, folder("downloads"))
-    text = starter_config(found, name)
-    target = out or Path(f"{name or found.name.value}.yaml")
+    look = first_look(source, folder("downloads"))
+    text = starter_config(look, name)
+    target = out or Path(f"{name or look.name.value}.yaml")
     try:
         with target.open("x", encoding="utf-8") as file:
             file.write(text)
     except FileExistsError:
-        raise InputError(f"{target}: is there already. Name another file with --out, or remove it.") from None
+        raise InputError(f"{target}: already exists. Name another file with --out, or remove it.") from None
     except OSError as error:
         raise InputError(f"--out {target}: can't be written ({error.strerror}).") from None
-    print(f"{target}: read it, then run: lstm train {target}")
+    print(f"{target} is written. Read it, then run: lstm train {target}")
 
 
 @app.command()
@@ -71,11 +71,11 @@ def train(
     set_: Annotated[
         list[str], typer.Option("--set", help="Override a key: --set search.trials=50", metavar="KEY=VALUE")
     ] = [],  # noqa: B006
-    strict: Annotated[bool, typer.Option("--strict", help="Make advisories errors.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Treat advice against an LSTM as an error.")] = False,
     fresh: Annotated[
-        bool, typer.Option("--fresh", help="Forget what the same search of the same data has found before.")
+        bool, typer.Option("--fresh", help="Discard the trials of earlier searches of the same data.")
     ] = False,
-    reason: Annotated[str, typer.Option(help="Why, for the record: the tag `reason` of the run.")] = "",
+    reason: Annotated[str, typer.Option(help="Reason, recorded as the run's tag `reason`.")] = "",
     as_json: Json = False,
 ) -> None:
     """Ingest, search, evaluate and register; print the leaderboard and the champion."""
@@ -86,7 +86,7 @@ def train(
 
     started = time.perf_counter()
     settings = load_config(config, tuple(set_))
-    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")  # a failure is told once, by main()
+    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")  # main() reports a failure once
     with prefect_server():
         if not isinstance(settings.data.source, SqlSource):  # a query would be run twice
             # While the server comes up: most mistakes are in the data, and need no heavy import to be seen.
@@ -98,26 +98,26 @@ def train(
         try:
             outcome = train(str(config), tuple(set_), strict, fresh, reason)
         except SegmentsFailedError as error:
-            _told_segments(error.segments, time.perf_counter() - started, as_json)
+            _print_segments(error.segments, time.perf_counter() - started, as_json)
             for row in error.segments.failed:
                 print(f"lstm: {row.name}: {row.error}", file=sys.stderr)
             raise typer.Exit(2 if error.bad_input else 1) from None
         except KeyboardInterrupt:
-            print("lstm: interrupted. What the search has found is kept: the same command goes on.", file=sys.stderr)
+            print("lstm: interrupted. Finished trials are kept: the same command continues.", file=sys.stderr)
             raise
         from flows.cli import output
         from flows.pipeline import Outcome
 
         seconds = time.perf_counter() - started
         if not isinstance(outcome, Outcome):
-            _told_segments(outcome, seconds, as_json)
+            _print_segments(outcome, seconds, as_json)
         elif as_json:
             print(output.as_json(output.outcome_json(outcome, seconds)))
         else:
             output.show_outcome(outcome, seconds)
 
 
-def _told_segments(outcome: "Segments", seconds: float, as_json: bool) -> None:
+def _print_segments(outcome: "Segments", seconds: float, as_json: bool) -> None:
     from flows.cli import output
 
     if as_json:
@@ -130,49 +130,50 @@ def _told_segments(outcome: "Segments", seconds: float, as_json: bool) -> None:
 def forecast(
     model: Annotated[str, typer.Argument(help="NAME, NAME@alias, NAME/3, or a folder.", metavar="MODEL")],
     data: Annotated[
-        str | None, typer.Option(help="History: a file or a catalogue name. Default: what it was trained from.")
+        str | None, typer.Option(help="History: a file or a catalogue name. Default: the data of its training.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="File to write, .parquet or .csv. Default: print.")] = None,
     horizon: Annotated[
-        int | None, typer.Option(help="Steps ahead. Default: what it was trained for; beyond that it rolls forward.")
+        int | None,
+        typer.Option(help="Steps ahead. Default: the trained horizon; beyond it, forecasts are fed back as input."),
     ] = None,
-    levels: Annotated[str, typer.Option(help="Nominal coverage of the intervals in percent, by comma.")] = "80,95",
+    levels: Annotated[str, typer.Option(help="Levels of the intervals in percent, separated by commas.")] = "80,95",
     as_json: Json = False,
 ) -> None:
-    """Forecast every series of a file from its end on, with intervals."""
+    """Forecast every series of a file beyond its last row, with intervals."""
     from flows.cli import output
     from tasks.forecast import forecast
 
     with output.notes():
-        made = forecast.fn(model, data, out, horizon, _levels(levels))
+        table = forecast.fn(model, data, out, horizon, _levels(levels))
     if as_json:
-        print(made.to_json(orient="records", date_format="iso"))
+        print(table.to_json(orient="records", date_format="iso"))
     elif out is not None:
-        print(f"{len(made)} rows for {made['series'].nunique()} series from {made['model_version'].iloc[0]}: {out}")
+        print(f"{len(table)} rows for {table['series'].nunique()} series from {table['model_version'].iloc[0]}: {out}")
     else:
-        print(made.to_csv(index=False), end="")
+        print(table.to_csv(index=False), end="")
 
 
 @app.command()
 def export(
     model: Annotated[str, typer.Argument(help="NAME, NAME@alias, NAME/3, or a folder.", metavar="MODEL")],
-    out: Annotated[Path, typer.Option(help="Folder to make.")],
+    out: Annotated[Path, typer.Option(help="Folder to create.")],
 ) -> None:
-    """Write a model's networks as ONNX files, each checked against torch, and what their user needs beside."""
+    """Write a model's networks as ONNX files, each checked against torch, with the data needed to use them."""
     from tasks.registry.export import export
 
     version, files = export(model, out)
-    furthest = max(one.difference for one in files)
-    print(f"networks of {version}: {len(files)}, at most {furthest:.1g} from torch: {out}")
+    largest = max(file.difference for file in files)
+    print(f"networks of {version}: {len(files)}, at most {largest:.1g} from torch: {out}")
 
 
 @app.command()
 def compare(
     name: Annotated[str, typer.Argument(help="The pipeline's name.", metavar="NAME")],
     as_json: Json = False,
-    html: Annotated[Path | None, typer.Option(help="File to write: the same as a page of its own.")] = None,
+    html: Annotated[Path | None, typer.Option(help="HTML file to write.")] = None,
 ) -> None:
-    """The registered versions of a model, best validation RMSE first, with their aliases and what the gate said."""
+    """List the registered versions of a model by validation RMSE, with aliases and the gate's decisions."""
     from flows.cli import output
     from tasks.registry.models import versions
 
@@ -193,11 +194,13 @@ def compare(
 @app.command()
 def promote(
     name: Annotated[str, typer.Argument(help="The pipeline's name.", metavar="NAME")],
-    version: Annotated[str, typer.Argument(help="Its number, as lstm compare shows it.", metavar="VERSION")],
-    force: Annotated[bool, typer.Option("--force", help="Whatever the gate has said. It is recorded.")] = False,
-    reason: Annotated[str, typer.Option(help="Why it is forced, for the record.")] = "",
+    version: Annotated[str, typer.Argument(help="Number of the version, as lstm compare shows it.", metavar="VERSION")],
+    force: Annotated[
+        bool, typer.Option("--force", help="Promote it whatever the gate decided. It is recorded.")
+    ] = False,
+    reason: Annotated[str, typer.Option(help="Reason, recorded with a forced promotion.")] = "",
 ) -> None:
-    """Make a version champion, if the gate found it better than the present one."""
+    """Make a version champion if the gate found it better than the current champion."""
     from flows.cli import output
     from tasks.registry.promotion import promote
 
@@ -206,7 +209,7 @@ def promote(
 
 @app.command()
 def rollback(name: Annotated[str, typer.Argument(help="The pipeline's name.", metavar="NAME")]) -> None:
-    """Make the previous champion champion again. Asked twice, the second time is refused."""
+    """Make the previous champion the champion again. A second rollback in a row is refused."""
     from flows.cli import output
     from tasks.registry.promotion import rollback
 
@@ -224,7 +227,7 @@ def backtest(
     ] = True,
     as_json: Json = False,
 ) -> None:
-    """Walk the origin forward over the test span: what the networks would have been worth, fold by fold."""
+    """Walk the origin forward over the test span and score networks and baselines in each fold."""
     from dataclasses import asdict
 
     from lstm.load_config import load_config
@@ -233,8 +236,8 @@ def backtest(
     from flows.cli import output, output_runs
     from tasks.backtest import backtest
 
-    found = backtest.fn(settings, refit)
-    print(output.as_json(asdict(found))) if as_json else output_runs.show_backtest(found)
+    result = backtest.fn(settings, refit)
+    print(output.as_json(asdict(result))) if as_json else output_runs.show_backtest(result)
 
 
 @app.command()
@@ -244,15 +247,15 @@ def reproduce(
     ],
     as_json: Json = False,
 ) -> None:
-    """Train a registered version again and compare: exit 0 where it is the same, 1 where it is not."""
+    """Train a registered version again and compare: exit code 0 if it is the same, 1 if not."""
     from dataclasses import asdict
 
     from flows.cli import output, output_runs
     from tasks.reproduce import reproduce
 
-    found = reproduce.fn(model)
-    print(output.as_json(asdict(found))) if as_json else output_runs.show_reproduction(found)
-    if not found.reproduced:
+    result = reproduce.fn(model)
+    print(output.as_json(asdict(result))) if as_json else output_runs.show_reproduction(result)
+    if not result.reproduced:
         raise typer.Exit(1)
 
 
@@ -266,7 +269,7 @@ def _levels(text: str) -> tuple[int, ...]:
     except ValueError:
         levels = ()
     if not levels or len(set(levels)) < len(levels):
-        raise InputError(f"--levels {text!r}: must be whole percents by comma, each once, such as 80,95.")
+        raise InputError(f"--levels {text!r}: must be different whole percents separated by commas, such as 80,95.")
     return levels
 
 

@@ -1,4 +1,4 @@
-"""The commands of the `lstm` command that run what others use: serve, up, monitor, doctor. Heavy imports wait."""
+"""The commands serve, up, monitor and doctor."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,11 +13,11 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a tabl
 
 def serve(
     model: Annotated[str, typer.Argument(help="NAME (its champion), NAME@alias, or NAME/3.", metavar="MODEL")],
-    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0: every one.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on; 0: any that is free.")] = 5001,
-    workers: Annotated[int, typer.Option(help="Processes that answer.")] = 1,
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0: all.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on; 0: any free port.")] = 5001,
+    workers: Annotated[int, typer.Option(help="Number of worker processes.")] = 1,
 ) -> None:
-    """Answer forecasts over HTTP by MLflow's scoring server, until Ctrl-C."""
+    """Serve forecasts over HTTP with MLflow's scoring server, until Ctrl-C."""
     from tasks.serving.server import serve
 
     serve(model, host, port, workers, lambda line: print(line, flush=True))
@@ -28,7 +28,7 @@ def up(
     prefect_port: Annotated[int, typer.Option(help="Port of the Prefect server.")] = 4200,
     mlflow_port: Annotated[int, typer.Option(help="Port of the MLflow server.")] = 5000,
 ) -> None:
-    """Prefect server, worker, MLflow and the deployments of prefect.yaml; one Ctrl-C ends all of it."""
+    """Run Prefect server, worker, MLflow and the deployments of prefect.yaml, until Ctrl-C."""
     from flows.local_stack.up import up
 
     raise typer.Exit(up(host, prefect_port, mlflow_port, lambda line: print(line, flush=True)))
@@ -41,43 +41,48 @@ def monitor(
     ] = [],  # noqa: B006
     as_json: Json = False,
 ) -> None:
-    """Hold the scheduled forecasts against what came: live errors, drift, and whether to train again."""
+    """Score scheduled forecasts against true values: live errors, drift, and whether to train again."""
     from lstm.load_config import load_config
 
-    load_config(config, tuple(set_))  # a mistake in it needs no heavy import to be seen
+    load_config(config, tuple(set_))  # reports its errors before the heavy imports
     from flows.cli import output, output_runs
     from flows.monitor import monitor
 
-    found = monitor.fn(str(config), tuple(set_))
-    print(output.as_json([one.to_dict() for one in found])) if as_json else output_runs.show_monitoring(found)
+    results = monitor.fn(str(config), tuple(set_))
+    if as_json:
+        print(output.as_json([result.to_dict() for result in results]))
+    else:
+        output_runs.show_monitoring(results)
 
 
 def doctor(
     repair: Annotated[
-        bool, typer.Option("--repair", help="End what dead processes left RUNNING, and remove what they left behind.")
+        bool, typer.Option("--repair", help="End runs of dead processes, and remove the files that they left.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Versions, devices and stores: what this machine has, and what is wrong with it. Exit code 1: something is."""
+    """Show versions, devices, stores and problems of this machine. Exit code 1: there are problems."""
     from flows.cli import output
     from lstm.errors import LstmError
 
     repairs = _repairs() if repair else None
     from tasks.operations.doctor import report
 
-    found = {**report(), **({} if repairs is None else {"repairs": repairs.to_dict()})}
-    print(output.as_json(found)) if as_json else output.show_report(found)
-    if found["unreachable"]:
-        raise LstmError(found["unreachable"])
+    status = {**report(), **({} if repairs is None else {"repairs": repairs.to_dict()})}
+    print(output.as_json(status)) if as_json else output.show_report(status)
+    if status["unreachable"]:
+        raise LstmError(status["unreachable"])
     if repairs is not None and repairs.left:
         raise LstmError(f"{len(repairs.left)} problems could not be repaired: {'; '.join(repairs.left)}")
-    if found["problems"]:
+    if status["problems"]:
         raise typer.Exit(1)
 
 
 def _repairs() -> "Repairs | None":
-    """What was repaired; None: a store does not answer, which the report tells. A Prefect server is started if one is
-    needed and none is configured."""
+    """Repair; return None if a store does not answer, which the report shows.
+
+    A Prefect server is started if one is needed and none is configured.
+    """
     from flows.services.prefect_server import prefect_server, wait_until_ready
     from lstm.errors import InputError
     from tasks.operations.reconcile import problems, reconcile

@@ -1,4 +1,4 @@
-"""The Prefect processes of `lstm up`: `python -m flows.local_stack.prefect_services server SOCKET` and `... worker`."""
+"""Prefect processes of `lstm up`: `python -m flows.local_stack.prefect_services server SOCKET` and `… worker`."""
 
 import runpy
 import socket
@@ -6,7 +6,7 @@ import sys
 
 
 def server(descriptor: int) -> None:
-    """The server, behind a socket that its parent keeps: who asks while it is started again waits, and is answered."""
+    """Run the Prefect server on a socket owned by the supervisor, so that requests queue during a restart."""
     import uvicorn
 
     listener = socket.socket(fileno=descriptor)
@@ -15,7 +15,7 @@ def server(descriptor: int) -> None:
 
 
 def worker() -> None:
-    """A worker of the process work pool. Its imports need no server, so that one may still be starting."""
+    """Run a worker of the process work pool. The slow imports come first, while the server may still be starting."""
     import prefect.cli.worker
     import prefect.workers.process  # noqa: F401
 

@@ -16,117 +16,127 @@ from flows.local_stack.environment import (
     server_environment,
     worker_environment,
 )
-from flows.services.process_guard import kept
-from flows.services.processes import ask_children_to_end, end_trees, start
-from flows.services.supervisor import Service, ServiceError, until_healthy, watch
+from flows.services.process_guard import run_guarded
+from flows.services.processes import start, stop_trees, terminate_children
+from flows.services.supervisor import Service, ServiceError, wait_until_healthy, watch
 from tasks.runtime.instance_lock import only_one
 from tasks.runtime.network import free_port, listening
 from tasks.settings import folder, store_is_empty, without_password
 
-_PYTHON = (sys.executable, "-P", "-m")  # -P: what lies in the working directory is no module of ours
-_PATIENCE = 180.0  # seconds for the deployments
-_FLOW_GOODBYE, _GOODBYE = 6.0, 3.0  # seconds to end, of flow runs and of the others
+_PYTHON = (sys.executable, "-P", "-m")  # -P: don't import from the working directory
+_DEPLOY_TIMEOUT_S = 180.0
+_FLOW_STOP_S, _STOP_S = 6.0, 3.0  # time to end: flow runs, and all others
 
 
 @dataclass(frozen=True)
-class _Place:
-    """Where the servers listen."""
+class _Endpoints:
+    """Host and ports of the servers."""
 
     host: str
     prefect_port: int
     mlflow_port: int
-    mlflow: str | None  # the server that MLFLOW_TRACKING_URI names: then none is started
+    mlflow: str | None  # server named by MLFLOW_TRACKING_URI: then none is started
 
     def url(self, port: int) -> str:
-        """How this machine reaches a port of `host`."""
+        """Return the URL by which this machine reaches a port of `host`."""
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
         return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
     @property
-    def addresses(self) -> dict[str, str]:
-        """What people open."""
+    def urls(self) -> dict[str, str]:
+        """URLs that users open."""
         return {"prefect": self.url(self.prefect_port), "mlflow": self.mlflow or self.url(self.mlflow_port)}
 
 
-def up(host: str, prefect_port: int, mlflow_port: int, said: Callable[[str], None]) -> int:
-    """Run everything until SIGINT or SIGTERM, then return 0; 1 when something does not stay up.
+def up(host: str, prefect_port: int, mlflow_port: int, print_line: Callable[[str], None]) -> int:
+    """Run all services until SIGINT or SIGTERM and return the exit code: 1 if a service does not stay up, else 0.
 
     Args:
         host: address that both servers listen on.
-        prefect_port: of the Prefect server.
-        mlflow_port: of the MLflow server. None is started where MLFLOW_TRACKING_URI names one.
-        said: told line by line what is healthy, what was started again, and that all is healthy.
+        prefect_port: port of the Prefect server.
+        mlflow_port: port of the MLflow server; no server is started if MLFLOW_TRACKING_URI names one.
+        print_line: prints a line of progress: a healthy service, a restart.
 
     Raises:
-        ConfigError: the address can't be listened on, or by others without authentication; another one runs; or there
-            is no prefect.yaml here.
+        ConfigError: a port is taken, other machines could connect without a password, another `lstm up` runs on the
+            same stores, or the working directory has no prefect.yaml.
     """
     check_folder()
     check_authentication(host)
     tracking = os.environ.get("MLFLOW_TRACKING_URI", "")
     remote = without_password(tracking) if tracking.startswith(("http://", "https://")) else None
-    place = _Place(host, prefect_port, mlflow_port, remote)
-    with only_one(place.addresses), listening(host, prefect_port, "--prefect-port") as listener:
+    endpoints = _Endpoints(host, prefect_port, mlflow_port, remote)
+    with only_one(endpoints.urls), listening(host, prefect_port, "--prefect-port") as listener:
         if remote is None:
             listening(host, mlflow_port, "--mlflow-port").close()
-        return kept(lambda: _run(place, listener, said))
+        return run_guarded(lambda: _run(endpoints, listener, print_line))
 
 
-def _run(place: _Place, listener: socket.socket, said: Callable[[str], None]) -> int:
+def _run(endpoints: _Endpoints, listener: socket.socket, print_line: Callable[[str], None]) -> int:
     started = time.monotonic()
     running: list[Service] = []
-    deploying = None
+    deployment = None
 
-    def begin(service: Service) -> None:
+    def launch(service: Service) -> None:
         service.start()
         running.append(service)
 
     try:
-        begin(_prefect(place, listener))
-        deploying = _start_deploying(place)
-        begin(_worker(place))
-        if place.mlflow is None:
+        launch(_prefect_service(endpoints, listener))
+        deployment = _start_deployment(endpoints)
+        launch(_worker_service(endpoints))
+        if endpoints.mlflow is None:
             _make_store()
-            begin(_mlflow(place))
-        until_healthy(running, said)
-        _finish_deploying(deploying, said)
-        urls = f"Prefect {place.addresses['prefect']}, MLflow {place.addresses['mlflow']}"
-        said(f"all is healthy after {time.monotonic() - started:.1f} s: {urls} (Ctrl-C ends it)")
-        said(f"for prefect's commands elsewhere: export PREFECT_API_URL={place.addresses['prefect']}/api")
-        watch(running, said)
+            launch(_mlflow_service(endpoints))
+        wait_until_healthy(running, print_line)
+        _finish_deployment(deployment, print_line)
+        urls = f"Prefect {endpoints.urls['prefect']}, MLflow {endpoints.urls['mlflow']}"
+        print_line(f"all is healthy after {time.monotonic() - started:.1f} s: {urls} (Ctrl-C ends it)")
+        print_line(f"for prefect's commands elsewhere: export PREFECT_API_URL={endpoints.urls['prefect']}/api")
+        watch(running, print_line)
     except KeyboardInterrupt:
-        said("ending: flow runs are told first")
+        print_line("ending: flow runs first")
         raise
     finally:
-        _end(running, deploying)
+        _stop(running, deployment)
     return 0
 
 
-def _end(running: list[Service], deploying: "subprocess.Popen[bytes] | None") -> None:
-    """Flow runs first, while there are a worker and a server to tell; the worker would kill them, and tell nobody."""
+def _stop(running: list[Service], deployment: "subprocess.Popen[bytes] | None") -> None:
+    """Stop flow runs first, while worker and server can record it: the worker would kill them unrecorded."""
     workers = [service.process for service in running if service.name == "worker"]
     servers = [service.process for service in running if service.name != "worker"]
     for worker in workers:
-        ask_children_to_end(worker, _FLOW_GOODBYE)
-    end_trees([*workers, *([deploying] if deploying else [])], _GOODBYE)
-    end_trees(servers, _GOODBYE)
+        terminate_children(worker, _FLOW_STOP_S)
+    stop_trees([*workers, *([deployment] if deployment else [])], _STOP_S)
+    stop_trees(servers, _STOP_S)
 
 
-def _prefect(place: _Place, listener: socket.socket) -> Service:
+def _prefect_service(endpoints: _Endpoints, listener: socket.socket) -> Service:
     return Service(
         name="prefect",
         command=[*_PYTHON, "flows.local_stack.prefect_services", "server", str(listener.fileno())],
-        environment=server_environment(place.host, place.prefect_port),
-        health=f"{place.addresses['prefect']}/api/health",
-        shown=place.addresses["prefect"],
+        environment=server_environment(endpoints.host, endpoints.prefect_port),
+        health=f"{endpoints.urls['prefect']}/api/health",
+        shown=endpoints.urls["prefect"],
         log=folder("logs") / "prefect-server.log",
         inherit=[listener.fileno()],
     )
 
 
-def _mlflow(place: _Place) -> Service:
-    command = [*_PYTHON, "mlflow", "server", "--host", place.host, "--port", str(place.mlflow_port), "--workers", "1"]
-    url = place.url(place.mlflow_port)
+def _mlflow_service(endpoints: _Endpoints) -> Service:
+    command = [
+        *_PYTHON,
+        "mlflow",
+        "server",
+        "--host",
+        endpoints.host,
+        "--port",
+        str(endpoints.mlflow_port),
+        "--workers",
+        "1",
+    ]
+    url = endpoints.url(endpoints.mlflow_port)
     return Service(
         name="mlflow",
         command=[*command, "--app-name", "basic-auth"] if mlflow_authenticates() else command,
@@ -137,12 +147,12 @@ def _mlflow(place: _Place) -> Service:
     )
 
 
-def _worker(place: _Place) -> Service:
+def _worker_service(endpoints: _Endpoints) -> Service:
     health = {"PREFECT_WORKER_WEBSERVER_HOST": "127.0.0.1", "PREFECT_WORKER_WEBSERVER_PORT": str(free_port())}
     return Service(
         name="worker",
         command=[*_PYTHON, "flows.local_stack.prefect_services", "worker"],
-        environment={**worker_environment(f"{place.addresses['prefect']}/api"), **health},
+        environment={**worker_environment(f"{endpoints.urls['prefect']}/api"), **health},
         health=f"http://127.0.0.1:{health['PREFECT_WORKER_WEBSERVER_PORT']}/health",
         shown="takes the flow runs of the work pool lstm",
         leaves=True,
@@ -151,25 +161,25 @@ def _worker(place: _Place) -> Service:
 
 
 def _make_store() -> None:
-    """Its tables, as every command makes them: whole, and by one process alone."""
+    """Create the MLflow store's tables in one process, before the server starts."""
     if store_is_empty():
         log = folder("logs") / "mlflow.log"
         command = [sys.executable, "-P", "-c", "from tasks.tracking.runs import client; client()"]
         if code := start(command, log, os.environ).wait():
-            raise ServiceError(f"the MLflow store can't be made (exit code {code}): see {log}.")
+            raise ServiceError(f"the MLflow store can't be created (exit code {code}): see {log}.")
 
 
-def _start_deploying(place: _Place) -> "subprocess.Popen[bytes]":
-    environment = worker_environment(f"{place.addresses['prefect']}/api")
+def _start_deployment(endpoints: _Endpoints) -> "subprocess.Popen[bytes]":
+    environment = worker_environment(f"{endpoints.urls['prefect']}/api")
     return start([*_PYTHON, "flows.deployments"], folder("logs") / "deployments.log", environment)
 
 
-def _finish_deploying(process: "subprocess.Popen[bytes]", said: Callable[[str], None]) -> None:
+def _finish_deployment(process: "subprocess.Popen[bytes]", print_line: Callable[[str], None]) -> None:
     log = folder("logs") / "deployments.log"
     try:
-        code = process.wait(_PATIENCE)
+        code = process.wait(_DEPLOY_TIMEOUT_S)
     except subprocess.TimeoutExpired:
-        raise ServiceError(f"{FILE}: could not be applied within {_PATIENCE:.0f} s: see {log}.") from None
+        raise ServiceError(f"{FILE}: could not be applied within {_DEPLOY_TIMEOUT_S:.0f} s: see {log}.") from None
     if code:
         raise ServiceError(f"{FILE}: could not be applied (exit code {code}): see {log}.")
-    said(f"{FILE} applied")
+    print_line(f"{FILE} applied")

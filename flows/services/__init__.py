@@ -1,1 +1,1 @@
-"""Processes and servers that a flow or `lstm up` starts."""
+"""Processes and servers that a command starts."""

@@ -1,7 +1,4 @@
-"""A Prefect server for the length of one command, where none is configured.
-
-It is started before the heavy imports, so that both happen at the same time.
-"""
+"""Start a Prefect server for one command, if none is configured."""
 
 import base64
 import os
@@ -12,51 +9,50 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from flows.services.processes import end, start
+from flows.services.processes import start, stop
 from lstm.errors import ConfigError
 from tasks.runtime.instance_lock import running
 from tasks.runtime.network import free_port
 from tasks.settings import folder, home, prefect_api_url
 
-_PATIENCE = 120  # seconds; a new database takes twenty
+_TIMEOUT_S = 120  # a new database takes twenty seconds
 
 
 @contextmanager
 def prefect_server() -> Iterator[None]:
-    """Start a server on a free port of the loopback and point this process at it; end it on the way out.
+    """Start a server on a free loopback port, make this process its client, and stop it at the end of the block.
 
-    Nothing is started where `PREFECT_API_URL` or the active profile names a server, or where `lstm up` runs one on the
-    same stores. The server may still be coming up when the block is entered: call `wait_until_ready` before the first
-    flow.
+    No server is started if `PREFECT_API_URL` or the active profile names one, or if `lstm up` runs one on the same
+    stores. The server may still be starting when the block is entered: call `wait_until_ready` before the first flow.
     """
     if prefect_api_url():
-        wait_until_ready(patience=10)
+        wait_until_ready(timeout=10)
         yield
         return
-    if url := running().get("prefect"):  # by `lstm up`: two servers on one SQLite database get in each other's way
-        with _pointed_at(url):
-            wait_until_ready(patience=30)
+    if url := running().get("prefect"):  # of `lstm up`: two servers must not share one SQLite database
+        with _client_settings(url):
+            wait_until_ready(timeout=30)
             yield
         return
     port = free_port()
-    with _pointed_at(f"http://127.0.0.1:{port}"):
-        environment = {**database(), "PREFECT_SERVER_API_HOST": "127.0.0.1", **os.environ}
+    with _client_settings(f"http://127.0.0.1:{port}"):
+        environment = {**database_settings(), "PREFECT_SERVER_API_HOST": "127.0.0.1", **os.environ}
         command = [sys.executable, "-P", "-m", "uvicorn", "--factory", "prefect.server.api.server:create_app"]
         command += ["--host", "127.0.0.1", "--port", str(port), "--log-level", "warning"]
         server = start(command, folder("logs") / "prefect-server.log", environment)
         try:
             yield
         finally:
-            end(server, patience=3)
+            stop(server, timeout=3)
 
 
-def database() -> dict[str, str]:
-    """The setting of the database of the Prefect servers that this project starts."""
+def database_settings() -> dict[str, str]:
+    """Return the setting that names the database of Prefect servers started by this project."""
     return {"PREFECT_API_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{home() / 'prefect.db'}"}
 
 
 @contextmanager
-def _pointed_at(address: str) -> Iterator[None]:
+def _client_settings(address: str) -> Iterator[None]:
     os.environ["PREFECT_API_URL"] = f"{address}/api"
     password = os.environ.get("PREFECT_SERVER_API_AUTH_STRING")
     if password and "PREFECT_API_AUTH_STRING" not in os.environ:
@@ -67,30 +63,30 @@ def _pointed_at(address: str) -> Iterator[None]:
         del os.environ["PREFECT_API_URL"]
 
 
-def wait_until_ready(patience: float = _PATIENCE) -> None:
-    """Return when the server that this process points at answers.
+def wait_until_ready(timeout: float = _TIMEOUT_S) -> None:
+    """Wait until the configured Prefect server answers.
 
     Raises:
-        ConfigError: it does not answer in time, or refuses the login.
+        ConfigError: the server does not answer within `timeout` seconds, or refuses the login.
     """
     url = f"{prefect_api_url()}/health"
-    deadline = time.monotonic() + patience
+    deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
         try:
             urllib.request.urlopen(url, timeout=5).close()
             return _check_login()
         except urllib.error.HTTPError:
-            return  # it answers; what it thinks of the request is prefect's to say
+            return  # it answers: the first flow reports what is wrong
         except OSError:
             time.sleep(0.1)
     raise ConfigError(
-        f"the Prefect server at {url} does not answer. Start it, or unset PREFECT_API_URL; what `lstm train` starts by "
-        f"itself writes to {folder('logs') / 'prefect-server.log'}."
+        f"the Prefect server at {url} does not answer. Start it, or unset PREFECT_API_URL. A server that `lstm train` "
+        f"has started writes to {folder('logs') / 'prefect-server.log'}."
     )
 
 
 def _check_login() -> None:
-    """Health is told to everybody: another address says whether this process may do anything."""
+    """Raise ConfigError if the server refuses the login: its health endpoint needs none."""
     password = os.environ.get("PREFECT_API_AUTH_STRING", "")
     login = {"Authorization": f"Basic {base64.b64encode(password.encode()).decode()}"} if password else {}
     request = urllib.request.Request(f"{prefect_api_url()}/admin/version", headers=login)
@@ -103,4 +99,4 @@ def _check_login() -> None:
                 "what the server has as PREFECT_SERVER_API_AUTH_STRING."
             ) from None
     except OSError:
-        pass  # it has just answered; the first flow will tell
+        pass  # the first flow reports it

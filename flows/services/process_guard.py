@@ -1,8 +1,8 @@
-"""Work in a process of its own, which leaves nothing behind, however it or the process that asked for it ends.
+"""Run work in a child process and leave no descendant behind, whichever of the two processes is killed.
 
-A program that is killed can't end what it has started. So two processes watch each other: the one that was started,
-which passes signals on, and its child, which does the work. Each adopts what its descendants leave behind (on Linux,
-by `PR_SET_CHILD_SUBREAPER`), so that whichever of the two survives finds all of it.
+A killed process can't end what it has started, so parent and child watch each other: the parent forwards signals, the
+child does the work. On Linux both adopt orphaned descendants (`PR_SET_CHILD_SUBREAPER`), so that the survivor finds
+and kills all of them.
 """
 
 import ctypes
@@ -20,22 +20,23 @@ import psutil
 from lstm.errors import InputError, LstmError
 
 _PR_SET_CHILD_SUBREAPER = 36
-_PATIENCE = 20.0  # seconds that the work has to end by itself
+_TIMEOUT_S = 20.0  # for the work to end after the first signal
 
 
-def kept(work: Callable[[], int]) -> int:
-    """Run `work` in a child process; return its exit code, by `lstm`'s rules where it raises.
+def run_guarded(work: Callable[[], int]) -> int:
+    """Run `work` in a child process and return its exit code.
 
-    SIGINT and SIGTERM raise KeyboardInterrupt in it, as does the death of this process; a second one kills at once.
+    The first SIGINT or SIGTERM, and the death of this process, raise KeyboardInterrupt in `work`; a second signal kills
+    it. An InputError exits with 2, another error with 1, as in the `lstm` command.
     """
     _adopt_orphans()
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(writing)
-        _work(work, reading)
+        _child_main(work, reading)
     os.close(reading)
-    _pass_signals_on(child)
+    _forward_signals(child)
     _, status = os.waitpid(child, 0)
     os.close(writing)
     kill_descendants()
@@ -43,22 +44,22 @@ def kept(work: Callable[[], int]) -> int:
 
 
 def kill_descendants() -> None:
-    """Kill all descendants, those too that they start meanwhile."""
-    while found := psutil.Process().children(recursive=True):
-        for one in found:
+    """Kill all descendants, repeatedly until none is left."""
+    while descendants := psutil.Process().children(recursive=True):
+        for process in descendants:
             with suppress(psutil.NoSuchProcess):
-                one.kill()
+                process.kill()
         with suppress(ChildProcessError):
             while os.waitpid(-1, os.WNOHANG)[0]:
                 pass
         time.sleep(0.05)
 
 
-def _work(work: Callable[[], int], parent: int) -> NoReturn:
+def _child_main(work: Callable[[], int], parent: int) -> NoReturn:
     code = 1
     try:
         os.setsid()
-        signal.signal(signal.SIGINT, _nothing)  # not SIG_IGN, which what it starts would inherit
+        signal.signal(signal.SIGINT, _ignore)  # not SIG_IGN, which child processes would inherit
         signal.signal(signal.SIGTERM, _interrupt)
         _adopt_orphans()
         threading.Thread(target=_end_with_parent, args=(parent,), daemon=True).start()
@@ -77,34 +78,34 @@ def _work(work: Callable[[], int], parent: int) -> NoReturn:
         os._exit(code)
 
 
-def _pass_signals_on(child: int) -> None:
-    asked = 0
+def _forward_signals(child: int) -> None:
+    n_signals = 0
 
-    def tell(*_: Any) -> None:
-        nonlocal asked
-        asked += 1
+    def forward(*_: Any) -> None:
+        nonlocal n_signals
+        n_signals += 1
         with suppress(ProcessLookupError):
-            os.kill(child, signal.SIGTERM if asked == 1 else signal.SIGKILL)
-        signal.alarm(int(_PATIENCE))
+            os.kill(child, signal.SIGTERM if n_signals == 1 else signal.SIGKILL)
+        signal.alarm(int(_TIMEOUT_S))
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
-        signal.signal(number, tell)
+        signal.signal(number, forward)
 
 
 def _end_with_parent(pipe: int) -> None:
-    os.read(pipe, 1)  # returns when the other end is closed: the parent is no more
+    os.read(pipe, 1)  # returns when the other end is closed: the parent is dead
     os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(_PATIENCE)
+    time.sleep(_TIMEOUT_S)
     kill_descendants()
     os._exit(1)
 
 
-def _nothing(*_: Any) -> None:
-    """What is told by another signal, or was told before."""
+def _ignore(*_: Any) -> None:
+    """Handle a signal by doing nothing."""
 
 
 def _interrupt(*_: Any) -> NoReturn:
-    signal.signal(signal.SIGTERM, _nothing)  # asked once is enough: the end must not be interrupted
+    signal.signal(signal.SIGTERM, _ignore)  # a second signal must not interrupt the clean-up
     raise KeyboardInterrupt
 
 

@@ -1,4 +1,4 @@
-"""Processes that this one starts and ends, and whether they answer."""
+"""Start, stop and check processes."""
 
 import ctypes
 import os
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 
-_LARGEST_LOG = 10 * 2**20  # bytes; beyond that the next start begins a new one, and keeps the old one beside
+_MAX_LOG_BYTES = 10 * 2**20  # a larger log is renamed to NAME.old.log at the next start
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 _PR_SET_PDEATHSIG = 1
 
@@ -24,13 +24,18 @@ def start(
     inherit: Sequence[int] = (),
     folder: Path | None = None,
 ) -> subprocess.Popen[bytes]:
-    """Start a program in a session of its own, out of reach of the terminal's Ctrl-C.
+    """Start a program in a new session, so that the terminal's Ctrl-C does not reach it.
 
-    What it says goes to the end of `log`; `inherit` are file descriptors that it shall have; it
-    works in `folder`, by default where this process does. On Linux the kernel asks
-    it to end when the thread that has started it dies, however it dies.
+    On Linux the kernel sends it SIGTERM when the thread that started it dies.
+
+    Args:
+        command: the program and its arguments.
+        log: file that its output is appended to.
+        environment: its whole environment.
+        inherit: file descriptors that it inherits.
+        folder: its working directory; default: this process's.
     """
-    if log.exists() and log.stat().st_size > _LARGEST_LOG:
+    if log.exists() and log.stat().st_size > _MAX_LOG_BYTES:
         os.replace(log, log.with_suffix(".old.log"))
     with log.open("ab") as out:
         return subprocess.Popen(
@@ -46,65 +51,65 @@ def start(
         )
 
 
-def end(process: subprocess.Popen[bytes], patience: float) -> None:
-    """Ask a program to end, and kill it where it has not within `patience` seconds."""
+def stop(process: subprocess.Popen[bytes], timeout: float) -> None:
+    """Terminate a program; kill it if it has not ended after `timeout` seconds."""
     process.terminate()
     try:
-        process.wait(timeout=patience)
+        process.wait(timeout=timeout)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
 
 
-def ask_children_to_end(process: subprocess.Popen[bytes], patience: float) -> None:
-    """Ask what a program has started to end, and wait for it, but no longer than `patience` seconds."""
+def terminate_children(process: subprocess.Popen[bytes], timeout: float) -> None:
+    """Terminate a program's children and wait for them for at most `timeout` seconds."""
     try:
         children = psutil.Process(process.pid).children()
     except psutil.NoSuchProcess:
         return
-    for one in children:
+    for child in children:
         with suppress(psutil.NoSuchProcess):
-            one.terminate()
-    psutil.wait_procs(children, patience)
+            child.terminate()
+    psutil.wait_procs(children, timeout)
 
 
-def end_trees(processes: Sequence[subprocess.Popen[bytes]], patience: float) -> None:
-    """Ask programs and all that they have started to end, and kill what has not within `patience` seconds."""
-    found = []
+def stop_trees(processes: Sequence[subprocess.Popen[bytes]], timeout: float) -> None:
+    """Terminate programs with all their descendants; kill those that have not ended after `timeout` seconds."""
+    alive = []
     for process in processes:
         with suppress(psutil.NoSuchProcess):
             root = psutil.Process(process.pid)
-            found += [root, *root.children(recursive=True)]
-    for act in (psutil.Process.terminate, psutil.Process.kill):
-        for one in found:
+            alive += [root, *root.children(recursive=True)]
+    for send in (psutil.Process.terminate, psutil.Process.kill):
+        for target in alive:
             with suppress(psutil.NoSuchProcess):
-                act(one)
-        _, found = psutil.wait_procs(found, patience)
+                send(target)
+        _, alive = psutil.wait_procs(alive, timeout)
     for process in processes:
-        process.wait()  # psutil has taken its exit code: Popen has to see that it is gone
+        process.wait()  # psutil has reaped it: let Popen notice
 
 
-def descendants(number: int) -> list[psutil.Process]:
-    """What a program has started, and what that has; nothing where it is no more."""
+def descendants(pid: int) -> list[psutil.Process]:
+    """Return all descendants of a process; none if it has ended."""
     try:
-        return psutil.Process(number).children(recursive=True)
+        return psutil.Process(pid).children(recursive=True)
     except psutil.NoSuchProcess:
         return []
 
 
 def kill(processes: Sequence[psutil.Process]) -> None:
-    """Kill those that are left of some processes, and see them gone."""
-    for one in processes:
+    """Kill the processes that still run, and wait until they are gone."""
+    for process in processes:
         with suppress(psutil.NoSuchProcess):
-            one.kill()
+            process.kill()
     psutil.wait_procs(processes, 2)
 
 
-def answers(url: str, patience: float = 5.0) -> bool:
-    """Whether somebody answers 200 there within `patience` seconds."""
+def answers(url: str, timeout: float = 5.0) -> bool:
+    """Return whether `url` answers with 200 within `timeout` seconds."""
     try:
-        with urllib.request.urlopen(url, timeout=patience) as answer:
-            return bool(answer.status == 200)
+        with urllib.request.urlopen(url, timeout=timeout) as response:
+            return bool(response.status == 200)
     except OSError:
         return False
 

@@ -344,7 +344,7 @@ def test_doctor_tells_versions_devices_and_stores(place: Place):
         ),
         (("forecast", "shops", "--out", "f.xlsx"), "must end in .parquet or .csv"),
         (("forecast", "shops", "--data", "gone.csv"), "gone.csv: no such file"),
-        (("forecast", "shops", "--levels", "eighty"), "whole percents by comma"),
+        (("forecast", "shops", "--levels", "eighty"), "different whole percents"),
         (("compare", "shop"), "there is no registered model 'shop'"),
     ],
 )

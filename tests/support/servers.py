@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from flows.services.processes import answers, end_trees, start
+from flows.services.processes import answers, start, stop_trees
 
 
 @contextmanager
@@ -26,7 +26,7 @@ def run_server(command: list[str], url: str, log: Path, environment: Mapping[str
             time.sleep(0.3)
         yield
     finally:
-        end_trees([process], patience=5)
+        stop_trees([process], timeout=5)
 
 
 def add_scripts_to_path(environment: dict[str, str]) -> dict[str, str]:

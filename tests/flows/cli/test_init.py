@@ -27,7 +27,7 @@ def run(tmp_path, monkeypatch, capsys):
 
 def test_a_file_becomes_a_configuration_that_loads(run, tmp_path):
     code, said, _ = run("init", "shops.csv")
-    assert (code, said) == (0, "shops.yaml: read it, then run: lstm train shops.yaml\n")
+    assert (code, said) == (0, "shops.yaml is written. Read it, then run: lstm train shops.yaml\n")
     config = load_config(tmp_path / "shops.yaml")
     assert (config.data.time, config.data.series, config.data.target) == ("time", ("shop",), ("sales",))
     assert config.evaluate.season == 24
@@ -49,7 +49,7 @@ def test_a_query_becomes_one_too(run, tmp_path, monkeypatch):
     [
         (("gone.csv",), "gone.csv: no such file"),
         (("shops.csv", "--name", "a b"), "name"),
-        (("shops.csv", "--out", "there.yaml"), "there.yaml: is there already. Name another file with --out"),
+        (("shops.csv", "--out", "there.yaml"), "there.yaml: already exists. Name another file with --out"),
         (("shops.csv", "--out", "no/such/folder.yaml"), "can't be written"),
         (("sqlite:///shops.db", "--sql", "SELECT 1"), "must name an environment variable"),
     ],

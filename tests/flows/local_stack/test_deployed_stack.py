@@ -21,7 +21,7 @@ import yaml
 from sqlalchemy import create_engine
 from sqlalchemy.engine import make_url
 
-from flows.services.processes import end_trees, start
+from flows.services.processes import start, stop_trees
 from tasks.runtime.network import free_port
 from tasks.search.gpu_limits import gpu_limit
 from tests.support.paths import ROOT
@@ -186,7 +186,7 @@ def second_search(deployed: Deployed, tmp_path_factory: pytest.TempPathFactory) 
         searches[0].kill()
         yield folder / "second"
     finally:
-        end_trees(searches, patience=1)
+        stop_trees(searches, timeout=1)
 
 
 def until(what: Callable[[], Any], patience: float = 180.0) -> Any:

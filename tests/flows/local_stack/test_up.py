@@ -226,8 +226,8 @@ def test_what_dies_again_and_again_ends_everything_and_names_its_log(tmp_path):
 
 
 def test_what_is_stuck_is_killed_and_started_again(tmp_path, monkeypatch):
-    monkeypatch.setattr(supervisor, "_EVERY", 0.1)
-    monkeypatch.setattr(supervisor, "_UNANSWERED", 2)
+    monkeypatch.setattr(supervisor, "_HEALTH_INTERVAL_S", 0.1)
+    monkeypatch.setattr(supervisor, "_MAX_UNANSWERED", 2)
     port, said = free_port(), []
     command = [sys.executable, "-m", "http.server", str(port), "--bind", "127.0.0.1", "--directory", str(tmp_path)]
     stuck = Service("stuck", command, os.environ, f"http://127.0.0.1:{port}", "here", tmp_path / "stuck.log")
@@ -276,7 +276,7 @@ def test_a_port_that_is_taken_is_named_with_the_way_out(folder):
 
 
 def test_a_folder_without_deployments_is_refused(place):
-    assert "prefect.yaml: is not there. Go to the folder of your deployments" in refused(place)
+    assert "prefect.yaml: no such file. Change to the folder of your deployments" in refused(place)
     for content, said in (("deployments: [", "can't be read"), ("name: x", "has no `deployments`")):
         (place.folder / "prefect.yaml").write_text(content)
         assert f"prefect.yaml: {said}" in refused(place)
