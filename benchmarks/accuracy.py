@@ -163,8 +163,8 @@ def run(task: str) -> dict[str, Any]:
         "train_cpu_seconds": outcome["seconds"]["train_cpu"],
         "cpu_seconds": sum(after[:2]) - sum(before[:2]),
         "seconds": spent,
-        "said": [*outcome["advisories"], *(one for one in outcome["notices"] if one.startswith("ridge"))],
-        "trials": [{key: one[key] for key in TRIAL} for one in outcome["trials"]],
+        "said": [*outcome["advisories"], *(notice for notice in outcome["notices"] if notice.startswith("ridge"))],
+        "trials": [{key: trial[key] for key in TRIAL} for trial in outcome["trials"]],
         "rows": {_row_name(row): {key: row[key] for key in keep} for row in outcome["leaderboard"]},
     }
 

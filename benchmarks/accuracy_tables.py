@@ -23,7 +23,7 @@ def write(readme: Path, results: Results) -> None:
     """Replace each table between its marks."""
     text = readme.read_text(encoding="utf-8")
     peers = readme.with_name("peers.json")
-    made = {
+    tables = {
         "etth1": _etth1(results),
         "energy": _raw(results, "energy-"),
         "stocks": _raw(results, "stocks-"),
@@ -31,10 +31,10 @@ def write(readme: Path, results: Results) -> None:
         "series": _skills(results),
         "cells": _cells(results),
     }
-    for name, lines in made.items():
-        found = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.DOTALL)
+    for name, lines in tables.items():
+        pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.DOTALL)
         body = "\n".join(lines)
-        text = found.sub(lambda match, body=body: f"{match[1]}{body}\n{match[2]}", text)
+        text = pattern.sub(lambda match, body=body: f"{match[1]}{body}\n{match[2]}", text)
     readme.write_text(text, encoding="utf-8")
 
 
@@ -80,9 +80,9 @@ def _raw(results: Results, prefix: str) -> Iterator[str]:
 def _peers(path: Path) -> Iterator[str]:
     """Rows of the table above: one JSON object a line, as peers.py prints them."""
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
-        one = json.loads(line)
-        name = f"{one['model']} ({one['package']} {one['version']}), look-back {one['look_back']}"
-        yield _row(["weather", name, f"{one['test_rmse']:.4f}", "–", "–", "–", f"{one['cpu_seconds']:.0f}"])
+        result = json.loads(line)
+        name = f"{result['model']} ({result['package']} {result['version']}), look-back {result['look_back']}"
+        yield _row(["weather", name, f"{result['test_rmse']:.4f}", "–", "–", "–", f"{result['cpu_seconds']:.0f}"])
 
 
 def _skills(results: Results) -> Iterator[str]:
@@ -91,8 +91,8 @@ def _skills(results: Results) -> Iterator[str]:
         if task.startswith("series-"):
             rows = (ours(result), *(result["rows"].get(name) for name in ("ridge", "persistence")))
             skills = [f"{100 * row['test_rmse_skill']:.1f}" if row else "–" for row in rows]
-            said = "; ".join(line.split(":")[0] for line in result["said"])
-            yield _row([task.removeprefix("series-"), *skills, "yes" if result["promoted"] else "no", said or "–"])
+            notices = "; ".join(line.split(":")[0] for line in result["said"])
+            yield _row([task.removeprefix("series-"), *skills, "yes" if result["promoted"] else "no", notices or "–"])
 
 
 def _cells(results: Results) -> Iterator[str]:

@@ -81,7 +81,7 @@ def waves(path: Path) -> None:
 
 
 @dataclass
-class Found:
+class Outcome:
     """What was seen on the way."""
 
     kills: Counter[str] = field(default_factory=Counter)
@@ -99,7 +99,7 @@ class Chaos:
 
     def __init__(self, stage: Stage, trials: int, dice: random.Random) -> None:
         """Train undisturbed: the champion, and what the disturbed searches are held against."""
-        self.stage, self.dice, self.found = stage, dice, Found()
+        self.stage, self.dice, self.outcome = stage, dice, Outcome()
         waves(stage.folder / "waves.csv")
         sections = {**_CONFIG, "data": {**_CONFIG["data"], "source": str(stage.folder / "waves.csv")}}
         sections["search"] = {**_CONFIG["search"], "trials": trials}
@@ -116,7 +116,7 @@ class Chaos:
 
     def _submit(self) -> str:
         """Each round registers versions of its own: their intervals are others."""
-        return self.stage.submit(self.config, [f"evaluate.levels=[80, {81 + self.found.rounds}]"])
+        return self.stage.submit(self.config, [f"evaluate.levels=[80, {81 + self.outcome.rounds}]"])
 
     def _studies(self) -> Path:
         return self.stage.folder / "mlruns" / "studies" / NAME
@@ -124,8 +124,8 @@ class Chaos:
     def go(self, victims: list[str]) -> None:
         """Kill them one after the other, and run what is left to its end."""
         while victims:
-            self.found.rounds += 1
-            self.found.ended = {}
+            self.outcome.rounds += 1
+            self.outcome.ended = {}
             self.flow_run = self._submit()
             while victims and self._strike(victims[0]):
                 victims.pop(0)
@@ -147,8 +147,8 @@ class Chaos:
             self.stage.kill(kind, target)
         except psutil.NoSuchProcess:
             return self._strike(kind)
-        self.found.kills[kind] += 1
-        print(f"{time.strftime('%X')} kill {sum(self.found.kills.values())}: {kind}", flush=True)
+        self.outcome.kills[kind] += 1
+        print(f"{time.strftime('%X')} kill {sum(self.outcome.kills.values())}: {kind}", flush=True)
         self._look(f"{kind} killed")
         self._remember()
         if kind not in (FLOW, SEARCH_WORKER):
@@ -163,11 +163,11 @@ class Chaos:
             return False
         stuck = state in ("RUNNING", "PENDING") and self._is_stuck()
         if stuck or state in ("FAILED", "CRASHED", "CANCELLED"):
-            self.found.again, self.found.stuck = self.found.again + 1, self.found.stuck + stuck
+            self.outcome.again, self.outcome.stuck = self.outcome.again + 1, self.outcome.stuck + stuck
             if stuck:
                 self._repair()
             if stuck and not self.stage.has_ended(self.flow_run):
-                self.found.by_hand += 1
+                self.outcome.by_hand += 1
                 self.stage.crash(self.flow_run)
             print(
                 f"{time.strftime('%X')} run again, since the flow run was {state}{' without a process' * stuck}",
@@ -191,8 +191,8 @@ class Chaos:
         """What `lstm doctor --repair` does."""
         from tasks.operations.reconcile import reconcile
 
-        told = reconcile()
-        for line in (*told.lines, *told.left):
+        repairs = reconcile()
+        for line in (*repairs.lines, *repairs.left):
             print(f"  repair: {line}", flush=True)
 
     def _look(self, when: str) -> None:
@@ -200,13 +200,13 @@ class Chaos:
         looks = [self.stage.champion_on_disk]
         looks += [self.stage.champion_served] if "MLflow server killed" not in when else []
         for look in looks:
-            self.found.looked += 1
+            self.outcome.looked += 1
             try:
                 wrong = look()
             except Exception as error:  # whatever it is, the champion could not be had
                 wrong = f"{type(error).__name__}: {error}"
             if wrong:
-                self.found.wrong.append(f"champion, {when}: {wrong}")
+                self.outcome.wrong.append(f"champion, {when}: {wrong}")
 
     def _study(self) -> optuna.Study | None:
         """Of this round, where there is one yet."""
@@ -222,9 +222,9 @@ class Chaos:
         study = self._study()
         for trial in [] if study is None else study.trials:
             if trial.state.is_finished():
-                told = (trial.datetime_complete, trial.values, trial.params)
-                if self.found.ended.setdefault(trial.number, told) != told:
-                    self.found.wrong.append(f"trial {trial.number} of round {self.found.rounds} was done again")
+                ended = (trial.datetime_complete, trial.values, trial.params)
+                if self.outcome.ended.setdefault(trial.number, ended) != ended:
+                    self.outcome.wrong.append(f"trial {trial.number} of round {self.outcome.rounds} was done again")
 
     def _check(self) -> None:
         """What must hold when a training has ended after all."""
@@ -243,15 +243,15 @@ class Chaos:
             "processes of the flow": len(self.stage.victims(FLOW)) + len(self.stage.victims(SEARCH_WORKER)),
         }
         study, undisturbed = self._study(), self._study_of(self.undisturbed)
-        found = ["there is no study"]
+        problems = ["there is no study"]
         if study is not None and undisturbed is not None:
-            found = differences(study, undisturbed, self._studies() / self.key, self.undisturbed)
-        found += [f"{count} {name} are left" for name, count in running.items() if count]
-        self.found.wrong += [f"round {self.found.rounds}: {line}" for line in found]
-        self._look(f"after round {self.found.rounds}")
+            problems = differences(study, undisturbed, self._studies() / self.key, self.undisturbed)
+        problems += [f"{count} {name} are left" for name, count in running.items() if count]
+        self.outcome.wrong += [f"round {self.outcome.rounds}: {line}" for line in problems]
+        self._look(f"after round {self.outcome.rounds}")
 
 
-def chaos(folder: Path, kills: int, seed: int, trials: int = TRIALS) -> Found:
+def chaos(folder: Path, kills: int, seed: int, trials: int = TRIALS) -> Outcome:
     """So many kills, as many of each kind as can be."""
     dice = random.Random(seed)
     victims = (list(KINDS) * (kills // len(KINDS) + 1))[:kills]
@@ -262,8 +262,8 @@ def chaos(folder: Path, kills: int, seed: int, trials: int = TRIALS) -> Found:
         played.go(victims)
     finally:
         left = stage.close()
-    played.found.wrong += left
-    return played.found
+    played.outcome.wrong += left
+    return played.outcome
 
 
 def main() -> None:
@@ -275,23 +275,23 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # the stage is cleared in that case, too
     started = time.monotonic()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        found = chaos(Path(folder), options.kills, options.seed)
+        outcome = chaos(Path(folder), options.kills, options.seed)
     minutes = (time.monotonic() - started) / 60
     rows = [
-        *((f"kills of {kind}", found.kills[kind]) for kind in KINDS),
-        (f"searches of {TRIALS} trials", found.rounds),
-        ("trainings run again", found.again),
-        ("of them while their flow run still said Pending or Running", found.stuck),
-        ("of these not mended by `lstm doctor --repair`", found.by_hand),
-        ("looks at the champion", found.looked),
-        ("what did not hold", len(found.wrong)),
+        *((f"kills of {kind}", outcome.kills[kind]) for kind in KINDS),
+        (f"searches of {TRIALS} trials", outcome.rounds),
+        ("trainings run again", outcome.again),
+        ("of them while their flow run still said Pending or Running", outcome.stuck),
+        ("of these not mended by `lstm doctor --repair`", outcome.by_hand),
+        ("looks at the champion", outcome.looked),
+        ("what did not hold", len(outcome.wrong)),
     ]
     versions = {name: version(name) for name in ("torch", "prefect", "mlflow", "optuna")}
-    said = f"{machine(versions)} Seed {options.seed}, {minutes:.0f} minutes."
-    publish("chaos", f"{said}\n\n" + table(["", ""], [[name, str(value)] for name, value in rows]))
-    for line in found.wrong:
+    text = f"{machine(versions)} Seed {options.seed}, {minutes:.0f} minutes."
+    publish("chaos", f"{text}\n\n" + table(["", ""], [[name, str(value)] for name, value in rows]))
+    for line in outcome.wrong:
         print(line, file=sys.stderr)
-    if found.wrong:
+    if outcome.wrong:
         raise SystemExit(1)
 
 

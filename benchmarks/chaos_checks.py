@@ -30,6 +30,7 @@ def _of_trial(
     name = f"trial-{mine.number:03d}"
     if (folder / name / "result.json").stat().st_mtime > mine.datetime_complete.timestamp():
         yield "went on after its end"
-    weights, expected = (load_checkpoint(one / "network.safetensors")[0] for one in (folder / name, undisturbed / name))
+    folders = (folder / name, undisturbed / name)
+    weights, expected = (load_checkpoint(path / "network.safetensors")[0] for path in folders)
     if not all(torch.equal(weights[key], expected[key]) for key in expected):
         yield "has other weights than undisturbed"

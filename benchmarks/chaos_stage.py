@@ -111,23 +111,23 @@ class Stage:
 
     def close(self) -> list[str]:
         """End the servers and the worker as a user would; the processes that are left after that, and are killed."""
-        for one in [self._running[kind] for kind in (WORKER, PREFECT, MLFLOW) if kind in self._running]:
+        for process in [self._running[kind] for kind in (WORKER, PREFECT, MLFLOW) if kind in self._running]:
             for number in (signal.SIGTERM, signal.SIGKILL):  # Prefect's worker may go on asking for its server
-                if one.poll() is None:
-                    os.killpg(one.pid, number)
+                if process.poll() is None:
+                    os.killpg(process.pid, number)
                     with suppress(subprocess.TimeoutExpired):
-                        one.wait(10)
+                        process.wait(10)
         deadline = time.monotonic() + 60
         while (left := list(self.processes())) and time.monotonic() < deadline:
             time.sleep(0.2)
-        told = []
+        problems = []
         for process in left:
             with suppress(psutil.NoSuchProcess):
-                told.append(f"process {process.pid} is left: {' '.join(process.cmdline())[:200]}")
+                problems.append(f"process {process.pid} is left: {' '.join(process.cmdline())[:200]}")
                 process.kill()
         for process in self._running.values():
             process.wait()
-        return told
+        return problems
 
     def processes(self, *words: str) -> Iterator[psutil.Process]:
         """The stage's living processes whose command line holds all these words."""

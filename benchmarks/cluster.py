@@ -89,11 +89,11 @@ def _by_processes(config, windows, run, count: int) -> None:
     with study_folder(config, windows, False) as (study, folder), called_out(study, True) as called:
         share = share_of(config, windows, run, study, folder, called, float("inf"), 0)
         running = [subprocess.Popen([sys.executable, "-c", WORK], stdin=subprocess.PIPE) for _ in range(count)]
-        for one in running:
-            assert one.stdin is not None
-            with one.stdin as pipe:
+        for process in running:
+            assert process.stdin is not None
+            with process.stdin as pipe:
                 pickle.dump(share, pipe)
-        if any([one.wait() for one in running]):
+        if any([process.wait() for process in running]):
             raise SystemExit("a process of the search has failed")
 
 

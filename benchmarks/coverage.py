@@ -32,7 +32,7 @@ from lstm.forecasting.ensemble import combined, member_weights, prediction_of
 from lstm.forecasting.prediction import Prediction
 from lstm.networks.network import ForecastNetwork
 from lstm.networks.training import fit
-from lstm.presets.presets import completed
+from lstm.presets.presets import with_defaults
 from lstm.profiling.run_lengths import Runs
 from tasks.handles import WindowsHandle
 from tasks.ingest import ingest
@@ -61,10 +61,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         os.environ["LSTM_HOME"] = str(Path(name) / "mlruns")
         rows = [
-            [data, model, *found]
+            [data, model, *cells]
             for data, make in DATA.items()
             for model, keys in MODELS.items()
-            for found in measured({"name": data, **make(Path(name))}, {"epochs": options.epochs, **keys})
+            for cells in measured({"name": data, **make(Path(name))}, {"epochs": options.epochs, **keys})
         ]
     kinds = [f"{kind}, {level} %" for level in LEVELS for kind in ("coverage", "mean width")]
     text = table(["data", "intervals from", "windows", "", *kinds], rows)
@@ -88,18 +88,21 @@ def measured(values: dict[str, Any], model: dict[str, Any]) -> Iterator[list[str
 
 def predicted(config: PipelineConfig) -> tuple[dict[str, ScoredWindows], dict[str, Prediction]]:
     """The preset's ensemble, trained, and what it says of validation and test."""
-    found = ingest.fn(config)
-    config = config.with_frequency(found.frequency)
-    panel = normalize.fn(config, found)
+    handle = ingest.fn(config)
+    config = config.with_frequency(handle.frequency)
+    panel = normalize.fn(config, handle)
     store = PanelStore.load(panel.folder)
-    config = completed(config, Runs.of(store, config.evaluate.season, config.window.horizon))
+    config = with_defaults(config, Runs.of(store, config.evaluate.season, config.window.horizon))
     windows = window.fn(config, panel)
     networks = [trained(config, member, windows) for member in config.members]
     weights = member_weights("mean", [1.0] * len(networks))
     splits = scored_splits(config, panel, windows)
     return splits, {
         name: combined(
-            [prediction_of(one, scored.windows.looking_back(one.config.sequence_length)) for one in networks],
+            [
+                prediction_of(network, scored.windows.looking_back(network.config.sequence_length))
+                for network in networks
+            ],
             "mean",
             weights,
         )
@@ -108,7 +111,7 @@ def predicted(config: PipelineConfig) -> tuple[dict[str, ScoredWindows], dict[st
 
 
 def trained(config: PipelineConfig, member: dict[str, Any], windows: WindowsHandle) -> ForecastNetwork:
-    network, horizon, outputs = config.network(member), config.window.horizon, len(config.data.target)
+    network, horizon, outputs = config.network_config(member), config.window.horizon, len(config.data.target)
     training, validation = (
         SplitArrays.load(windows.folder / split).windows(network.sequence_length, horizon, windows.n_known, stride)
         for split, stride in (("train", config.window.stride), ("validation", 1))

@@ -138,26 +138,26 @@ def _age(stores: Path) -> None:
     """A day passes for what is kept by the time of its last use."""
     for place in ("work", "downloads"):
         for path in (stores / place).iterdir():
-            found = path.stat()
-            os.utime(path, (found.st_atime, found.st_mtime - _DAY.total_seconds()))
+            stat = path.stat()
+            os.utime(path, (stat.st_atime, stat.st_mtime - _DAY.total_seconds()))
 
 
 def _megabytes(path: Path) -> float:
-    files = [path] if path.is_file() else [one for one in path.rglob("*") if one.is_file()]
-    return sum(one.stat().st_size for one in files) / 1e6
+    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    return sum(file.stat().st_size for file in files) / 1e6
 
 
 def rises(cycles: list[int], looks: list[Mapping[str, float]]) -> dict[str, tuple[float, float, bool]]:
     """Of each measure over the second half of the cycles: its mean, how much the fitted line rises, and whether that
     is flat."""
     half = len(looks) // 2
-    found = {}
+    trends = {}
     for name in looks[-1]:
         values = np.array([look.get(name, 0.0) for look in looks[half:]])
         rise = float(np.polyfit(cycles[half:], values, 1)[0] * (cycles[-1] - cycles[half]))
         limit = 1.0 if name in _WHOLE else _RISE * max(float(values.mean()), 1.0)
-        found[name] = float(values.mean()), rise, rise < limit
-    return found
+        trends[name] = float(values.mean()), rise, rise < limit
+    return trends
 
 
 def main() -> None:
@@ -174,23 +174,23 @@ def main() -> None:
             if number % EVERY == 0:
                 numbers.append(number)
                 looks.append(pipeline.look())
-                told = ", ".join(f"{name} {value:.1f}" for name, value in looks[-1].items())
-                print(f"cycle {number}, {time.monotonic() - started:.0f} s: {told}", flush=True)
+                figures = ", ".join(f"{name} {value:.1f}" for name, value in looks[-1].items())
+                print(f"cycle {number}, {time.monotonic() - started:.0f} s: {figures}", flush=True)
     seconds = (time.monotonic() - started) / (cycles + 1)
-    found = rises(numbers, looks)
+    trends = rises(numbers, looks)
     shown = [0, len(looks) // 4, len(looks) // 2, 3 * len(looks) // 4, len(looks) - 1]
     rows = []
-    for name, (_, rise, flat) in found.items():
+    for name, (_, rise, flat) in trends.items():
         judged = "not judged" if name.startswith(_NOT_JUDGED) else "flat" if flat else "**not flat**"
-        rows.append([name, *(f"{looks[one].get(name, 0):.1f}" for one in shown), f"{rise:+.1f}", judged])
-    heads = ["", *(f"cycle {numbers[one]}" for one in shown), "rise over the second half", ""]
+        rows.append([name, *(f"{looks[index].get(name, 0):.1f}" for index in shown), f"{rise:+.1f}", judged])
+    heads = ["", *(f"cycle {numbers[index]}" for index in shown), "rise over the second half", ""]
     import mlflow
     import prefect
     import torch
 
     versions = {"torch": torch.__version__, "prefect": prefect.__version__, "mlflow": mlflow.__version__}
     publish("endurance", f"{machine(versions)} {seconds:.1f} s a cycle.\n\n" + table(heads, rows))
-    if not all(flat for name, (_, _, flat) in found.items() if not name.startswith(_NOT_JUDGED)):
+    if not all(flat for name, (_, _, flat) in trends.items() if not name.startswith(_NOT_JUDGED)):
         raise SystemExit(1)
 
 

@@ -18,8 +18,8 @@ from tables import table
 sys.path.insert(0, str(Path(__file__).parent.parent))
 from lstm.config.model import ModelConfig
 from lstm.data.windows import Windows
-from lstm.networks.epochs import Epochs
 from lstm.networks.network import ForecastNetwork
+from lstm.networks.trainer import Trainer
 
 WINDOWS, HORIZON = 8192, 24
 # look-back, hidden size, batch
@@ -34,29 +34,29 @@ def speed(shape: tuple[int, int, int], precision: str, graphed: bool, seconds: f
     noise = np.random.default_rng(0).standard_normal((WINDOWS + look_back + HORIZON, 1))
     values = torch.from_numpy(noise.astype(np.float32)).to(device)
     windows = Windows(values, values, torch.arange(look_back, look_back + WINDOWS, device=device), look_back, HORIZON)
-    one = Windows(values, values, windows.origins[:1], look_back, HORIZON)
+    validation = Windows(values, values, windows.origins[:1], look_back, HORIZON)
     sizes = {"sequence_length": look_back, "hidden_size": hidden, "num_layers": 2, "batch_size": batch, "dropout": 0.0}
     rest = {"horizon": HORIZON, "input_size": 1, "output_size": 1, "epochs": 10**6, "device": "cuda"}
     config = ModelConfig.parse({**sizes, **rest, "precision": precision})
-    epochs = Epochs(ForecastNetwork(config, [0]).to(device), windows, one, device, 1e-3)
-    epochs.run(1)
+    trainer = Trainer(ForecastNetwork(config, [0]).to(device), windows, validation, device, 1e-3)
+    trainer.run(1)
     torch.cuda.synchronize()
     started, done = time.perf_counter(), 0
     while time.perf_counter() - started < seconds:
-        epochs.run(done + 2)
+        trainer.run(done + 2)
         done += 1
     torch.cuda.synchronize()
     return done * WINDOWS / (time.perf_counter() - started)
 
 
 def rows(seconds: float) -> list[list[str]]:
-    made = []
+    table_rows = []
     for shape in SHAPES:
         for precision in ("fp32", "bf16"):
             launched, played = (speed(shape, precision, graphed, seconds) for graphed in (False, True))
             figures = [f"{launched:,.0f}", f"{played:,.0f}", f"{played / launched:.1f}"]
-            made.append([*map(str, shape), precision, *figures])
-    return made
+            table_rows.append([*map(str, shape), precision, *figures])
+    return table_rows
 
 
 def main() -> None:

@@ -71,8 +71,8 @@ def _mappings() -> list[str]:
 
 
 def _rss(block: str) -> float:
-    found = re.search(r"\nRss:\s+(\d+)", block)
-    return int(found[1]) / 1024 if found else 0.0
+    match = re.search(r"\nRss:\s+(\d+)", block)
+    return int(match[1]) / 1024 if match else 0.0
 
 
 def ours(source: str) -> dict[str, Any]:
@@ -140,12 +140,12 @@ def measured(what: str, source: Path, home: Path) -> dict[str, Any] | None:
 
 
 def row(millions: int, order: str, source: Path, home: Path) -> str:
-    found, pandas = measured("ours", source, home), measured("pandas", source, home)
-    assert found is not None
-    whole = found["ingest"] + found["normalize"] + found["window"]
+    figures, pandas = measured("ours", source, home), measured("pandas", source, home)
+    assert figures is not None
+    whole = figures["ingest"] + figures["normalize"] + figures["window"]
     cells = [f"{millions}", order, f"{source.stat().st_size / 2**20:,.0f}"]
-    cells += [f"{found[name]:.1f}" for name in ("ingest", "normalize", "window")]
-    cells += [f"{whole:.1f}", f"{whole / millions:.2f}", f"{found['panel']:,.0f}", f"{found['beyond']:,.0f}"]
+    cells += [f"{figures[name]:.1f}" for name in ("ingest", "normalize", "window")]
+    cells += [f"{whole:.1f}", f"{whole / millions:.2f}", f"{figures['panel']:,.0f}", f"{figures['beyond']:,.0f}"]
     cells += [f"{pandas['seconds']:.1f}", f"{pandas['peak']:,.0f}"] if pandas else ["out of memory", "–"]
     print(" | ".join(cells), flush=True)
     return f"| {' | '.join(cells)} |"
@@ -168,7 +168,7 @@ def main(sizes: list[int]) -> None:
     print(text)
     readme = ROOT / "benchmarks" / "README.md"
     pattern = re.compile(r"(<!-- ingest -->\n).*?(<!-- end -->)", re.DOTALL)
-    readme.write_text(pattern.sub(lambda found: found[1] + text + "\n" + found[2], readme.read_text()))
+    readme.write_text(pattern.sub(lambda match: match[1] + text + "\n" + match[2], readme.read_text()))
 
 
 if __name__ == "__main__":

@@ -141,29 +141,29 @@ def walked(
     """Forecast and judge day by day; the table's row."""
     settings = load_config(config, (f"data.source={source}",))
     open_log(settings).drop(pd.Timestamp("2100-01-01", tz="UTC"))
-    found = [judged(settings, day) for day in pd.date_range(first, last, tz="UTC")]
-    quiet = [one for one in found if broken is None or pd.Timestamp(one.moment) <= broken]
-    alarms = [number for number, one in enumerate(found) if one.drifted and one not in quiet]
-    at = alarms[0] if alarms else len(found) - 1
+    results = [judged(settings, day) for day in pd.date_range(first, last, tz="UTC")]
+    quiet = [result for result in results if broken is None or pd.Timestamp(result.moment) <= broken]
+    alarms = [number for number, result in enumerate(results) if result.drifted and result not in quiet]
+    at = alarms[0] if alarms else len(results) - 1
     if picture is not None:
-        save_pictures(picture, {"monitor": monitor_figure(found[at], settings, [found[at].moment])})
+        save_pictures(picture, {"monitor": monitor_figure(results[at], settings, [results[at].moment])})
     return [
         case,
-        str(len(found)),
+        str(len(results)),
         str(len(quiet)),
-        str(sum(one.drifted for one in quiet)),
-        found[at].moment[:16].replace("T", " ") if alarms else "none",
-        f"{found[at].promised['rmse']:.0f}",
-        *(f"{one.live['rmse']:.0f}" for one in found[at - 1 : at + 1]),
+        str(sum(result.drifted for result in quiet)),
+        results[at].moment[:16].replace("T", " ") if alarms else "none",
+        f"{results[at].promised['rmse']:.0f}",
+        *(f"{result.live['rmse']:.0f}" for result in results[at - 1 : at + 1]),
     ]
 
 
 def judged(settings: PipelineConfig, day: pd.Timestamp) -> MonitorResult:
     forecast_slots.fn(settings, day)
-    found = monitor.fn(settings, day.to_pydatetime())
-    today = f"{found.errors.days[-1]['ratio']:.2f}" if found.errors else "–"
-    print(f"{settings.name} {day.date()} newest day {today} times the promise. {found.reason}", flush=True)
-    return found
+    result = monitor.fn(settings, day.to_pydatetime())
+    today = f"{result.errors.days[-1]['ratio']:.2f}" if result.errors else "–"
+    print(f"{settings.name} {day.date()} newest day {today} times the promise. {result.reason}", flush=True)
+    return result
 
 
 def simulated_errors() -> str:
@@ -173,7 +173,7 @@ def simulated_errors() -> str:
         for days in (10, 30, 60):
             random = np.random.default_rng(0)
             walks = [daily_errors(random, days + 60, clustering) for _ in range(TRIALS)]
-            parts = [(one[:days], one[days:]) for one in walks]
+            parts = [(errors[:days], errors[days:]) for errors in walks]
             false = np.mean([found_within(*part, 0, 60) for part in parts])
             hits = [
                 np.mean(
@@ -198,8 +198,8 @@ def found_within(past: np.ndarray, live: np.ndarray, first: int, last: int) -> b
     promised = np.sqrt(np.mean(past**2))
     for day in range(first + 1, last + 1):
         window = live[max(0, day - 30) : day]
-        found = chart(past, window, DEFAULTS.cusum)
-        if found and found.alarm and np.sqrt(np.mean(window[found.latest] ** 2)) >= DEFAULTS.ratio * promised:
+        result = chart(past, window, DEFAULTS.cusum)
+        if result and result.alarm and np.sqrt(np.mean(window[result.latest] ** 2)) >= DEFAULTS.ratio * promised:
             return True
     return False
 
@@ -209,8 +209,8 @@ def simulated_inputs() -> str:
     for memory in (0.8, 0.95, 0.99):
         for years in (1.2, 2.5):
             random = np.random.default_rng(0)
-            found = [moved(random, memory, years, level) for level in (0.0, 1.5) for _ in range(TRIALS // 4)]
-            shares = np.mean(np.reshape(found, (2, -1)), axis=1)
+            drifts = [moved(random, memory, years, level) for level in (0.0, 1.5) for _ in range(TRIALS // 4)]
+            shares = np.mean(np.reshape(drifts, (2, -1)), axis=1)
             rows.append([f"{memory:g}", f"{years:g}", *(f"{100 * share:.0f} %" for share in shares)])
     heads = ["AR(1) coefficient", "years of training", "false, a month", "moved by 1.5 deviations"]
     return f"Inputs, hours with a daily and a yearly wave (amplitudes 1 and 2, noise 1):\n\n{table(heads, rows)}"
@@ -226,8 +226,8 @@ def moved(random: np.random.Generator, memory: float, years: float, level: float
     training, recent = (
         Span(whole.values[part], whole.series[part], times[part]) for part in (hours < count, hours >= count)
     )
-    (found,) = input_shifts(training, recent, ("x",), DEFAULTS.psi, DEFAULTS.ks)
-    return found.drifted
+    (shift,) = input_shifts(training, recent, ("x",), DEFAULTS.psi, DEFAULTS.ks)
+    return shift.drifted
 
 
 if __name__ == "__main__":

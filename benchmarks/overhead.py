@@ -58,7 +58,7 @@ def bare(folder: Path) -> float:
     import tasks.search.worker
     from lstm.data.panel_store import PanelStore
     from lstm.load_config import load_config
-    from lstm.presets.presets import completed
+    from lstm.presets.presets import with_defaults
     from lstm.profiling.run_lengths import Runs
     from tasks.ingest import ingest
     from tasks.normalize import normalize
@@ -66,11 +66,15 @@ def bare(folder: Path) -> float:
 
     config = load_config(folder / "overhead.yaml")
     panel = normalize.fn(config, ingest.fn(config))
-    config = completed(config, Runs.of(PanelStore.load(panel.folder), config.evaluate.season, config.window.horizon))
+    config = with_defaults(
+        config, Runs.of(PanelStore.load(panel.folder), config.evaluate.season, config.window.horizon)
+    )
     windows = window.fn(config, panel)
     counts = {"n_targets": 1, "n_known": windows.n_known, "n_series": windows.n_series, "stride": config.window.stride}
     jobs = [
-        tasks.search.worker.Job(config.network(member), windows.folder, **counts, folder=folder / "unused", timed=False)
+        tasks.search.worker.Job(
+            config.network_config(member), windows.folder, **counts, folder=folder / "unused", timed=False
+        )
         for member in config.members
     ]
     os.environ.update(MEMORY_KEPT)  # as the search's workers have it
@@ -115,8 +119,8 @@ def flow(folder: Path, environment: dict[str, str]) -> dict[str, float]:
 def import_seconds() -> float:
     """Of torch, in a process of its own."""
     code = "import time; s = time.perf_counter(); import torch; print(time.perf_counter() - s)"
-    found = [float(subprocess.check_output([sys.executable, "-c", code])) for _ in range(3)]
-    return median(found)
+    seconds = [float(subprocess.check_output([sys.executable, "-c", code])) for _ in range(3)]
+    return median(seconds)
 
 
 @contextmanager
@@ -141,10 +145,10 @@ def servers(folder: Path, environment: dict[str, str]) -> Iterator[dict[str, str
         api, uri = f"http://127.0.0.1:{prefect}/api", f"http://127.0.0.1:{mlflow}"
         yield {**environment, "PREFECT_API_URL": api, "MLFLOW_TRACKING_URI": uri}
     finally:
-        for one in running:
-            one.terminate()
-        for one in running:
-            one.wait()
+        for process in running:
+            process.terminate()
+        for process in running:
+            process.wait()
 
 
 def free_port() -> int:
@@ -211,7 +215,7 @@ def main() -> None:
     rows = [["bare library", f"{median(alone):.1f}", "–", "–", "–"]]
     for label, runs in (("embedded", embedded), ("servers running", served)):
         search, start, whole = (median(run[key] for run in runs) for key in ("search", "start", "whole"))
-        ratio = median(run["search"] / one for run, one in zip(runs, alone, strict=True))
+        ratio = median(run["search"] / bare_seconds for run, bare_seconds in zip(runs, alone, strict=True))
         rows.append(
             [label, f"{search:.1f}", f"{100 * (ratio - 1):+.1f} %", f"{start:.1f}", f"{whole - search - start:.1f}"]
         )

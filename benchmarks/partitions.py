@@ -68,7 +68,7 @@ def configuration(folder: Path) -> Path:
 def cpu() -> float:
     """Processor seconds of this process, and of its children that have ended."""
     used = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return sum(one.ru_utime + one.ru_stime for one in used)
+    return sum(usage.ru_utime + usage.ru_stime for usage in used)
 
 
 def size(folder: Path) -> int:
@@ -89,13 +89,13 @@ def trained(config: Path) -> dict[str, Any]:
 
         wait_until_ready()
         process, held = psutil.Process(), []
-        row = partitions._row
+        row = partitions._segment_row
 
         def watched(*arguments: Any) -> Any:
             held.append(process.memory_info().rss / 2**20)
             return row(*arguments)
 
-        partitions._row = watched
+        partitions._segment_row = watched
         before, started = cpu(), time.perf_counter()
         outcome = train(str(config))
         spent = time.perf_counter() - started
@@ -124,17 +124,17 @@ def measured(options: argparse.Namespace, folder: Path) -> dict[str, float]:
     frame, home = waves(options.segments, options.series, options.days), folder / "mlruns"
     frame.to_parquet(folder / "many.parquet", row_group_size=options.series * options.days * 24)
     os.environ["LSTM_HOME"], config, count = str(home), configuration(folder), options.segments
-    found = trained(config)
+    training = trained(config)
     rows = written(home / "mlflow.db")
     kept = {name: size(home / name) / count for name in ("artifacts", "mlflow.db", "studies", "work")}
     slots, spent = forecast(config, frame["time"].max(), options.slots)
-    made = list((home / "forecasts").rglob("*.parquet"))
-    held = found["held"]
+    files = list((home / "forecasts").rglob("*.parquet"))
+    held = training["held"]
     return {
-        "seconds a model": found["seconds"] / count,
-        "of them processor, s": found["cpu"] / count,
-        "slowest model, s": max(row.seconds for row in found["rows"]),
-        "champions": sum(row.champion for row in found["rows"]),
+        "seconds a model": training["seconds"] / count,
+        "of them processor, s": training["cpu"] / count,
+        "slowest model, s": max(row.seconds for row in training["rows"]),
+        "champions": sum(row.champion for row in training["rows"]),
         "resident after the second, MiB": held[min(1, count - 1)],
         "resident after the last, MiB": held[-1],
         "artifacts a model, MiB": kept["artifacts"] / 2**20,
@@ -145,34 +145,34 @@ def measured(options: argparse.Namespace, folder: Path) -> dict[str, float]:
         "MLflow rows a model": sum(rows.values()) / count,
         "a slot of a model, s": median(slots) / count,
         "of it processor, s": spent / (count * options.slots),
-        "rows a slot of a model": len(pd.read_parquet(made[0])),
-        "a slot of a model, KiB": sum(path.stat().st_size for path in made) / len(made) / 1024,
+        "rows a slot of a model": len(pd.read_parquet(files[0])),
+        "a slot of a model, KiB": sum(path.stat().st_size for path in files) / len(files) / 1024,
     }
 
 
-def estimate(found: dict[str, float], options: argparse.Namespace) -> list[tuple[str, str, str]]:
+def estimate(figures: dict[str, float], options: argparse.Namespace) -> list[tuple[str, str, str]]:
     """What, by which formula, how much."""
     models = options.models
-    training = models * found["of them processor, s"] / 3600 * WEEKS_A_MONTH
-    forecasts = models * found["of it processor, s"] / 3600 * HOURS_A_MONTH
-    slot = models * found["a slot of a model, s"]
+    training = models * figures["of them processor, s"] / 3600 * WEEKS_A_MONTH
+    forecasts = models * figures["of it processor, s"] / 3600 * HOURS_A_MONTH
+    slot = models * figures["a slot of a model, s"]
     machines = math.ceil(slot / (options.share * 3600))
-    log = models * HOURS_A_YEAR * found["a slot of a model, KiB"] / 2**20
-    runs = models * RUNS_KEPT * found["artifacts a model, MiB"] / 1024
-    work = models * (found["prepared data a model, MiB"] + found["studies a model, MiB"]) / 1024
+    log = models * HOURS_A_YEAR * figures["a slot of a model, KiB"] / 2**20
+    runs = models * RUNS_KEPT * figures["artifacts a model, MiB"] / 1024
+    work = models * (figures["prepared data a model, MiB"] + figures["studies a model, MiB"]) / 1024
     money = (training + forecasts) * options.core_hour + (log + runs + work) * options.gb_month
     return [
         ("a slot on one machine, min", "models × seconds a slot ÷ 60", f"{slot / 60:.0f}"),
         ("machines for the slots", f"÷ (60 min × {options.share:.0%}), rounded up", f"{machines}"),
         ("all models trained on one machine, h", "models × seconds a model ÷ 3600",
-         f"{models * found['seconds a model'] / 3600:.1f}"),
+         f"{models * figures['seconds a model'] / 3600:.1f}"),
         ("training, core-hours a month", "models × processor s ÷ 3600 × 4.35 weeks", f"{training:,.0f}"),
         ("forecasts, core-hours a month", "models × processor s ÷ 3600 × 730 slots", f"{forecasts:,.0f}"),
         ("forecast log, GiB a year", "models × 8760 × KiB a slot", f"{log:,.0f}"),
         ("artifacts of 50 runs a model, GiB", "models × 50 × MiB a model", f"{runs:,.0f}"),
         ("prepared data and studies, GiB", "models × MiB a model", f"{work:,.0f}"),
         ("rows into MLflow's database a week", "models × rows a model",
-         f"{models * found['MLflow rows a model']:,.0f}"),
+         f"{models * figures['MLflow rows a model']:,.0f}"),
         ("dollars a month", f"core-hours × {options.core_hour} + GiB × {options.gb_month}", f"{money:,.0f}"),
     ]  # fmt: skip
 
@@ -189,13 +189,13 @@ def main() -> None:
     parser.add_argument("--gb-month", type=float, default=0.025, help="dollars, an assumption")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        found = measured(options, Path(folder))
-    said = machine({name: version(name) for name in ("torch", "prefect", "mlflow", "optuna")})
+        figures = measured(options, Path(folder))
+    machine_text = machine({name: version(name) for name in ("torch", "prefect", "mlflow", "optuna")})
     asked = f"{options.segments} segments of {options.series} series, {options.days} days of hourly rows."
-    rows = [(name, f"{value:,.2f}" if value % 1 else f"{value:,.0f}") for name, value in found.items()]
-    publish("partitions", f"{said} {asked}\n\n{table(('', ''), rows)}")
+    rows = [(name, f"{value:,.2f}" if value % 1 else f"{value:,.0f}") for name, value in figures.items()]
+    publish("partitions", f"{machine_text} {asked}\n\n{table(('', ''), rows)}")
     heads = ("", "formula", f"{options.models:,} models of {options.series} series")
-    publish("estimate", f"{said} {asked}\n\n{table(heads, estimate(found, options))}", GUIDE)
+    publish("estimate", f"{machine_text} {asked}\n\n{table(heads, estimate(figures, options))}", GUIDE)
 
 
 if __name__ == "__main__":

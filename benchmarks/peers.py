@@ -57,14 +57,14 @@ def weather() -> pd.DataFrame:
 def _gridded(name: str, rows: pd.DataFrame) -> pd.DataFrame:
     grid = pd.date_range(rows["ds"].min(), rows["ds"].max(), freq="1h", name="ds")
     rows = rows.set_index("ds").reindex(grid)
-    made = pd.DataFrame({"unique_id": name, "y": rows["temp"].interpolate("linear"), "measured": rows["temp"]})
-    made = made.join(rows[OBSERVED].ffill().bfill())
+    grid_rows = pd.DataFrame({"unique_id": name, "y": rows["temp"].interpolate("linear"), "measured": rows["temp"]})
+    grid_rows = grid_rows.join(rows[OBSERVED].ffill().bfill())
     local = grid.tz_convert("America/New_York")
     for feature, position, period in (("hour", local.hour, 24), ("dayofyear", local.day_of_year, 365.25)):
-        made[f"{feature}_sin"] = np.sin(2 * np.pi * position / period)
-        made[f"{feature}_cos"] = np.cos(2 * np.pi * position / period)
-    made.index = made.index.tz_localize(None)
-    return made.reset_index()
+        grid_rows[f"{feature}_sin"] = np.sin(2 * np.pi * position / period)
+        grid_rows[f"{feature}_cos"] = np.cos(2 * np.pi * position / period)
+    grid_rows.index = grid_rows.index.tz_localize(None)
+    return grid_rows.reset_index()
 
 
 def scored_origins(rows: pd.DataFrame, start: pd.Timestamp, end: pd.Timestamp) -> pd.DatetimeIndex:
@@ -120,9 +120,9 @@ def scaled(frame: pd.DataFrame, validation: pd.Timestamp) -> tuple[pd.DataFrame,
     columns = ["y", *OBSERVED]
     groups = frame[frame["ds"] < validation].groupby("unique_id")[columns]
     mean, deviation = groups.mean(), groups.std(ddof=0)
-    names, made = frame["unique_id"], frame.copy()
-    made[columns] = (made[columns] - mean.loc[names].to_numpy()) / deviation.loc[names].to_numpy()
-    return made, pd.DataFrame({"mean": mean["y"], "deviation": deviation["y"]})
+    names, scaled = frame["unique_id"], frame.copy()
+    scaled[columns] = (scaled[columns] - mean.loc[names].to_numpy()) / deviation.loc[names].to_numpy()
+    return scaled, pd.DataFrame({"mean": mean["y"], "deviation": deviation["y"]})
 
 
 def with_neuralforecast(
@@ -143,10 +143,10 @@ def with_neuralforecast(
 
     def forecast(end: pd.Timestamp) -> pd.DataFrame:
         past = frame[frame["ds"] < end]
-        made = package.cross_validation(
+        forecasts = package.cross_validation(
             past, n_windows=None, test_size=HOURS, step_size=1, refit=False, use_fitted=True
         )
-        return made.assign(origin=made["cutoff"] + pd.Timedelta("1h"))
+        return forecasts.assign(origin=forecasts["cutoff"] + pd.Timedelta("1h"))
 
     return lambda: package.fit(frame[frame["ds"] < test], val_size=HOURS), forecast
 
@@ -171,8 +171,8 @@ def with_darts(frame: pd.DataFrame, test: pd.Timestamp, look_back: int, seconds:
     def forecast(end: pd.Timestamp) -> pd.DataFrame:
         known = _series(frame[frame["ds"] < end], ["y"])
         how = {"start": end - SPAN, "forecast_horizon": HORIZON, "stride": 1, "retrain": False}
-        made = model.historical_forecasts(known, past, future, **how, last_points_only=False)
-        return _long(made, sorted(set(frame["unique_id"])))
+        forecasts = model.historical_forecasts(known, past, future, **how, last_points_only=False)
+        return _long(forecasts, sorted(set(frame["unique_id"])))
 
     return fit, forecast
 
@@ -181,20 +181,20 @@ def _series(frame: pd.DataFrame, columns: list[str]) -> list:
     """One darts series for each airport."""
     from darts import TimeSeries
 
-    made = (TimeSeries.from_dataframe(rows, "ds", columns, freq="h") for _, rows in frame.groupby("unique_id"))
-    return [series.astype(np.float32) for series in made]
+    per_airport = (TimeSeries.from_dataframe(rows, "ds", columns, freq="h") for _, rows in frame.groupby("unique_id"))
+    return [series.astype(np.float32) for series in per_airport]
 
 
 def _long(forecasts: list, names: list[str]) -> pd.DataFrame:
-    times = [one.time_index for many in forecasts for one in many]
+    times = [forecast.time_index for many in forecasts for forecast in many]
     series = [name for name, many in zip(names, forecasts, strict=True) for _ in many]
-    made = {
+    columns = {
         "unique_id": np.repeat(series, HORIZON),
         "origin": np.repeat(pd.DatetimeIndex([index[0] for index in times]), HORIZON),
         "ds": np.concatenate(times),
-        "forecast": np.concatenate([one.values()[:, 0] for many in forecasts for one in many]),
+        "forecast": np.concatenate([forecast.values()[:, 0] for many in forecasts for forecast in many]),
     }
-    return pd.DataFrame(made)
+    return pd.DataFrame(columns)
 
 
 MODELS = {

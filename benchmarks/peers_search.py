@@ -152,10 +152,10 @@ def with_neuralforecast(task: Task) -> tuple[Ended, float, np.ndarray]:
     package = NeuralForecast([model], freq=1)
     package.fit(frame, val_size=HOURS)
     finished = time.time()
-    made = package.cross_validation(
+    forecasts = package.cross_validation(
         frame, n_windows=None, test_size=HOURS, step_size=1, refit=False, use_fitted=True
     ).sort_values(["cutoff", "ds"])
-    return ended, finished, made["forecast"].to_numpy().reshape(-1, HORIZON)
+    return ended, finished, forecasts["forecast"].to_numpy().reshape(-1, HORIZON)
 
 
 SEARCHES: dict[str, Callable[[Task], tuple[Ended, float, np.ndarray]]] = {

@@ -81,7 +81,7 @@ def with_darts(series: int, batch: int | None = BATCH) -> tuple[Forecast, Any, A
     from darts import TimeSeries
 
     forecast, times = _darts(batch), pd.date_range(START.tz_localize(None), periods=LOOK_BACK, freq="h")
-    every = [TimeSeries.from_times_and_values(times, one) for one in values(series)]
+    every = [TimeSeries.from_times_and_values(times, history) for history in values(series)]
     return forecast, every[:1], every
 
 
@@ -121,11 +121,11 @@ def with_neuralforecast(series: int, **batches: int) -> tuple[Forecast, Any, Any
     )  # fmt: skip
     times = pd.date_range(START.tz_localize(None), periods=LOOK_BACK, freq="h")
     columns = {"series": "unique_id", "time": "ds", "value": "y"}
-    made = NeuralForecast([model], freq="h")
+    package = NeuralForecast([model], freq="h")
     long = pd.date_range(times[0], periods=4 * LOOK_BACK, freq="h")
-    made.fit(pd.DataFrame({"unique_id": "long", "ds": long, "y": np.tile(values(1)[0], 4)}))
-    one, every = (long_table(count, times).rename(columns=columns) for count in (1, series))
-    return lambda frame: made.predict(df=frame), one, every
+    package.fit(pd.DataFrame({"unique_id": "long", "ds": long, "y": np.tile(values(1)[0], 4)}))
+    single, every = (long_table(count, times).rename(columns=columns) for count in (1, series))
+    return lambda frame: package.predict(df=frame), single, every
 
 
 def _quiet() -> dict[str, Any]:
@@ -169,13 +169,13 @@ def main() -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     package, prepare = PACKAGES[options.package]
-    forecast, one, every = prepare(options.series)
-    found = {
+    forecast, single, every = prepare(options.series)
+    figures = {
         "version": version(package),
-        "one": spent(lambda: forecast(one), 50, options.seconds),
+        "one": spent(lambda: forecast(single), 50, options.seconds),
         "every": spent(lambda: forecast(every), 3, options.seconds),
     }
-    print(json.dumps(found))
+    print(json.dumps(figures))
 
 
 if __name__ == "__main__":

@@ -241,12 +241,12 @@ def main() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    found: dict[str, Any] = {"version": version("torch" if options.package == "gemm" else options.package)}
+    figures: dict[str, Any] = {"version": version("torch" if options.package == "gemm" else options.package)}
     if options.package == "gemm":
-        found["operations_per_second"] = products(options.seconds)
+        figures["operations_per_second"] = products(options.seconds)
     else:
-        found |= trained(options.package, options.look_back, options.batch, options.seconds)
-    print(json.dumps(found))
+        figures |= trained(options.package, options.look_back, options.batch, options.seconds)
+    print(json.dumps(figures))
 
 
 if __name__ == "__main__":

@@ -59,7 +59,7 @@ def main(repeats: int = 3) -> None:
     print(text)
     readme = ROOT / "benchmarks" / "README.md"
     pattern = re.compile(r"(<!-- run_split -->\n).*?(<!-- end -->)", re.DOTALL)
-    readme.write_text(pattern.sub(lambda found: found[1] + text + "\n" + found[2], readme.read_text()))
+    readme.write_text(pattern.sub(lambda match: match[1] + text + "\n" + match[2], readme.read_text()))
 
 
 if __name__ == "__main__":

@@ -99,16 +99,16 @@ def run(case: dict[str, int], folder: Path, steps: int) -> dict[str, float]:
     command = [sys.executable, "-c", call]
     count = case.get("workers", 1)
     running = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(count)]
-    found = [json.loads(one.communicate()[0]) for one in running]
-    mean = {key: sum(one[key] for one in found) / count for key in found[0]}
+    figures = [json.loads(process.communicate()[0]) for process in running]
+    mean = {key: sum(worker[key] for worker in figures) / count for key in figures[0]}
     panel = sum(path.stat().st_size for path in place.iterdir())
-    return {**mean, "together": sum(1e6 / one["microseconds"] for one in found), "panel": panel / 2**20}
+    return {**mean, "together": sum(1e6 / worker["microseconds"] for worker in figures), "panel": panel / 2**20}
 
 
 def lines(results: dict[str, list[tuple[dict, list[dict]]]]) -> Iterator[list[str]]:
     for name, cases in results.items():
         for case, runs in cases:
-            value = {key: median(one[key] for one in runs) for key in runs[0]}
+            value = {key: median(run[key] for run in runs) for key in runs[0]}
             label = ", ".join(f"{key} {number:,}" for key, number in case.items()).replace("_", "-")
             yield [
                 name, label, f"{value['windows']:,.0f}", f"{value['microseconds']:.1f}", f"{value['together']:,.0f}",

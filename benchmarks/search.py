@@ -71,7 +71,7 @@ PEERS = {"neuralforecast AutoLSTM": "neuralforecast", "plain Optuna and PyTorch"
 
 
 @dataclass(frozen=True)
-class Found:
+class SearchFigures:
     """What a search came to; moments are seconds after its start."""
 
     wall: float
@@ -115,7 +115,7 @@ def rmse(values: np.ndarray, forecasts: np.ndarray) -> float:
 
 def configuration(name: str, options: argparse.Namespace, seed: int) -> dict[str, Any]:
     """What the YAML file of ours says."""
-    said: dict[str, Any] = {
+    config: dict[str, Any] = {
         "name": "search",
         "data": {"source": "series.csv", "time": "time", "target": "temp", "frequency": "1h"},
         "split": {"validation": "30d", "test": "30d"},
@@ -124,18 +124,18 @@ def configuration(name: str, options: argparse.Namespace, seed: int) -> dict[str
         "search": {"trials": options.trials, "seed": seed},
     }
     if name == PRESET:
-        return said
+        return config
     kept = {"cell": "lstm", "anchor": "none", "head": "direct", "lags": [], "patch_length": 1, "loss": "mse"}
     budget = {"batch_size": 32, "epochs": options.epochs, "patience": 3, "seed": seed}
     return {
-        **said,
+        **config,
         "model": {**kept, **budget, "sequence_length": options.look_back},
-        "search": {**said["search"], "space": SPACE, "timeout": None},
+        "search": {**config["search"], "space": SPACE, "timeout": None},
         "ensemble": {"members": [], "size": 1},
     }
 
 
-def with_ours(name: str, series: pd.DataFrame, options: argparse.Namespace, seed: int, home: Path) -> Found:
+def with_ours(name: str, series: pd.DataFrame, options: argparse.Namespace, seed: int, home: Path) -> SearchFigures:
     (home / "search.yaml").write_text(yaml.safe_dump(configuration(name, options, seed), sort_keys=False))
     series.to_csv(home / "series.csv", index=False, date_format="%Y-%m-%dT%H:%M:%SZ")
     stores = {"LSTM_HOME": str(home / "mlruns"), "PREFECT_HOME": str(home / "prefect")}
@@ -148,10 +148,10 @@ def with_ours(name: str, series: pd.DataFrame, options: argparse.Namespace, seed
     client = _client(home)
     ended = [(moment - started, error) for moment, error in _ended(outcome, client)]
     error = rmse(series["temp"].to_numpy(), _forecasts(series, _folder(name, outcome, client)))
-    best = min(one for _, one in ended)
+    best = min(error for _, error in ended)
     if name == BARE and not math.isclose(error, best, rel_tol=1e-3):
         raise SystemExit(f"the best network has an RMSE of {error:.4f} here, but the search has {best:.4f}.")
-    return Found(wall, error, ended, {one: version(one) for one in ("torch", "optuna")})
+    return SearchFigures(wall, error, ended, {package: version(package) for package in ("torch", "optuna")})
 
 
 def _client(home: Path) -> Any:
@@ -175,8 +175,8 @@ def _folder(name: str, outcome: dict[str, Any], client: Any) -> Path:
     """Of the registered model: the best network of the bare search, else what the run proposed as champion."""
     from mlflow.artifacts import download_artifacts
 
-    found = client.get_model_version_by_alias("search", "best-single").version
-    number = found if name == BARE else outcome["promotion"]["version"]
+    version_number = client.get_model_version_by_alias("search", "best-single").version
+    number = version_number if name == BARE else outcome["promotion"]["version"]
     source = client.get_model_version_download_uri("search", str(number))
     return next(Path(download_artifacts(source, tracking_uri=client.tracking_uri)).rglob("forecaster.json")).parent
 
@@ -190,28 +190,28 @@ def _forecasts(series: pd.DataFrame, folder: Path) -> np.ndarray:
     forecaster = Forecaster.load(folder)
     panel = build_panel(canonical(series, forecaster.spec), forecaster.spec)
     origins = np.arange(len(series) - 2 * HOURS, len(series) - HOURS - HORIZON + 1)
-    made = forecaster.forecast_windows(forecaster.windows(panel, origins))
-    made = forecaster.normalizer.target_scale(panel.names).raw(made)[..., 0]
+    forecasts = forecaster.forecast_windows(forecaster.windows(panel, origins))
+    forecasts = forecaster.normalizer.target_scale(panel.names).raw(forecasts)[..., 0]
     history = series.iloc[origins[-1] - forecaster.reach : origins[-1]]
-    if not np.allclose(made[-1], forecaster.forecast(history)["forecast"], atol=1e-3):
+    if not np.allclose(forecasts[-1], forecaster.forecast(history)["forecast"], atol=1e-3):
         raise SystemExit("forecasts of windows are not those of histories.")
     mean, deviation = scale(series["temp"].to_numpy())
-    return (made - mean) / deviation
+    return (forecasts - mean) / deviation
 
 
 def with_peer(
     package: str, python: str, series: pd.DataFrame, options: argparse.Namespace, seed: int, home: Path
-) -> Found:
+) -> SearchFigures:
     values = series["temp"].to_numpy()
     mean, deviation = scale(values)
     np.save(home / "series.npy", ((values[:-HOURS] - mean) / deviation).astype(np.float32))
     sizes = {"look-back": options.look_back, "trials": options.trials, "epochs": options.epochs, "seed": seed}
     command = [python, str(CHILD), package, str(home), *(f"--{key}={value}" for key, value in sizes.items())]
     started = time.time()
-    said = json.loads(_output(command, home, dict(os.environ)).splitlines()[-1])
-    ended = [(moment - started, error) for moment, error in said["ended"]]
+    output = json.loads(_output(command, home, dict(os.environ)).splitlines()[-1])
+    ended = [(moment - started, error) for moment, error in output["ended"]]
     forecasts = np.load(home / "forecasts.npy")
-    return Found(said["finished"] - started, rmse(values, forecasts), ended, said["versions"])
+    return SearchFigures(output["finished"] - started, rmse(values, forecasts), ended, output["versions"])
 
 
 def _output(command: list[str], folder: Path, environment: dict[str, str]) -> str:
@@ -221,37 +221,37 @@ def _output(command: list[str], folder: Path, environment: dict[str, str]) -> st
     return done.stdout
 
 
-Searches = dict[str, Callable[[pd.DataFrame, argparse.Namespace, int, Path], Found]]
+Searches = dict[str, Callable[[pd.DataFrame, argparse.Namespace, int, Path], SearchFigures]]
 
 
-def measured(options: argparse.Namespace) -> dict[str, list[Found]]:
+def measured(options: argparse.Namespace) -> dict[str, list[SearchFigures]]:
     """Of each search all rounds; the searches take turns, each in an empty folder."""
     searches: Searches = {name: partial(with_ours, name) for name in (BARE, PRESET)}
     if options.peers:
         python = str(Path(options.peers).absolute())  # not resolved: an environment's Python is a link
         searches |= {name: partial(with_peer, package, python) for name, package in PEERS.items()}
     series = temperatures()
-    found: dict[str, list[Found]] = {name: [] for name in searches}
+    runs_by_search: dict[str, list[SearchFigures]] = {name: [] for name in searches}
     for seed in range(options.rounds):
         for name, search in searches.items():
             with tempfile.TemporaryDirectory() as home:
-                one = search(series, options, seed, Path(home))
-            found[name].append(one)
-            print(f"{name}: {one.wall:.1f} s, RMSE {one.rmse:.4f}, its best after {one.own_best:.1f} s",
+                result = search(series, options, seed, Path(home))
+            runs_by_search[name].append(result)
+            print(f"{name}: {result.wall:.1f} s, RMSE {result.rmse:.4f}, its best after {result.own_best:.1f} s",
                   file=sys.stderr, flush=True)  # fmt: skip
-    return found
+    return runs_by_search
 
 
-def rows(found: dict[str, list[Found]]) -> Iterator[list[str]]:
-    ours = median(one.wall for one in found[BARE])
-    for name, runs in found.items():
-        wall, error, best = (median(getattr(one, key) for one in runs) for key in ("wall", "rmse", "own_best"))
+def rows(runs_by_search: dict[str, list[SearchFigures]]) -> Iterator[list[str]]:
+    ours = median(run.wall for run in runs_by_search[BARE])
+    for name, runs in runs_by_search.items():
+        wall, error, best = (median(getattr(run, key) for run in runs) for key in ("wall", "rmse", "own_best"))
         shown = [name, f"{wall:.0f}", f"{wall / ours:.2f}", f"{error:.4f}", f"{best:.0f}"]
         for other in (BARE, PRESET):
             if name in (BARE, PRESET):
                 shown += ["–", "–"]
                 continue
-            reached = median(mine.reached(one.rmse) for mine, one in zip(found[other], runs, strict=True))
+            reached = median(mine.reached(run.rmse) for mine, run in zip(runs_by_search[other], runs, strict=True))
             shown += [f"{reached:.0f}", f"{best / reached:.2f}"] if math.isfinite(reached) else ["not reached", "–"]
         yield shown
 
@@ -264,13 +264,13 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=10, help="that a trial may take")
     parser.add_argument("--look-back", type=int, default=23, help="hours")
     options = parser.parse_args()
-    found = measured(options)
-    versions = {key: number for runs in found.values() for key, number in runs[0].versions.items()}
+    runs_by_search = measured(options)
+    versions = {key: number for runs in runs_by_search.values() for key, number in runs[0].versions.items()}
     heads = ["search", "wall, s", "times ours", "validation RMSE", "its own best after, s"]
     heads += ["ours reached that error after, s", "sooner by", "the preset's after, s", "sooner by"]
     size = f"{options.trials} trials, {options.epochs} epochs at most, look-back {options.look_back}"
     line = f"{machine(versions)} {size}, rounds: {options.rounds}."
-    publish("search", f"{line}\n\n{table(heads, rows(found))}")
+    publish("search", f"{line}\n\n{table(heads, rows(runs_by_search))}")
 
 
 if __name__ == "__main__":

@@ -83,10 +83,10 @@ def server(work: Path) -> Iterator[http.client.HTTPConnection]:
     process = subprocess.Popen(command, env=environment, cwd=HERE.parent, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
-        said = process.stdout.readline()
-        if not said:
+        announcement = process.stdout.readline()
+        if not announcement:
             raise SystemExit(f"{' '.join(command)} ended before it answered.")
-        address = said.partition("http://")[2].partition("/")[0]
+        address = announcement.partition("http://")[2].partition("/")[0]
         yield http.client.HTTPConnection(address, timeout=300)
     finally:
         process.send_signal(signal.SIGTERM)
@@ -109,34 +109,39 @@ def over_http(connection: http.client.HTTPConnection, kind: str, series: int, se
         if answer.status != 200:
             raise SystemExit(f"status {answer.status}: {got[:500]!r}")
 
-    one, every = body(1), body(series)
-    return {"one": spent(lambda: ask(one), 200, seconds), "every": spent(lambda: ask(every), 3, seconds)}
+    single, every = body(1), body(series)
+    return {"one": spent(lambda: ask(single), 200, seconds), "every": spent(lambda: ask(every), 3, seconds)}
 
 
 def rounds(options: argparse.Namespace, work: Path) -> tuple[dict[str, list[Measured]], dict[str, str]]:
-    found: dict[str, list[Measured]] = defaultdict(list)
+    runs_by_name: dict[str, list[Measured]] = defaultdict(list)
     versions: dict[str, str] = {}
     for number in range(1, options.rounds + 1):
         for name, (package, _) in PACKAGES.items():
             python = sys.executable if name == OURS else options.peers
             if not python:
                 continue
-            made = in_process(python, name, options.series, options.seconds)
-            versions[package] = made.pop("version")
-            found[name].append(made)
+            seconds_by_call = in_process(python, name, options.series, options.seconds)
+            versions[package] = seconds_by_call.pop("version")
+            runs_by_name[name].append(seconds_by_call)
             print(f"{number}/{options.rounds} {name}", file=sys.stderr, flush=True)
         with server(work) as connection:
             for label, kind in (("JSON", "application/json"), ("CSV", "text/csv")):
                 name = f"ours over HTTP, {label}"
-                found[name].append(over_http(connection, kind, options.series, options.seconds))
+                runs_by_name[name].append(over_http(connection, kind, options.series, options.seconds))
                 print(f"{number}/{options.rounds} {name}", file=sys.stderr, flush=True)
-    return found, versions
+    return runs_by_name, versions
 
 
-def rows(found: dict[str, list[Measured]], series: int) -> Iterator[list[str]]:
-    rate = {name: median(series / median(made["every"]) for made in runs) for name, runs in found.items()}
-    for name, runs in found.items():
-        half, most = np.quantile(np.concatenate([made["one"] for made in runs]) * 1e3, [0.5, 0.99])
+def rows(runs_by_name: dict[str, list[Measured]], series: int) -> Iterator[list[str]]:
+    rate = {
+        name: median(series / median(seconds_by_call["every"]) for seconds_by_call in runs)
+        for name, runs in runs_by_name.items()
+    }
+    for name, runs in runs_by_name.items():
+        half, most = np.quantile(
+            np.concatenate([seconds_by_call["one"] for seconds_by_call in runs]) * 1e3, [0.5, 0.99]
+        )
         yield [name, f"{half:.1f}", f"{most:.1f}", f"{rate[name]:,.0f}", f"{rate[OURS] / rate[name]:.1f}"]
 
 
@@ -151,10 +156,12 @@ def main() -> None:
         os.environ.pop("MLFLOW_TRACKING_URI", None)
         os.environ["LSTM_HOME"] = str(Path(scratch) / "mlruns")
         registered(Path(scratch), options.series)
-        found, versions = rounds(options, Path(scratch))
+        runs_by_name, versions = rounds(options, Path(scratch))
     heads = ["", "one forecast, p50 ms", "p99 ms", f"forecasts a second, {options.series:,} at once", "ours is × that"]
     line = machine({name: number for name, number in versions.items() if name != "lstm"})
-    publish("serving", f"{line} Medians of {options.rounds} rounds.\n\n{table(heads, rows(found, options.series))}")
+    publish(
+        "serving", f"{line} Medians of {options.rounds} rounds.\n\n{table(heads, rows(runs_by_name, options.series))}"
+    )
 
 
 if __name__ == "__main__":

@@ -25,8 +25,8 @@ def machine(versions: Mapping[str, str]) -> str:
 
 def _processor() -> str:
     cpuinfo = Path("/proc/cpuinfo")
-    found = re.search(r"^model name\s*:\s*(.+)$", cpuinfo.read_text(), re.MULTILINE) if cpuinfo.exists() else None
-    return found[1].strip() if found else platform.machine()
+    match = re.search(r"^model name\s*:\s*(.+)$", cpuinfo.read_text(), re.MULTILINE) if cpuinfo.exists() else None
+    return match[1].strip() if match else platform.machine()
 
 
 def publish(section: str, text: str, file: Path = README) -> None:
@@ -38,7 +38,7 @@ def publish(section: str, text: str, file: Path = README) -> None:
     print(text)
     pattern = re.compile(rf"(<!-- {section} -->\n).*?(<!-- end -->)", re.DOTALL)
     before = file.read_text(encoding="utf-8")
-    after, found = pattern.subn(lambda match: f"{match[1]}{text}\n{match[2]}", before)
-    if not found:
+    after, replaced = pattern.subn(lambda match: f"{match[1]}{text}\n{match[2]}", before)
+    if not replaced:
         raise SystemExit(f"{file}: has no line <!-- {section} -->, below which <!-- end --> follows.")
     file.write_text(after, encoding="utf-8")

@@ -26,9 +26,9 @@ own, at the same number of operations. Optimisers are the packages' own calls of
 pytorch-forecasting's network goes on through the horizon: its share of the peak counts these steps, its windows a
 second bear them. Its loss is the root of the squared error: it has no other.
 
-`ours` is what a worker of the search does. `ours, memory as it comes` is the library in a process that does not tell glibc to keep
-what is freed, as the others' are. "Memory" is the largest resident memory of the process; "above the imports" is what
-came after them.
+`ours` is what a worker of the search does. `ours, memory as it comes` is the library in a process that does not tell
+glibc to keep what is freed, as the others' are. "Memory" is the largest resident memory of the process; "above the
+imports" is what came after them.
 """
 
 import argparse
@@ -55,16 +55,16 @@ Entry = tuple[str, str, dict[str, str]]  # a Python, what it trains, its environ
 
 def entries(peers: str | None, pytorch_forecasting: str | None) -> dict[str, Entry]:
     """Who takes part."""
-    made: dict[str, Entry] = {
+    by_name: dict[str, Entry] = {
         OURS: (sys.executable, "lstm", KEPT),
         "ours, memory as it comes": (sys.executable, "lstm", {}),
         "plain PyTorch loop": (sys.executable, "torch", {}),
     }
     if peers:
-        made |= {name: (peers, name, {}) for name in ("darts", "neuralforecast")}
+        by_name |= {name: (peers, name, {}) for name in ("darts", "neuralforecast")}
     if pytorch_forecasting:
-        made["pytorch-forecasting"] = (pytorch_forecasting, "pytorch-forecasting", {})
-    return made
+        by_name["pytorch-forecasting"] = (pytorch_forecasting, "pytorch-forecasting", {})
+    return by_name
 
 
 def measured(entry: Entry, *arguments: str) -> dict:
@@ -80,7 +80,7 @@ def measured(entry: Entry, *arguments: str) -> dict:
 
 def rounds(asked: int, seconds: float, taking_part: dict[str, Entry]) -> tuple[dict, dict[str, str], float]:
     """Medians by shape and name, versions, and the machine's peak in operations a second."""
-    found: dict[tuple, list[Figures]] = defaultdict(list)
+    figures_by_case: dict[tuple, list[Figures]] = defaultdict(list)
     versions, peaks = {}, []
     for number in range(1, asked + 1):
         peak = measured((sys.executable, "gemm", {}), "--seconds", f"{seconds}")
@@ -93,9 +93,11 @@ def rounds(asked: int, seconds: float, taking_part: dict[str, Entry]) -> tuple[d
                 if name not in (OURS, "plain PyTorch loop"):
                     versions[name] = figures["version"]
                 del figures["version"]
-                found[look_back, batch, name].append(figures)
+                figures_by_case[look_back, batch, name].append(figures)
                 print(f"{number}/{asked}  {look_back:3} {batch:4}  {name:20}  {figures}", file=sys.stderr, flush=True)
-    medians = {key: {one: median(run[one] for run in runs) for one in runs[0]} for key, runs in found.items()}
+    medians = {
+        key: {name: median(run[name] for run in runs) for name in runs[0]} for key, runs in figures_by_case.items()
+    }
     return medians, versions, median(peaks)
 
 
