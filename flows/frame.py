@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from flows.preflight import check_input
 from flows.services.prefect_server import prefect_server, wait_until_ready
 from lstm.data.frames import stored
 from lstm.load_config import load_config
-from tasks.partitions import read_ahead
 from tasks.settings import folder
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def train_frame(
         TrainingError: no trial could be finished.
     """
     source = (*overrides, f"data.source={stored(frame, folder('work'))}", "data.sha256=null")
-    read_ahead(load_config(config, source))
+    check_input(load_config(config, source))
     with prefect_server():
         from flows.train import train  # Prefect reads the server's address when it is imported
 

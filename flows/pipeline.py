@@ -12,7 +12,7 @@ from prefect.runtime import flow_run
 from lstm.config.pipeline import PipelineConfig
 from lstm.data.panel_store import PanelStore
 from lstm.evaluation.baselines import check_baselines
-from lstm.presets.presets import completed
+from lstm.presets.presets import with_defaults
 from lstm.profiling.run_lengths import Runs
 from tasks.evaluate import evaluate
 from tasks.handles import Evaluation, PanelHandle, RunHandle, Search, Trial
@@ -67,7 +67,7 @@ def train_model(settings: PipelineConfig, strict: bool, fresh: bool, tags: Mappi
         table = ingest(settings)
         settings = settings.with_frequency(table.frequency)
         panel = normalize(settings, table)
-        settings = completed(settings, _run_lengths(settings, panel))
+        settings = with_defaults(settings, _run_lengths(settings, panel))
         windows = window(settings, panel)
         description: Any = describe.submit(settings, table, panel, windows, strict)  # a future, which Prefect resolves
         if strict:
@@ -109,7 +109,7 @@ def train_model(settings: PipelineConfig, strict: bool, fresh: bool, tags: Mappi
 
 
 def _trial_row(trial: Trial, settings: PipelineConfig, evaluation: Evaluation) -> dict[str, Any]:
-    network, shown = settings.network(trial.changes), ("val_rmse", "best_epoch", "parameters", "seconds")
+    network, shown = settings.network_config(trial.changes), ("val_rmse", "best_epoch", "parameters", "seconds")
     params = {key: getattr(network, key) for key in _SHOWN_PARAMS} | {"loss": network.trained_loss}
     return {
         "name": trial.name,

@@ -6,7 +6,6 @@ import unicodedata
 from collections.abc import Iterator
 
 from lstm.config.pipeline import PipelineConfig
-from lstm.data.ingest import ingest_table
 from lstm.data.segments import Segment, segments
 from lstm.errors import ConfigError
 from tasks.settings import folder
@@ -29,18 +28,6 @@ def partitions(config: PipelineConfig) -> tuple[PipelineConfig, ...]:
     found = segments(config.data, folder("work"), folder("downloads"))
     names = dict(_names(config.name, found))
     return tuple(_of_segment(config, segment, names[segment]) for segment in found)
-
-
-def read_ahead(config: PipelineConfig) -> None:
-    """Read and check the table, or find the segments, before a flow that finds what this has made.
-
-    Raises:
-        InputError: as `ingest_table` and `partitions` do.
-    """
-    if config.data.partition_by:
-        partitions(config)
-    else:
-        ingest_table(config.data, folder("work"), folder("downloads"))
 
 
 def segment_of(config: PipelineConfig, part: PipelineConfig) -> str:

@@ -11,8 +11,7 @@ from lstm.config.pipeline import PipelineConfig
 from lstm.data.arrays import SplitArrays
 from lstm.data.origins import origin_blocks
 from lstm.data.panel_store import PanelStore, write_splits
-from lstm.data.splits import Cuts
-from lstm.errors import DataError
+from lstm.data.splits import check_window_counts
 from tasks.handles import PanelHandle, WindowsHandle, key_of
 from tasks.settings import folder, mark_used, whole_folder
 
@@ -47,21 +46,6 @@ def window(config: PipelineConfig, panel: PanelHandle, work: Path | None = None)
         for origins in origin_blocks(arrays.segment, lookback, horizon, thinned, arrays.allowed):
             counts[split] += len(origins)
             with_window[arrays.series[origins]] = True
-    _check_counts(counts, config, store.cuts)
+    check_window_counts(counts, config, store.cuts)
     too_short = tuple(name for name, found in zip(store.names, with_window, strict=True) if not found)
     return WindowsHandle(target, **counts, n_known=store.n_known, n_series=len(store.names), too_short=too_short)
-
-
-def _check_counts(counts: dict[str, int], config: PipelineConfig, cuts: Cuts) -> None:
-    season, longest, horizon = config.evaluate.season, config.longest_lookback, config.window.horizon
-    length, fix = f"look-back {longest}", "Shorten the horizon or the look-back"
-    if season > longest:
-        length = f"look-back {season} (evaluate.season, which the seasonal naive repeats)"
-        fix = "Lower evaluate.season (1: none), shorten the horizon"
-    for split, count in counts.items():
-        if not count:
-            start, end = (str(moment)[:19] for moment in cuts.spans[split])
-            raise DataError(
-                f"split {split} ({start} to {end}) holds no window of {length} + window.horizon {horizon} rows "
-                f"without a gap. {fix}, lengthen the split, or bring more data."
-            )

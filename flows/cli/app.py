@@ -80,17 +80,15 @@ def train(
 ) -> None:
     """Ingest, search, evaluate and register; print the leaderboard and the champion."""
     from flows.services.prefect_server import prefect_server, wait_until_ready
-    from lstm.config.source import SqlSource
     from lstm.load_config import load_config
-    from tasks.partitions import read_ahead
 
     started = time.perf_counter()
     settings = load_config(config, tuple(set_))
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")  # main() reports a failure once
+    from flows.preflight import check_input
+
+    check_input(settings)
     with prefect_server():
-        if not isinstance(settings.data.source, SqlSource):  # a query would be run twice
-            # While the server comes up: most mistakes are in the data, and need no heavy import to be seen.
-            read_ahead(settings)
         from flows.partitions import SegmentsFailedError
         from flows.train import train
 

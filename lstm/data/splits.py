@@ -13,6 +13,7 @@ import pandas as pd
 from lstm.calendars.durations import duration
 from lstm.calendars.frequency import Frequency
 from lstm.config.data import SplitSpec
+from lstm.config.pipeline import PipelineConfig
 from lstm.errors import DataError
 
 
@@ -67,6 +68,31 @@ def cut(first: pd.Timestamp, last: pd.Timestamp, frequency: Frequency | None, sp
 def unused_rows(cuts: Cuts, last: pd.Timestamp, frequency: Frequency) -> int:
     """Rows of the grid after the end of the test, up to the last time of all series."""
     return _rows(pd.Timestamp(cuts.end), _naive(last), frequency)
+
+
+def check_window_counts(counts: dict[str, int], config: PipelineConfig, cuts: Cuts) -> None:
+    """Check that each split has a window.
+
+    Args:
+        counts: windows per split.
+        config: complete.
+        cuts: of the splits.
+
+    Raises:
+        DataError: a split has none.
+    """
+    season, longest, horizon = config.evaluate.season, config.longest_lookback, config.window.horizon
+    length, fix = f"look-back {longest}", "Shorten the horizon or the look-back"
+    if season > longest:
+        length = f"look-back {season} (evaluate.season, which the seasonal naive repeats)"
+        fix = "Lower evaluate.season (1: none), shorten the horizon"
+    for split, count in counts.items():
+        if not count:
+            start, end = (str(moment)[:19] for moment in cuts.spans[split])
+            raise DataError(
+                f"split {split} ({start} to {end}) holds no window of {length} + window.horizon {horizon} rows "
+                f"without a gap. {fix}, lengthen the split, or bring more data."
+            )
 
 
 def _counted(first: pd.Timestamp, last: pd.Timestamp, frequency: Frequency, counts: list[int]) -> Cuts:

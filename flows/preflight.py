@@ -1,0 +1,70 @@
+"""Find errors of devices, data and splits before a Prefect server is started.
+
+Nothing here imports Prefect, which reads its server's address when it is imported.
+"""
+
+import numpy as np
+import pandas as pd
+
+from lstm.calendars.frequency import Frequency
+from lstm.config.pipeline import PipelineConfig
+from lstm.config.source import SqlSource
+from lstm.data.ingest import Table, ingest_table
+from lstm.data.splits import Cuts, check_window_counts, cut
+from lstm.presets.presets import with_defaults
+from lstm.profiling.run_lengths import Runs
+from tasks.partitions import partitions
+from tasks.settings import folder
+
+
+def check_input(config: PipelineConfig) -> None:
+    """Check devices, table and splits of a configuration; the flow reuses the stored table.
+
+    Raises:
+        ConfigError: a device is missing, or more workers are asked for than there are cores.
+        DataError: the source or its content breaks a rule, or a split is too short for a window.
+    """
+    _check_devices(config)
+    if isinstance(config.data.source, SqlSource):
+        return  # the query would be run twice
+    if config.data.partition_by:
+        partitions(config)
+        return
+    _check_splits(config, ingest_table(config.data, folder("work"), folder("downloads")))
+
+
+def _check_devices(config: PipelineConfig) -> None:
+    """Check a device, a precision or a number of workers that is set: the defaults suit every machine."""
+    model = config.explicit_values.get("model", {})
+    defaults = model.get("device", "auto") in ("auto", "cpu") and model.get("precision", "auto") in ("auto", "fp32")
+    if config.execution.runner != "local" or (defaults and config.search.workers == "auto"):
+        return
+    from tasks.search.worker_pool import search_devices  # imports torch, which takes seconds
+
+    search_devices(with_defaults(config))
+
+
+def _check_splits(config: PipelineConfig, table: Table) -> None:
+    """Check that a series without gaps would have windows in every split. Only the panel knows the gaps."""
+    config = config.with_frequency(table.frequency)
+    data = config.data
+    frequency = None if data.frequency == "irregular" else Frequency.parse(data.frequency, data.timezone)
+    cuts = cut(pd.Timestamp(table.first), pd.Timestamp(table.last), frequency, config.split)
+    if frequency is None or frequency.unit not in (None, "D"):
+        return  # the number of rows in a span does not follow from its length
+    rows = _unbroken(cuts, pd.Timestamp(table.first), frequency.step)
+    config = with_defaults(config, rows)
+    lookback = max(config.longest_lookback, config.evaluate.season)
+    # One step of slack: a day has 23 to 25 hours, and the grids of series may be shifted.
+    counts = rows.windows(lookback, config.window.horizon - 1)
+    check_window_counts(dict(zip(cuts.spans, counts, strict=True)), config, cuts)
+
+
+def _unbroken(cuts: Cuts, first: pd.Timestamp, step: pd.Timedelta) -> Runs:
+    """Return the run lengths of one series without gaps that begins at `first`."""
+    start = first.tz_convert("UTC").tz_localize(None)
+    rows = (
+        max(-((start - pd.Timestamp(moment)) // step), 0)
+        for moment in (cuts.start, cuts.validation, cuts.test, cuts.end)
+    )
+    return Runs(*(np.array([count], np.int64) for count in rows))
