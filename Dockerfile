@@ -1,7 +1,7 @@
-# Server, worker and flow runs in one image: the commands are compose.yaml's. `docker build -t lstm .`
+# One image for servers, worker and flow runs; compose.yaml holds their commands. Build: docker build -t lstm .
 FROM python:3.11-slim
 
-# git: for the commit in the tags of the runs.
+# git: for the commit in the tags of runs.
 RUN apt-get update && apt-get install --yes --no-install-recommends git make \
     && rm -rf /var/lib/apt/lists/*
 
@@ -17,7 +17,7 @@ RUN pip install --no-cache-dir --no-deps --no-build-isolation -e . \
 
 RUN useradd --create-home lstm && mkdir /state && chown lstm /state /app
 USER lstm
-# Prepared data, forecasts, studies; the servers' own files. Byte code was made above.
+# Prepared data, forecasts, studies and files of the servers. Bytecode is compiled above.
 ENV LSTM_HOME=/state PREFECT_HOME=/state/prefect PYTHONDONTWRITEBYTECODE=1 PWD=/app
 VOLUME /state
 CMD ["lstm", "--help"]

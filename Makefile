@@ -1,4 +1,4 @@
-# Python >= 3.11 and make are all that is assumed: every target brings its own set-up.
+# Needs Python >= 3.11 and make; every target sets up the environment first.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -10,10 +10,10 @@ CONFIG ?= examples/nyc_weather.yaml
 .DEFAULT_GOAL := help
 .PHONY: help setup run test test-slow check audit format bench ui lock clean
 
-help:  ## what there is to make
+help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(READY)  ## make .venv and install the lock into it
+setup: $(READY)  ## create .venv and install the lock into it
 
 # pip installs torch with what its build needs (a CUDA build lists libraries that the lock leaves out): pip knows the indexes
 # and wheels that the user has configured. The rest of the lock is complete, so nothing is resolved: uv installs it in
@@ -34,40 +34,40 @@ $(READY): requirements.lock pyproject.toml
 	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m compileall -qq -j 0 -x '/tests?/' $(VENV)/lib flows tasks lstm || true
 	@touch $@
 
-run: $(READY)  ## train, evaluate and register on real hourly weather (CONFIG=...: on yours)
+run: $(READY)  ## train, evaluate and register on hourly weather (CONFIG=FILE: on your data)
 	@$(BIN)/lstm train $(CONFIG)
 
-test: $(READY)  ## the default test suite, some four minutes
+test: $(READY)  ## run the default tests
 	@$(BIN)/python -m pytest $(PARALLEL)
 
-test-slow: $(READY)  ## the rest of it: slow tests, and those that start servers
+test-slow: $(READY)  ## run the slow tests and those that start servers
 	@$(BIN)/python -m pytest -m "slow or service" --numprocesses 2 --dist loadfile
 
-check: $(READY)  ## format, lint, types and the direction of imports
+check: $(READY)  ## check format, lint, types and imports
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-audit: $(READY)  ## known holes in what the lock names
+audit: $(READY)  ## look up known vulnerabilities of the locked packages
 	@$(BIN)/python .ci/audit
 
-format: $(READY)  ## rewrite the code as `make check` wants it
+format: $(READY)  ## format the code and fix lint
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-bench: $(READY)  ## the benchmarks, written to benchmarks/README.md
+bench: $(READY)  ## run the benchmarks, write benchmarks/README.md
 	@$(BIN)/python benchmarks/run_split.py
 
-ui: $(READY)  ## the MLflow UI on the local stores, on loopback
+ui: $(READY)  ## open the MLflow UI on the local stores
 	@echo "MLflow: http://127.0.0.1:5000 (Ctrl-C ends it)"
 	@MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow ui --host 127.0.0.1 --port 5000 \
 	  --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$${LSTM_HOME:-mlruns}/mlflow.db}"
 
-lock: $(READY)  ## resolve requirements.lock anew from pyproject.toml
+lock: $(READY)  ## resolve requirements.lock from pyproject.toml
 	@echo 'torch==2.13.0' | $(BIN)/uv pip compile --universal --python-version 3.11 --extra dev --upgrade --quiet \
 	  --no-emit-index-url --no-header --constraint - --output-file requirements.lock pyproject.toml
 
-clean:  ## remove .venv and caches (mlruns/ stays: it holds your models)
+clean:  ## remove .venv and caches, not mlruns/ with your models
 	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
