@@ -1,4 +1,4 @@
-"""What travels between tasks: paths, hashes and counts; never frames or tensors."""
+"""What tasks pass on to each other: paths, hashes and counts, never data frames or tensors."""
 
 import hashlib
 import json
@@ -6,22 +6,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-_CLEARLY_BETTER = 0.95  # of the validation RMSE
+_CLEARLY_BETTER_RATIO = 0.95  # of the validation RMSE
 
 
 @dataclass(frozen=True)
 class PanelHandle:
-    """A normalised panel, as `PanelStore` loads it."""
+    """A normalized panel on disk; `PanelStore` loads it."""
 
     folder: Path
     key: str  # sha256 of what it was made from
     rows: int
-    left_out: tuple[tuple[str, str], ...]  # series, and why
+    left_out: tuple[tuple[str, str], ...]  # pairs of series and reason
 
 
 @dataclass(frozen=True)
 class WindowsHandle:
-    """The arrays of `train`, `validation` and `test` in a folder, and how many windows each has."""
+    """The folder with the arrays of `train`, `validation` and `test`, and the number of windows in each."""
 
     folder: Path
     train: int
@@ -43,65 +43,65 @@ class RunHandle:
 
 @dataclass(frozen=True)
 class Trial:
-    """A finished trial: its network and validation forecast in a folder."""
+    """A finished trial, whose network and validation forecast lie in a folder."""
 
     number: int
-    member: int | None  # of the ensemble, where it is one of its planned members
+    member: int | None  # position among the planned members of the ensemble; None: suggested by the sampler
     run_id: str
     folder: Path
-    changes: dict[str, Any]  # what it has of its own: a member's keys, and values of the search space
-    val_rmse: float  # normalised
-    best_epoch: int
-    parameters: int
-    latency_ms: float | None  # of one forecast, where the search weighs that
-    seconds: float
-    findings: str  # what went wrong on the way, and what was done about it
+    params: dict[str, Any]  # differences from the `model` section: a planned trial's keys and the suggested values
+    val_rmse_normalized: float  # of the best epoch
+    best_epoch: int  # counted from 1
+    parameters: int  # trainable weights
+    latency_ms: float | None  # of one forecast; None unless the search has the objective `latency`
+    seconds: float  # of training
+    findings: str  # problems during training and what was done about them; empty: none
 
     @property
     def name(self) -> str:
-        """Of its MLflow run."""
+        """The name of its MLflow run and of its folder."""
         return trial_name(self.number)
 
 
 def trial_name(number: int) -> str:
-    """Of a trial's MLflow run, and of its folder."""
+    """Return the name of a trial's MLflow run and of its folder."""
     return f"trial-{number:03d}"
 
 
 @dataclass(frozen=True)
 class Search:
-    """What became of the trials."""
+    """A search that has ended: its finished trials, and how many had which outcome."""
 
-    trials: tuple[Trial, ...]  # the finished ones, best first
-    front: tuple[int, ...]  # numbers of those that no other beats in every objective, where there are several
-    planned: int
-    ended: int
-    pruned: int
-    failed: int
-    answered: int  # by an earlier run of the same search
-    same: int  # not trained, since another trial has the same network
-    cut: int  # by the timeout: their best epoch so far counts
-    lost: int  # known to the study, but their files are damaged or gone
-    last_failure: str
-    stopped: str  # why before the last planned trial
-    cpu_seconds: float  # of all trials that were trained now, the pruned ones too
+    trials: tuple[Trial, ...]  # finished, the lowest validation error first
+    pareto_front: tuple[int, ...]  # numbers of the trials on it; empty with one objective
+    n_planned: int
+    n_ended: int
+    n_pruned: int
+    n_failed: int
+    n_cached: int  # finished by an earlier run of this search
+    n_duplicates: int  # not trained: another trial has the same network
+    n_interrupted: int  # by search.timeout; their best epoch so far counts
+    n_missing: int  # in the study, but their files are damaged or gone
+    last_failure: str  # error of the last trial that has no network
+    stop_reason: str  # why the search stopped before the last planned trial
+    cpu_seconds: float  # of the workers in this run, pruned trials included
 
     @property
     def summary(self) -> str:
-        """One line on how far the search came."""
-        parts = [f"{self.ended} of {max(self.planned, self.ended)} trials", f"{self.pruned} of them pruned"]
-        if self.answered:
-            parts.append(f"{self.answered} known from an earlier run")
-        if self.same:
-            parts.append(f"{self.same} with the network of another")
-        if self.cut:
-            parts.append(f"{self.cut} cut short")
-        if self.lost:
-            parts.append(f"{self.lost} lost, since their files are damaged or gone (--fresh trains anew)")
-        if self.failed:
-            parts.append(f"{self.failed} failed (the last one: {self.last_failure})")
-        if self.stopped:
-            parts.append(f"then {self.stopped}")
+        """One line with the number of trials by outcome."""
+        parts = [f"{self.n_ended} of {max(self.n_planned, self.n_ended)} trials", f"{self.n_pruned} of them pruned"]
+        if self.n_cached:
+            parts.append(f"{self.n_cached} known from an earlier run")
+        if self.n_duplicates:
+            parts.append(f"{self.n_duplicates} with the network of another trial")
+        if self.n_interrupted:
+            parts.append(f"{self.n_interrupted} interrupted by search.timeout")
+        if self.n_missing:
+            parts.append(f"{self.n_missing} with damaged or missing files (train them again with --fresh)")
+        if self.n_failed:
+            parts.append(f"{self.n_failed} failed (the last error: {self.last_failure})")
+        if self.stop_reason:
+            parts.append(f"stopped early: {self.stop_reason}")
         return ", ".join(parts)
 
 
@@ -132,10 +132,10 @@ class Evaluation:
         """The ensemble, unless the best single model is clearly better: validation ranks close ones by luck."""
         by_kind = {candidate.kind: candidate for candidate in self.candidates}
         single, ensemble = by_kind["best-single"], by_kind["best-ensemble"]
-        clearly = single.scores["val_rmse"] < _CLEARLY_BETTER * ensemble.scores["val_rmse"]
+        clearly = single.scores["val_rmse"] < _CLEARLY_BETTER_RATIO * ensemble.scores["val_rmse"]
         return single if clearly else ensemble
 
 
-def key_of(*parts: Any) -> str:
-    """sha256 over JSON-ready parts: equal parts, equal key."""
+def content_key(*parts: Any) -> str:
+    """Return the sha256 of JSON-serializable parts: equal parts give the same key."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()

@@ -18,16 +18,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from lstm.calendars.durations import duration
 from lstm.config.pipeline import PipelineConfig
 from tasks.handles import RunHandle, Search, WindowsHandle
-from tasks.reporting.plotting import save_pictures
+from tasks.reporting.plotting import save_plots
 from tasks.reporting.search_plots import pareto, search_pictures
 from tasks.search import study as studies
-from tasks.search.coordinator import TrialLoop
-from tasks.search.distributed import ended_result, share_of, work_off
-from tasks.search.leases import called_out, claims
-from tasks.search.results import Tally
-from tasks.search.trial_logger import trial_runs
+from tasks.search.coordinator import TrialCoordinator
+from tasks.search.distributed import finished_result, run_distributed, search_job
+from tasks.search.leases import search_session, trial_leases
+from tasks.search.results import SearchResults
+from tasks.search.trial_logger import trial_logger
 from tasks.search.worker_pool import worker_pool
-from tasks.search.workspace import study_folder
+from tasks.search.workspace import study_workspace
 from tasks.settings import run_folder
 from tasks.tracking import runs as tracking
 
@@ -49,31 +49,31 @@ def train(
         TrainingError: no trial could be finished.
     """
     with (
-        study_folder(config, windows, fresh) as (study, folder),
-        trial_runs(run) as runs,
+        study_workspace(config, windows, fresh) as (study, folder),
+        trial_logger(run) as runs,
         _progress_bar(config.search.trials) as move,
-        called_out(study, config.execution.runner != "local") as called,
+        search_session(study, config.execution.runner != "local") as called,
     ):
-        tally = Tally(config, runs, move)
+        tally = SearchResults(config, runs, move)
         if config.execution.runner == "local":
-            with worker_pool(devices) as crew, claims(study, folder, called) as mine:
-                failed = _take_over(config, study, folder, tally)
-                TrialLoop(config, windows, study, folder, tally, mine, _limit(config), failed).go(crew)
+            with worker_pool(devices) as crew, trial_leases(study, folder, called) as mine:
+                failed = _record_cached(config, study, folder, tally)
+                TrialCoordinator(config, windows, study, folder, tally, mine, _timeout_s(config), failed).go(crew)
         else:
-            failed = _take_over(config, study, folder, tally)
-            share = share_of(config, windows, run, study, folder, called, _limit(config), failed)
-            work_off(share, study, tally)
+            failed = _record_cached(config, study, folder, tally)
+            share = search_job(config, windows, run, study, folder, called, _timeout_s(config), failed)
+            run_distributed(share, study, tally)
         found = tally.search(study, folder)
-        _draw(study, found, config, run)
+        _save_plots(study, found, config, run)
         return found
 
 
-def _limit(config: PipelineConfig) -> float:
+def _timeout_s(config: PipelineConfig) -> float:
     """Seconds."""
     return duration(config.search.timeout).total_seconds() if config.search.timeout else float("inf")
 
 
-def _take_over(config: PipelineConfig, study: optuna.Study, folder: Path, tally: Tally) -> int:
+def _record_cached(config: PipelineConfig, study: optuna.Study, folder: Path, tally: SearchResults) -> int:
     """What an earlier run of this search has ended counts as if it had ended now. What failed then does not.
 
     Returns:
@@ -83,17 +83,17 @@ def _take_over(config: PipelineConfig, study: optuna.Study, folder: Path, tally:
     for frozen in study.get_trials(states=(TrialState.COMPLETE, TrialState.PRUNED)):
         tally.answered += 1
         trained = "" if frozen.datetime_complete is None else frozen.datetime_complete.isoformat(" ", "seconds")
-        known = ended_result(frozen, folder)
+        known = finished_result(frozen, folder)
         tally.write(frozen, known, answered_from=study.study_name, first_trained=trained)
-    return studies.failed(study)
+    return studies.n_failed(study)
 
 
-def _draw(study: optuna.Study, found: Search, config: PipelineConfig, run: RunHandle) -> None:
+def _save_plots(study: optuna.Study, found: Search, config: PipelineConfig, run: RunHandle) -> None:
     """The search's pictures, for the run and for its report."""
     place = run_folder(run.run_id) / "search"
     place.mkdir(parents=True, exist_ok=True)
-    front = {"pareto": pareto(found.trials, found.front)} if found.front else {}
-    save_pictures(place, {**search_pictures(study, config.name), **front})
+    front = {"pareto": pareto(found.trials, found.pareto_front)} if found.pareto_front else {}
+    save_plots(place, {**search_pictures(study, config.name), **front})
     tracking.client().log_artifacts(run.run_id, str(place), "search")
 
 

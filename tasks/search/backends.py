@@ -15,12 +15,12 @@ from typing import Any
 from lstm.config.operations import ExecutionSpec
 from lstm.errors import ConfigError, LstmError
 
-Work = Callable[[int], Any]  # with so many cores
-_PATIENCE = 60.0  # seconds that workers are waited for
-_EVERY = 1.0  # seconds between two calls of `look`
+NodeTask = Callable[[int], Any]  # with so many cores
+_CONNECT_TIMEOUT_S = 60.0  # seconds that workers are waited for
+_POLL_S = 1.0  # seconds between two calls of `look`
 
 
-def ended_shares(execution: ExecutionSpec, work: Work, look: Callable[[], None]) -> Iterator[Any]:
+def run_on_cluster(execution: ExecutionSpec, work: NodeTask, look: Callable[[], None]) -> Iterator[Any]:
     """Call `work` once on each worker; give what it returns as it ends, or the error by which its process was lost.
 
     Args:
@@ -42,21 +42,21 @@ def ended_shares(execution: ExecutionSpec, work: Work, look: Callable[[], None])
         yield outcome
 
 
-def _on_dask(execution: ExecutionSpec, work: Work, look: Callable[[], None]) -> Iterator[Any]:
-    distributed, count = installed("distributed", execution), execution.workers
+def _on_dask(execution: ExecutionSpec, work: NodeTask, look: Callable[[], None]) -> Iterator[Any]:
+    distributed, count = import_backend("distributed", execution), execution.workers
     with ExitStack() as open_:
         try:
             cluster = execution.address or open_.enter_context(
                 distributed.LocalCluster(n_workers=count, threads_per_worker=1, dashboard_address=None)
             )
-            client = open_.enter_context(distributed.Client(cluster, timeout=_PATIENCE, set_as_default=False))
+            client = open_.enter_context(distributed.Client(cluster, timeout=_CONNECT_TIMEOUT_S, set_as_default=False))
         except (OSError, ValueError) as error:
             raise _unreachable(execution, error) from None
         try:
-            client.wait_for_workers(count or 1, timeout=_PATIENCE)
+            client.wait_for_workers(count or 1, timeout=_CONNECT_TIMEOUT_S)
         except TimeoutError:
             found = len(client.scheduler_info(n_workers=-1)["workers"])
-            raise _too_few(execution, found, "dask worker ADDRESS") from None
+            raise _too_few_workers(execution, found, "dask worker ADDRESS") from None
         cores = {place: one["nthreads"] for place, one in client.scheduler_info(n_workers=-1)["workers"].items()}
         # Not bound to its worker: where that dies, Dask calls it elsewhere, or in the process that takes its place.
         waiting = {
@@ -66,7 +66,7 @@ def _on_dask(execution: ExecutionSpec, work: Work, look: Callable[[], None]) -> 
         while waiting:
             done = {future for future in waiting if future.done()}
             if not done:
-                time.sleep(_EVERY)
+                time.sleep(_POLL_S)
             look()
             for future in done:
                 waiting.discard(future)
@@ -74,8 +74,8 @@ def _on_dask(execution: ExecutionSpec, work: Work, look: Callable[[], None]) -> 
                 yield gone or future.exception() or future.result()
 
 
-def _on_ray(execution: ExecutionSpec, work: Work, look: Callable[[], None]) -> Iterator[Any]:
-    ray = installed("ray", execution)
+def _on_ray(execution: ExecutionSpec, work: NodeTask, look: Callable[[], None]) -> Iterator[Any]:
+    ray = import_backend("ray", execution)
     try:
         ray.init(address=execution.address or "local", log_to_driver=False, include_dashboard=False)
     except (ConnectionError, ValueError, RuntimeError) as error:
@@ -85,15 +85,15 @@ def _on_ray(execution: ExecutionSpec, work: Work, look: Callable[[], None]) -> I
         places = sorted(node for node, cores in nodes.items() if cores)
         count = execution.workers or len(places)
         if not places:
-            raise _too_few(execution, 0, "ray start --address=ADDRESS")
+            raise _too_few_workers(execution, 0, "ray start --address=ADDRESS")
         shares = [places[number % len(places)] for number in range(count)]
         waiting = []
         for place in shares:
             near = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(node_id=place, soft=True)
-            called = ray.remote(num_cpus=1, max_retries=1)(_called).options(scheduling_strategy=near)
+            called = ray.remote(num_cpus=1, max_retries=1)(_call).options(scheduling_strategy=near)
             waiting.append(called.remote(work, max(nodes[place] // shares.count(place), 1)))
         while waiting:
-            done, waiting = ray.wait(waiting, num_returns=1, timeout=_EVERY)
+            done, waiting = ray.wait(waiting, num_returns=1, timeout=_POLL_S)
             look()
             for one in done:
                 try:
@@ -104,11 +104,11 @@ def _on_ray(execution: ExecutionSpec, work: Work, look: Callable[[], None]) -> I
         ray.shutdown()
 
 
-def _called(work: Work, cores: int) -> Any:
+def _call(work: NodeTask, cores: int) -> Any:
     return work(cores)
 
 
-def installed(module: str, execution: ExecutionSpec) -> Any:
+def import_backend(module: str, execution: ExecutionSpec) -> Any:
     """The module that the runner is.
 
     Raises:
@@ -130,7 +130,7 @@ def _unreachable(execution: ExecutionSpec, error: Exception) -> ConfigError:
     )
 
 
-def _too_few(execution: ExecutionSpec, found: int, command: str) -> ConfigError:
+def _too_few_workers(execution: ExecutionSpec, found: int, command: str) -> ConfigError:
     return ConfigError(
         f"execution: the cluster at {execution.address} has {found} workers, {execution.workers or 1} are asked for "
         f"(execution.workers). Start them there: {command}"

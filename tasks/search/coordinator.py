@@ -20,20 +20,20 @@ from lstm.config.pipeline import PipelineConfig
 from lstm.errors import ConfigError, TrainingError
 from tasks.handles import WindowsHandle, trial_name
 from tasks.search import study as studies
-from tasks.search.leases import Claims
-from tasks.search.results import Tally
+from tasks.search.leases import TrialLeases
+from tasks.search.results import SearchResults
 from tasks.search.trial_folder import Result
 from tasks.search.worker import Job
 from tasks.search.worker_pool import Worker, WorkerDiedError
 
-_MOST_DEATHS = 3  # of workers over one trial, without an epoch between them
-_LOOK = 1.0  # seconds between two looks at what others do
-_PATIENCE = 60.0  # seconds at least that a worker may say nothing once the time is over
+_MAX_DEATHS = 3  # of workers over one trial, without an epoch between them
+_POLL_S = 1.0  # seconds between two looks at what others do
+_HUNG_TIMEOUT_S = 60.0  # seconds at least that a worker may say nothing once the time is over
 _STATES = {"done": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
 
 
 @dataclass
-class _Busy:
+class _RunningTrial:
     """What a worker is at."""
 
     trial: optuna.Trial
@@ -41,7 +41,7 @@ class _Busy:
     deaths: int = 0
 
 
-class TrialLoop:
+class TrialCoordinator:
     """Ask, listen, tell, until the study has what was asked for."""
 
     def __init__(
@@ -50,8 +50,8 @@ class TrialLoop:
         windows: WindowsHandle,
         study: optuna.Study,
         folder: Path,
-        tally: Tally,
-        claims: Claims,
+        tally: SearchResults,
+        claims: TrialLeases,
         seconds: float,
         failed_before: int,
     ) -> None:
@@ -59,7 +59,7 @@ class TrialLoop:
         self.config, self.windows, self.study, self.folder = config, windows, study, folder
         self.tally, self.runs, self.claims = tally, tally.runs, claims
         self.deadline, self.failed_before = time.monotonic() + seconds, failed_before
-        self.busy: dict[Worker, _Busy] = {}
+        self.busy: dict[Worker, _RunningTrial] = {}
         self.twins: list[tuple[optuna.Trial, int]] = []  # trials with the network of one that is being trained
         self.cut: dict[int, Result] = {}  # trials that the timeout has cut short, RUNNING in the study
         self.longest, self.looked = 0.0, time.monotonic()
@@ -73,10 +73,10 @@ class TrialLoop:
         for worker in crew:
             self._next(worker)
         while self.busy or self._must_wait():
-            ready = wait([worker.connection for worker in self.busy], _LOOK)
+            ready = wait([worker.connection for worker in self.busy], _POLL_S)
             for worker in [worker for worker in self.busy if worker.connection in ready]:
                 self._hear(worker)
-            if time.monotonic() >= self.looked + _LOOK:
+            if time.monotonic() >= self.looked + _POLL_S:
                 self._look(crew)
                 self.looked = time.monotonic()
         self._check()
@@ -115,7 +115,7 @@ class TrialLoop:
                     return
                 job = self._begin(trial, worker.device)
             if job is not None:
-                self.busy[worker] = _Busy(trial, job)
+                self.busy[worker] = _RunningTrial(trial, job)
                 worker.send(job)
 
     def _another(self) -> optuna.Trial | None:
@@ -126,18 +126,18 @@ class TrialLoop:
                 return None
         mine = self.claims.numbers()
         ends = self._is_over() and not self.claims.alone  # what is left then is what others have cut short
-        left = [] if ends else [one for one in studies.left_running(self.study) if one.number not in mine]
+        left = [] if ends else [one for one in studies.orphaned_trials(self.study) if one.number not in mine]
         trial = left[0] if left else self._asked()
         if trial is not None:
             self.claims.take(trial)
         return trial
 
     def _asked(self) -> optuna.Trial | None:
-        if studies.begun(self.study) - self.failed_before >= self.config.search.trials:
+        if studies.n_started(self.study) - self.failed_before >= self.config.search.trials:
             return None
         if self._is_over():
             self.tally.stopped = "search.timeout was over"
-        elif studies.has_stalled(self.study, self.config):
+        elif studies.plateau_reached(self.study, self.config):
             self.tally.stopped = f"{self.config.search.plateau} trials in a row had not been better (search.plateau)"
         elif (trial := studies.ask(self.study, self.config)) is not None:
             return trial
@@ -148,18 +148,18 @@ class TrialLoop:
     def _begin(self, trial: optuna.Trial, device: str) -> Job | None:
         """The trial's job; None: it has failed, or another trial answers for it, now or when that one ends."""
         try:
-            changes = studies.suggested(trial, self.config)
-            network = self.config.network(changes)
+            changes = studies.suggest_params(trial, self.config)
+            network = self.config.network_config(changes)
         except ConfigError as error:
             self.runs.start(trial.number, self.config.model)
             self._end(trial, TrialState.FAIL, {"error": str(error), "history": []})
             return None
         trial.set_user_attr("changes", changes)
         self.runs.start(trial.number, network, device=device, seed=network.seed, trial_state="running")
-        same = studies.twin(self.study, trial, network)
-        running = studies.running_twin(self.study, trial) if same is None else None
+        same = studies.find_duplicate(self.study, trial, network)
+        running = studies.find_running_duplicate(self.study, trial) if same is None else None
         if running is None:  # what ran when it was first looked for may have ended before it was looked for again
-            same = same or studies.twin(self.study, trial, network)
+            same = same or studies.find_duplicate(self.study, trial, network)
         if same is not None:
             self._answer(trial, same)
         elif running is None:
@@ -219,7 +219,7 @@ class TrialLoop:
         busy = self.busy[worker]
         worker.replace()
         busy.deaths += 1
-        if busy.deaths < _MOST_DEATHS:
+        if busy.deaths < _MAX_DEATHS:
             worker.send(busy.job)
             return
         del self.busy[worker]
@@ -230,7 +230,7 @@ class TrialLoop:
     def _give_up_the_hung(self) -> None:
         """A worker answers after each epoch; one that is stopped or stuck would hold the search for ever."""
         silence = time.monotonic() - self.deadline
-        if silence < max(_PATIENCE, 3 * self.longest):
+        if silence < max(_HUNG_TIMEOUT_S, 3 * self.longest):
             return
         for worker, busy in list(self.busy.items()):
             said = f"its worker said nothing for {silence:.0f} s after search.timeout, and was killed"
@@ -254,7 +254,7 @@ class TrialLoop:
             trial.set_user_attr("error", result["error"])
         values = result.get("values") or [result[key] for key in ("val_rmse", "latency_ms") if key in result]
         count = len(self.config.search.objectives)
-        studies.finish(self.study, trial, values[:count] if state == TrialState.COMPLETE else None, state)
+        studies.tell(self.study, trial, values[:count] if state == TrialState.COMPLETE else None, state)
         self.claims.let_go(trial.number)
         self.tally.count(trial.number, state, result, trial.user_attrs.get("same_as"))
         for twin in self._twins_of(trial.number):

@@ -19,13 +19,13 @@ from lstm.config.pipeline import PipelineConfig
 from lstm.errors import ConfigError, TrainingError
 from tasks.handles import RunHandle, WindowsHandle, trial_name
 from tasks.search import study as studies
-from tasks.search.backends import ended_shares
-from tasks.search.coordinator import TrialLoop
-from tasks.search.leases import claims
-from tasks.search.results import Tally
-from tasks.search.storage import VARIABLE, database
+from tasks.search.backends import run_on_cluster
+from tasks.search.coordinator import TrialCoordinator
+from tasks.search.leases import trial_leases
+from tasks.search.results import SearchResults
+from tasks.search.storage import STORAGE_VARIABLE, database_url
 from tasks.search.trial_folder import Result, result_of
-from tasks.search.trial_logger import trial_runs
+from tasks.search.trial_logger import trial_logger
 from tasks.search.worker_pool import search_devices, worker_pool
 from tasks.search.workspace import study_key
 from tasks.settings import home, quiet_environment
@@ -33,7 +33,7 @@ from tasks.tracking import runs as tracking
 
 
 @dataclass(frozen=True)
-class Share:
+class SearchJob:
     """What a machine is told. No address and no password: those are in its own environment."""
 
     config: PipelineConfig
@@ -50,7 +50,7 @@ class Share:
 
 
 @dataclass(frozen=True)
-class Report:
+class NodeReport:
     """What the study does not hold of a share."""
 
     cpu_seconds: float
@@ -58,7 +58,7 @@ class Report:
     cut: dict[int, Result]  # trials that the timeout cut short
 
 
-def share_of(
+def search_job(
     config: PipelineConfig,
     windows: WindowsHandle,
     run: RunHandle,
@@ -67,16 +67,16 @@ def share_of(
     called: str,
     seconds: float,
     failed_before: int,
-) -> Share:
+) -> SearchJob:
     """What every machine is told, where `seconds` are left from now on."""
-    return Share(
+    return SearchJob(
         config=config,
         windows=windows,
         run=run,
         study=study.study_name,
         folder=folder,
         home=home(),
-        in_database=bool(database()),
+        in_database=bool(database_url()),
         key=study_key(config, windows),
         called=called,
         until=time.time() + seconds,
@@ -84,7 +84,7 @@ def share_of(
     )
 
 
-def work_off(share: Share, study: optuna.Study, tally: Tally) -> None:
+def run_distributed(share: SearchJob, study: optuna.Study, tally: SearchResults) -> None:
     """Have the cluster work off the study, and count what it did.
 
     Raises:
@@ -92,22 +92,24 @@ def work_off(share: Share, study: optuna.Study, tally: Tally) -> None:
         TrainingError: every share died, and the search is not at its end.
     """
     known = {trial.number for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()}
-    reports: list[Report] = []
+    reports: list[NodeReport] = []
     lost: list[Exception] = []
     tracking.tag(share.run, runner=share.config.execution.runner)
-    for outcome in ended_shares(share.config.execution, partial(work, share), partial(_look, study, tally)):
-        (reports if isinstance(outcome, Report) else lost).append(outcome)
+    for outcome in run_on_cluster(
+        share.config.execution, partial(run_on_node, share), partial(_update_progress, study, tally)
+    ):
+        (reports if isinstance(outcome, NodeReport) else lost).append(outcome)
     if lost:
         told = "%d of %d shares of the search were lost (the last one: %s)"
-        logging.getLogger(__name__).warning(told, len(lost), len(lost) + len(reports), _line(lost[-1]))
+        logging.getLogger(__name__).warning(told, len(lost), len(lost) + len(reports), _first_line(lost[-1]))
     if not reports:
         raise TrainingError(
-            f"every share of the search was lost ({_line(lost[-1])}). The same command goes on from it."
+            f"every share of the search was lost ({_first_line(lost[-1])}). The same command goes on from it."
         )
-    gather(share, study, tally, reports, known)
+    collect(share, study, tally, reports, known)
 
 
-def work(share: Share, cores: int) -> Report:
+def run_on_node(share: SearchJob, cores: int) -> NodeReport:
     """Work off a share, in a process of the cluster. `cores`: how many it may use, unless `search.workers` says it.
 
     Raises:
@@ -115,32 +117,38 @@ def work(share: Share, cores: int) -> Report:
         TrainingError: the training run has ended meanwhile, or no worker could be started.
     """
     quiet_environment()
-    study = _joined(share)
+    study = _open_study(share)
     devices = search_devices(share.config, cores)
     with (
-        trial_runs(share.run) as runs,
-        claims(study, share.folder, share.called) as mine,
+        trial_logger(share.run) as runs,
+        trial_leases(study, share.folder, share.called) as mine,
         worker_pool(devices) as crew,
     ):
-        tally = Tally(share.config, runs, lambda ended, best: None)
+        tally = SearchResults(share.config, runs, lambda ended, best: None)
         seconds = share.until - time.time()
-        loop = TrialLoop(share.config, share.windows, study, share.folder, tally, mine, seconds, share.failed_before)
+        loop = TrialCoordinator(
+            share.config, share.windows, study, share.folder, tally, mine, seconds, share.failed_before
+        )
         loop.go(crew)
-        return Report(tally.cpu_seconds, tally.stopped, loop.cut)
+        return NodeReport(tally.cpu_seconds, tally.stopped, loop.cut)
 
 
-def _joined(share: Share) -> optuna.Study:
+def _open_study(share: SearchJob) -> optuna.Study:
     """The study, once it is sure that this machine sees what the training run sees."""
     host = socket.gethostname()
     if not share.windows.folder.is_dir() or not share.folder.is_dir():
         raise ConfigError(f"{host}: {share.home} is not there. LSTM_HOME must be a folder that all machines see.")
     if home() != share.home:
         raise ConfigError(f"{host}: LSTM_HOME is {home()}, but must be {share.home}, as where the training run is.")
-    if share.in_database != bool(database()):
-        raise ConfigError(f"{host}: {VARIABLE} must be set as where the training run is, or not at all, as there.")
+    if share.in_database != bool(database_url()):
+        raise ConfigError(
+            f"{host}: {STORAGE_VARIABLE} must be set as where the training run is, or not at all, as there."
+        )
     study = studies.load_study(share.study, share.folder, share.config)
     if study is None:
-        raise ConfigError(f"{host}: {VARIABLE} names another database than where the training run is: no such study.")
+        raise ConfigError(
+            f"{host}: {STORAGE_VARIABLE} names another database than where the training run is: no such study."
+        )
     if study_key(share.config, share.windows) != share.key:
         raise ConfigError(f"{host}: has another version of lstm or torch than where the training run is. Install it.")
     try:
@@ -150,26 +158,28 @@ def _joined(share: Share) -> optuna.Study:
     return study
 
 
-def _look(study: optuna.Study, tally: Tally) -> None:
+def _update_progress(study: optuna.Study, tally: SearchResults) -> None:
     """Move the bar."""
     ended = [trial for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()]
     best = min((trial.values[0] for trial in ended if trial.state == TrialState.COMPLETE), default=float("nan"))
     tally.progress(max(len(ended), tally.ended), best)
 
 
-def gather(share: Share, study: optuna.Study, tally: Tally, reports: list[Report], known: set[int]) -> None:
+def collect(
+    share: SearchJob, study: optuna.Study, tally: SearchResults, reports: list[NodeReport], known: set[int]
+) -> None:
     """Count what ended since, whoever did it, with the runs that the shares have written; one that a share did not come
     to write, since it died, is written from what it left."""
     tally.cpu_seconds = sum(report.cpu_seconds for report in reports)
     cut = {number: result for report in reports for number, result in report.cut.items()}
     trials = [trial for trial in study.trials if trial.number not in known and trial.state != TrialState.WAITING]
     tally.stopped = next((report.stopped for report in reports if report.stopped), "")
-    runs = _runs(share.run)
+    runs = _finished_runs(share.run)
     for number, run in runs.items():
         tally.runs.known(number, run)
     for trial in trials:
         if trial.state.is_finished():
-            result, same_as = ended_result(trial, share.folder), trial.user_attrs.get("same_as")
+            result, same_as = finished_result(trial, share.folder), trial.user_attrs.get("same_as")
             if trial.number in runs:
                 tally.add(trial.number, trial.state, result, same_as)
             else:
@@ -178,7 +188,7 @@ def gather(share: Share, study: optuna.Study, tally: Tally, reports: list[Report
             tally.add(trial.number, trial.state, cut[trial.number])
 
 
-def _runs(parent: RunHandle) -> dict[int, RunHandle]:
+def _finished_runs(parent: RunHandle) -> dict[int, RunHandle]:
     """The runs of the trials that their shares have written to the end, by number.
 
     Every share has ended: what still is RUNNING was that of a dead one.
@@ -191,13 +201,13 @@ def _runs(parent: RunHandle) -> dict[int, RunHandle]:
     return {int(name.removeprefix("trial-")): run for name, run in names.items()}
 
 
-def _line(error: object) -> str:
+def _first_line(error: object) -> str:
     """An error of whatever kind, in a line."""
     first = (str(error).splitlines() or [""])[0]
     return f"{type(error).__name__}: {first}"[:300]
 
 
-def ended_result(trial: FrozenTrial, folder: Path) -> Result:
+def finished_result(trial: FrozenTrial, folder: Path) -> Result:
     """What a trial of the study came to, as its folder tells it."""
     if trial.state == TrialState.FAIL:
         return {"history": [], "error": trial.user_attrs.get("error", "its error is no number")}

@@ -36,7 +36,7 @@ def jobs_of(config: PipelineConfig, windows: WindowsHandle, networks: Sequence[M
     ]
 
 
-def train_all(jobs: Sequence[Job], devices: Sequence[str], epochs: Sequence[int | None] = ()) -> list[Result]:
+def train_networks(jobs: Sequence[Job], devices: Sequence[str], epochs: Sequence[int | None] = ()) -> list[Result]:
     """Train every network, as many at once as there are devices.
 
     Args:
@@ -59,13 +59,13 @@ def train_all(jobs: Sequence[Job], devices: Sequence[str], epochs: Sequence[int 
             number = busy[worker] = waiting.popleft()
             worker.send(replace(jobs[number], config=jobs[number].config.replace(device=worker.device)))
 
-    with _bar(len(jobs)) as move, worker_pool(devices[: len(jobs)]) as crew:
+    with _progress_bar(len(jobs)) as move, worker_pool(devices[: len(jobs)]) as crew:
         for worker in crew:
             begin(worker)
         while busy:
             ready = wait([worker.connection for worker in busy])
             for worker in [worker for worker in busy if worker.connection in ready]:
-                ended = _heard(worker, limits[busy[worker]])
+                ended = _handle_message(worker, limits[busy[worker]])
                 if ended is not None:
                     results[busy.pop(worker)] = ended
                     move()
@@ -73,7 +73,7 @@ def train_all(jobs: Sequence[Job], devices: Sequence[str], epochs: Sequence[int 
     return [results[number] for number in range(len(jobs))]
 
 
-def _heard(worker: Worker, limit: int | None) -> Result | None:
+def _handle_message(worker: Worker, limit: int | None) -> Result | None:
     """Answer what a worker says; its result, once it has one."""
     try:
         what, content, _ = worker.hear()
@@ -89,7 +89,7 @@ def _heard(worker: Worker, limit: int | None) -> Result | None:
 
 
 @contextmanager
-def _bar(networks: int) -> Iterator[Callable[[], None]]:
+def _progress_bar(networks: int) -> Iterator[Callable[[], None]]:
     """A bar over the networks on a terminal, and nothing elsewhere; gives what moves it by one."""
     console = Console(stderr=True)
     columns = (TextColumn("networks"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
@@ -98,12 +98,12 @@ def _bar(networks: int) -> Iterator[Callable[[], None]]:
         yield lambda: bar.advance(line)
 
 
-def trial_of(number: int, job: Job, result: Result) -> Trial:
+def trial_handle(number: int, job: Job, result: Result) -> Trial:
     """A handle of what was trained."""
-    known = {key: result[key] for key in ("val_rmse", "best_epoch", "parameters", "latency_ms", "seconds", "findings")}
-    return Trial(number=number, member=number, run_id="", folder=job.folder, changes={}, **known)
+    known = {key: result[key] for key in ("best_epoch", "parameters", "latency_ms", "seconds", "findings")}
+    return Trial(number=number, member=number, run_id="", folder=job.folder, params={}, val_rmse_normalized=result["val_rmse"], **known)
 
 
 def planned_networks(config: PipelineConfig) -> list[ModelConfig]:
     """What a search would train before it proposes anything: the members of the ensemble, or the model as it is."""
-    return [config.network(config.trial_of(member)) for member in config.members]
+    return [config.network_config(config.trial_params(member)) for member in config.members]

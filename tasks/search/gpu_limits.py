@@ -6,10 +6,10 @@ from contextlib import contextmanager
 
 from prefect.concurrency.sync import concurrency
 
-_LEASE = 60.0  # seconds: the least that the server takes, after which a dead holder's GPU is free again
+_LEASE_S = 60.0  # seconds: the least that the server takes, after which a dead holder's GPU is free again
 
 
-def gpu_limit(device: str) -> str:
+def gpu_limit_name(device: str) -> str:
     """The name of a GPU's limit: `lstm-HOST-cuda-0` for `cuda:0` of this machine."""
     kind, _, number = device.partition(":")
     return f"lstm-{socket.gethostname()}-{kind}-{number or 0}"
@@ -22,9 +22,9 @@ def gpu_limits(devices: Sequence[str]) -> Iterator[None]:
     A limit that the server does not have is not waited for: Prefect's log says so in one line. `lstm up` makes one for
     each GPU that it sees; elsewhere `prefect gcl create NAME --limit 1` does.
     """
-    names = sorted({gpu_limit(device) for device in devices if device.startswith("cuda")})
+    names = sorted({gpu_limit_name(device) for device in devices if device.startswith("cuda")})
     if not names:
         yield
         return
-    with concurrency(names, lease_duration=_LEASE):
+    with concurrency(names, lease_duration=_LEASE_S):
         yield

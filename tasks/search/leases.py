@@ -16,19 +16,19 @@ from optuna.trial import FrozenTrial, TrialState
 
 from tasks.runtime.locks import database_lock, file_lock
 from tasks.runtime.process_owner import heartbeat, is_dead, now, this_process
-from tasks.search.storage import GRACE, heartbeats_of, postgres_address
+from tasks.search.storage import GRACE_PERIOD_S, heartbeat_storage, postgres_address
 
-EVERY = 5.0  # seconds between two signs of life
+HEARTBEAT_S = 5.0  # seconds between two signs of life
 _OWNER, _SHARE, _SEEN, _RUN = "owner", "share", "seen", "run"
-_PATIENCE = 120.0  # seconds that the lock of a study is waited for, which is held for some milliseconds
-_active: set[str] = set()  # shares of this process
+_LOCK_TIMEOUT_S = 120.0  # seconds that the lock of a study is waited for, which is held for some milliseconds
+_active_ids: set[str] = set()  # shares of this process
 
 
-class Claims:
+class TrialLeases:
     """What one share of a search holds of its study."""
 
     def __init__(self, study: optuna.Study, folder: Path, run: str) -> None:
-        """`run`: as `called_out` gives it. Use `claims`."""
+        """`run`: as `search_session` gives it. Use `claims`."""
         self._study, self._folder, self._run, self.alone = study, folder, run, not run
         self.share = uuid4().hex
         self._held: dict[int, optuna.Trial] = {}
@@ -38,7 +38,7 @@ class Claims:
         """The lock under which trials are counted, asked for, taken, and compared with those of other shares."""
         if self.alone:
             return nullcontext()
-        return study_lock(f"the trials of {self._study.study_name}", self._folder / "trials.lock", _PATIENCE)
+        return study_lock(f"the trials of {self._study.study_name}", self._folder / "trials.lock", _LOCK_TIMEOUT_S)
 
     def take(self, trial: optuna.Trial) -> None:
         """Make the trial this share's own."""
@@ -79,7 +79,7 @@ class Claims:
                 self._live(trial)
 
     def _live(self, trial: optuna.Trial) -> None:
-        if storage := heartbeats_of(self._study._storage):
+        if storage := heartbeat_storage(self._study._storage):
             storage.record_heartbeat(trial._trial_id)
         elif not self.alone:
             trial.set_user_attr(_SEEN, now())
@@ -92,21 +92,21 @@ class Claims:
 
 
 @contextmanager
-def claims(study: optuna.Study, folder: Path, run: str) -> Iterator[Claims]:
-    """With signs of life as long as the block runs; then all that is held is given back. `run`: see `called_out`."""
-    mine = Claims(study, folder, run)
-    _active.add(mine.share)
+def trial_leases(study: optuna.Study, folder: Path, run: str) -> Iterator[TrialLeases]:
+    """With signs of life as long as the block runs; then all that is held is given back. `run`: see `search_session`."""
+    mine = TrialLeases(study, folder, run)
+    _active_ids.add(mine.share)
     try:
-        watched = not mine.alone or heartbeats_of(study._storage) is not None
-        with heartbeat(mine.beat, EVERY) if watched else nullcontext():
+        watched = not mine.alone or heartbeat_storage(study._storage) is not None
+        with heartbeat(mine.beat, HEARTBEAT_S) if watched else nullcontext():
             yield mine
     finally:
-        _active.discard(mine.share)
+        _active_ids.discard(mine.share)
         mine.give_back()
 
 
 @contextmanager
-def called_out(study: optuna.Study, shared: bool) -> Iterator[str]:
+def search_session(study: optuna.Study, shared: bool) -> Iterator[str]:
     """The search as the work of one training run. Shares look at its id now and then: where it is another, they end.
 
     Args:
@@ -139,20 +139,20 @@ def study_lock(key: str, file: Path, patience: float) -> AbstractContextManager[
     return file_lock(file, key, patience)
 
 
-def is_left(trial: FrozenTrial, silent: frozenset[int] | None) -> bool:
-    """Whether nobody is at a running trial any more; `silent`: as `silent_trials` gives it."""
+def is_orphaned(trial: FrozenTrial, silent: frozenset[int] | None) -> bool:
+    """Whether nobody is at a running trial any more; `silent`: as `stale_trial_ids` gives it."""
     owner = trial.user_attrs.get(_OWNER)
     if not owner:
         return True
-    if owner == this_process() and trial.user_attrs.get(_SHARE) not in _active:
+    if owner == this_process() and trial.user_attrs.get(_SHARE) not in _active_ids:
         return True
     if silent is not None:
         return trial._trial_id in silent or is_dead(owner)
     started = trial.datetime_start.astimezone(UTC).isoformat() if trial.datetime_start else ""
-    return is_dead(owner, trial.user_attrs.get(_SEEN, started), timedelta(seconds=GRACE))
+    return is_dead(owner, trial.user_attrs.get(_SEEN, started), timedelta(seconds=GRACE_PERIOD_S))
 
 
-def silent_trials(study: optuna.Study) -> frozenset[int] | None:
+def stale_trial_ids(study: optuna.Study) -> frozenset[int] | None:
     """Ids of the running trials whose last heartbeat in the database is too old, by its own clock; None: a journal."""
-    storage = heartbeats_of(study._storage)
+    storage = heartbeat_storage(study._storage)
     return None if storage is None else frozenset(storage._get_stale_trial_ids(study._study_id))

@@ -12,7 +12,7 @@ from lstm.errors import TrainingError
 from tasks.handles import Search, Trial, trial_name
 from tasks.search import study as studies
 from tasks.search.trial_folder import Result
-from tasks.search.trial_logger import TrialRuns
+from tasks.search.trial_logger import TrialLogger
 
 _FINAL = ("val_rmse", "best_epoch", "parameters", "latency_ms")
 _LOGGED = {"val_rmse": "val_rmse_normalized"}  # `val_rmse` is in raw units, see tasks/evaluate.py
@@ -20,10 +20,10 @@ _STATES = {TrialState.FAIL: "failed", TrialState.RUNNING: "cut"}
 _LOST = "its files are damaged or gone: --fresh trains anew"
 
 
-class Tally:
+class SearchResults:
     """Counts trials as they end."""
 
-    def __init__(self, config: PipelineConfig, runs: TrialRuns, progress: Callable[[int, float], None]) -> None:
+    def __init__(self, config: PipelineConfig, runs: TrialLogger, progress: Callable[[int, float], None]) -> None:
         """`progress` is told how many have ended, and the best error so far."""
         self.config, self.runs, self.progress = config, runs, progress
         self.results: dict[int, Result] = {}  # of the finished trials
@@ -40,7 +40,7 @@ class Tally:
 
     def write(self, trial: FrozenTrial, result: dict[str, Any], **tags: str) -> None:
         """Count a trial that ended elsewhere or before, and write its run from what it left."""
-        self.runs.start(trial.number, self.config.network(trial.user_attrs.get("changes", {})), **tags)
+        self.runs.start(trial.number, self.config.network_config(trial.user_attrs.get("changes", {})), **tags)
         self.runs.epochs(trial.number, result["history"])
         self.count(trial.number, trial.state, result, trial.user_attrs.get("same_as"))
 
@@ -79,15 +79,20 @@ class Tally:
             raise TrainingError(f"none of {self.ended} trials could be finished. The last one: {self.last_failure}")
         trials = [self._handle(frozen, folder) for frozen in study.trials if frozen.number in self.results]
         several = len(self.config.search.objectives) > 1
-        counts = ("ended", "pruned", "failed", "answered", "same", "cut", "lost")
         return Search(
-            trials=tuple(sorted(trials, key=lambda trial: trial.val_rmse)),
-            front=tuple(number for number in studies.pareto(study) if number in self.results and several),
-            planned=self.config.search.trials,
+            trials=tuple(sorted(trials, key=lambda trial: trial.val_rmse_normalized)),
+            pareto_front=tuple(number for number in studies.pareto_front(study) if number in self.results and several),
+            n_planned=self.config.search.trials,
+            n_ended=self.ended,
+            n_pruned=self.pruned,
+            n_failed=self.failed,
+            n_cached=self.answered,
+            n_duplicates=self.same,
+            n_interrupted=self.cut,
+            n_missing=self.lost,
             last_failure=self.last_failure,
-            stopped=self.stopped,
+            stop_reason=self.stopped,
             cpu_seconds=self.cpu_seconds,
-            **{name: getattr(self, name) for name in counts},
         )
 
     def _handle(self, frozen: FrozenTrial, folder: Path) -> Trial:
@@ -97,8 +102,9 @@ class Tally:
             member=frozen.user_attrs.get("member"),
             run_id=self.runs.run_of(frozen.number).run_id,
             folder=folder / trial_name(frozen.number),
-            changes=frozen.user_attrs["changes"],
-            **{key: result[key] for key in (*_FINAL, "seconds", "findings")},
+            params=frozen.user_attrs["changes"],
+            val_rmse_normalized=result["val_rmse"],
+            **{key: result[key] for key in (*_FINAL[1:], "seconds", "findings")},
         )
 
 

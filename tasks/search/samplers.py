@@ -15,19 +15,19 @@ from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial
 
 from lstm.config.pipeline import PipelineConfig
-from lstm.config.search import every
+from lstm.config.search import grid_values
 
 T = TypeVar("T")
-_TOGETHER = "drawn_together"
-_STARTUP = 6  # trials before a model of the trials proposes
+_RELATIVE_PARAMS = "drawn_together"
+_N_STARTUP_TRIALS = 6  # trials before a model of the trials proposes
 
 
-def sampler_of(config: PipelineConfig) -> BaseSampler:
+def make_sampler(config: PipelineConfig) -> BaseSampler:
     """The sampler; of a grid, whose points are put into the queue, it is never asked."""
-    return _Restartable(_MAKERS[config.search.sampler], config.search.seed)
+    return _StatelessSampler(_FACTORIES[config.search.sampler], config.search.seed)
 
 
-def pruner_of(config: PipelineConfig) -> BasePruner:
+def make_pruner(config: PipelineConfig) -> BasePruner:
     """The pruner; none before the third epoch, since the first ones rank too loosely."""
     median = MedianPruner(n_startup_trials=4, n_warmup_steps=2)
     match config.search.pruner:
@@ -38,14 +38,14 @@ def pruner_of(config: PipelineConfig) -> BasePruner:
         case "successive_halving":
             return SuccessiveHalvingPruner(min_resource=2, reduction_factor=3)
         case "patient":
-            return _quietly(lambda: PatientPruner(median, patience=2))
+            return _without_warning(lambda: PatientPruner(median, patience=2))
         case "none":
             return NopPruner()
 
 
-def next_point(config: PipelineConfig, trials: Sequence[FrozenTrial]) -> dict[str, Any] | None:
+def next_grid_point(config: PipelineConfig, trials: Sequence[FrozenTrial]) -> dict[str, Any] | None:
     """The first point of the grid that no trial has, in an order that follows from the seed; None: each is taken."""
-    options = {key: every(key, options) for key, options in config.search.space.items()}
+    options = {key: grid_values(key, options) for key, options in config.search.space.items()}
     taken = [trial.system_attrs.get("fixed_params", trial.params) for trial in trials]
     for number in _shuffled(math.prod(map(len, options.values())), config.search.seed):
         point = {}
@@ -68,16 +68,18 @@ def _shuffled(size: int, seed: int) -> Iterator[int]:
 
 
 def _tpe(seed: int) -> BaseSampler:
-    return _quietly(
-        lambda: TPESampler(seed=seed, n_startup_trials=_STARTUP, multivariate=True, group=True, constant_liar=True)
+    return _without_warning(
+        lambda: TPESampler(
+            seed=seed, n_startup_trials=_N_STARTUP_TRIALS, multivariate=True, group=True, constant_liar=True
+        )
     )
 
 
 def _gp(seed: int) -> BaseSampler:
-    return GPSampler(seed=seed, n_startup_trials=_STARTUP, warn_independent_sampling=False)
+    return GPSampler(seed=seed, n_startup_trials=_N_STARTUP_TRIALS, warn_independent_sampling=False)
 
 
-_MAKERS: Mapping[str, Callable[[int], BaseSampler]] = {
+_FACTORIES: Mapping[str, Callable[[int], BaseSampler]] = {
     "tpe": _tpe,
     "random": RandomSampler,
     "gp": _gp,
@@ -85,14 +87,14 @@ _MAKERS: Mapping[str, Callable[[int], BaseSampler]] = {
 }
 
 
-def _quietly(make: Callable[[], T]) -> T:
+def _without_warning(make: Callable[[], T]) -> T:
     """Without the warning that a part of Optuna is experimental."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         return make()
 
 
-class _Restartable(BaseSampler):
+class _StatelessSampler(BaseSampler):
     """Proposals that follow from the seed, the study's content, the trial's number and the key, and from nothing else.
 
     Optuna's samplers draw from a generator that runs on while the process lives: after a restart they would begin
@@ -119,11 +121,11 @@ class _Restartable(BaseSampler):
 
         Optuna's GP takes such a trial for another one that is running, and keeps away from it.
         """
-        given: dict[str, Any] | None = trial.system_attrs.get(_TOGETHER)
+        given: dict[str, Any] | None = trial.system_attrs.get(_RELATIVE_PARAMS)
         if given is None:
             given = self._together.sample_relative(study, trial, search_space)
             if given:
-                study._storage.set_trial_system_attr(trial._trial_id, _TOGETHER, given)
+                study._storage.set_trial_system_attr(trial._trial_id, _RELATIVE_PARAMS, given)
         return {key: value for key, value in given.items() if key in search_space}  # what has ended since may narrow it
 
     def sample_independent(

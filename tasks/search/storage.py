@@ -18,58 +18,58 @@ from lstm.errors import ConfigError
 from lstm.sources.queries import scrubbed
 from tasks.settings import without_password
 
-VARIABLE = "LSTM_STUDY_STORAGE"
-GRACE = 120  # seconds of silence, after which a process on another machine is taken for dead
-_open: dict[str, RDBStorage] = {}  # one pool of connections a process
-_FORM = "Set it to such as postgresql+psycopg://user:password@host/database, or unset it."
+STORAGE_VARIABLE = "LSTM_STUDY_STORAGE"
+GRACE_PERIOD_S = 120  # seconds of silence, after which a process on another machine is taken for dead
+_storages: dict[str, RDBStorage] = {}  # one pool of connections a process
+_EXAMPLE = "Set it to such as postgresql+psycopg://user:password@host/database, or unset it."
 
 
-def storage_of(folder: Path) -> BaseStorage:
+def open_storage(folder: Path) -> BaseStorage:
     """The storage, made if missing.
 
     Raises:
         ConfigError: the database or the journal can't be used. No password is told.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    if address := database():
-        if address not in _open:
-            _open[address] = _opened(address)
-        return _open[address]
+    if address := database_url():
+        if address not in _storages:
+            _storages[address] = _open_database(address)
+        return _storages[address]
     folder.mkdir(parents=True, exist_ok=True)
-    return _journal(journal_of(folder))
+    return _open_journal(journal_path(folder))
 
 
-def database() -> str:
+def database_url() -> str:
     """The address of the database for studies; empty: they are journals."""
-    return os.environ.get(VARIABLE, "").strip()
+    return os.environ.get(STORAGE_VARIABLE, "").strip()
 
 
 def postgres_address() -> str:
     """The database's address with the driver that is used; empty: studies are not in PostgreSQL."""
-    address = database()
+    address = database_url()
     return _with_driver(address).render_as_string(hide_password=False) if address.startswith("postgres") else ""
 
 
-def heartbeats_of(storage: Any) -> Any:
+def heartbeat_storage(storage: Any) -> Any:
     """The storage, where it can tell when a running trial was last heard of; None: it can't."""
     return storage if is_heartbeat_enabled(storage) else None
 
 
-def journal_of(folder: Path) -> Path:
+def journal_path(folder: Path) -> Path:
     """The journal of the study in a folder."""
     return folder / "study.journal"
 
 
 @atexit.register
-def close() -> None:
+def close_storages() -> None:
     """Let go of the databases; what was opened before can't be used any more."""
-    for storage in _open.values():
+    for storage in _storages.values():
         storage.remove_session()
         storage.engine.dispose()
-    _open.clear()
+    _storages.clear()
 
 
-class _Lock:
+class _JournalLock:
     """Of a journal; it ends with its process, where Optuna's own keeps the next one waiting for half a minute."""
 
     def __init__(self, path: Path) -> None:
@@ -83,10 +83,10 @@ class _Lock:
         self._lock.release()
 
 
-def _journal(path: Path) -> JournalStorage:
-    lock: Any = _Lock(path)
+def _open_journal(path: Path) -> JournalStorage:
+    lock: Any = _JournalLock(path)
     if path.exists():
-        _without_torn_end(path, lock)
+        _truncate_torn_line(path, lock)
     try:
         return JournalStorage(JournalFileBackend(str(path), lock))
     except (ValueError, KeyError, TypeError, AttributeError, AssertionError):
@@ -95,7 +95,7 @@ def _journal(path: Path) -> JournalStorage:
         ) from None
 
 
-def _without_torn_end(path: Path, lock: _Lock) -> None:
+def _truncate_torn_line(path: Path, lock: _JournalLock) -> None:
     """What a full disk or a crash left of a last line is dropped: with the next one it would be no JSON for ever."""
     lock.acquire()
     try:
@@ -107,7 +107,7 @@ def _without_torn_end(path: Path, lock: _Lock) -> None:
         lock.release()
 
 
-def _opened(address: str) -> RDBStorage:
+def _open_database(address: str) -> RDBStorage:
     url = _with_driver(address)
     try:
         with warnings.catch_warnings():
@@ -116,10 +116,10 @@ def _opened(address: str) -> RDBStorage:
                 url.render_as_string(hide_password=False),
                 engine_kwargs={"pool_pre_ping": True, "hide_parameters": True},
                 heartbeat_interval=30,  # of Optuna's own loop; tasks/claims.py records them
-                grace_period=GRACE,
+                grace_period=GRACE_PERIOD_S,
             )
     except Exception as error:  # SQLAlchemy's, Optuna's and each driver's own
-        raise ConfigError(f"{VARIABLE}: {_explained(error, address)} {_FORM}") from None
+        raise ConfigError(f"{STORAGE_VARIABLE}: {_describe_error(error, address)} {_EXAMPLE}") from None
 
 
 def _with_driver(address: str) -> URL:
@@ -127,11 +127,11 @@ def _with_driver(address: str) -> URL:
     try:
         url = make_url(address)
     except Exception:  # an ArgumentError, or a ValueError for a port that is no number
-        raise ConfigError(f"{VARIABLE}: its value (not shown) is no database URL. {_FORM}") from None
+        raise ConfigError(f"{STORAGE_VARIABLE}: its value (not shown) is no database URL. {_EXAMPLE}") from None
     return url.set(drivername="postgresql+psycopg") if url.drivername in ("postgres", "postgresql") else url
 
 
-def _explained(error: Exception, address: str) -> str:
+def _describe_error(error: Exception, address: str) -> str:
     from sqlalchemy.exc import NoSuchModuleError
 
     if isinstance(error, ImportError):

@@ -16,14 +16,14 @@ from optuna.trial import FrozenTrial, TrialState
 
 from lstm.config.model import ModelConfig
 from lstm.config.pipeline import PipelineConfig
-from lstm.config.search import Range, listed, number_type, possible
+from lstm.config.search import Range, choices, is_valid, number_type
 from lstm.errors import ConfigError
-from tasks.search.leases import is_left, silent_trials
-from tasks.search.samplers import next_point, pruner_of, sampler_of
-from tasks.search.storage import database, journal_of, storage_of
+from tasks.search.leases import is_orphaned, stale_trial_ids
+from tasks.search.samplers import make_pruner, make_sampler, next_grid_point
+from tasks.search.storage import database_url, journal_path, open_storage
 
 _MEMBER, _WARM_START, _NETWORK, _WAITS, _BEGUN = "member", "warm_start", "network", "waits_for", "begun"
-_ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
+_FINISHED_STATES = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
 def open_study(config: PipelineConfig, name: str, folder: Path, previous: optuna.Study | None = None) -> optuna.Study:
@@ -40,15 +40,15 @@ def open_study(config: PipelineConfig, name: str, folder: Path, previous: optuna
         ConfigError: the database or the journal can't be used. No password is told.
     """
     study = optuna.create_study(
-        storage=storage_of(folder),
+        storage=open_storage(folder),
         study_name=name,
         directions=["minimize"] * len(config.search.objectives),
-        sampler=sampler_of(config),
-        pruner=pruner_of(config),
+        sampler=make_sampler(config),
+        pruner=make_pruner(config),
         load_if_exists=True,
     )
     if not study.user_attrs.get(_BEGUN):
-        _begin(study, config, previous)
+        _enqueue_first_trials(study, config, previous)
         study.set_user_attr(_BEGUN, True)
     return study
 
@@ -59,32 +59,32 @@ def load_study(name: str, folder: Path, config: PipelineConfig | None = None) ->
     Raises:
         ConfigError: the database can't be used. No password is told.
     """
-    if not database() and not journal_of(folder).exists():
+    if not database_url() and not journal_path(folder).exists():
         return None
     try:
-        study = optuna.load_study(study_name=name, storage=storage_of(folder))
+        study = optuna.load_study(study_name=name, storage=open_storage(folder))
         if config is not None:
-            study.sampler, study.pruner = sampler_of(config), pruner_of(config)
+            study.sampler, study.pruner = make_sampler(config), make_pruner(config)
         return study
     except KeyError:
         return None
     except ConfigError:
-        if database():
+        if database_url():
             raise
         return None
 
 
-def forget_study(name: str, folder: Path) -> None:
+def delete_study(name: str, folder: Path) -> None:
     """Delete the study of this name, if there is one.
 
     Raises:
         ConfigError: the database can't be used. No password is told.
     """
-    if database():
+    if database_url():
         with suppress(KeyError):
-            optuna.delete_study(study_name=name, storage=storage_of(folder))
+            optuna.delete_study(study_name=name, storage=open_storage(folder))
     else:
-        journal_of(folder).unlink(missing_ok=True)
+        journal_path(folder).unlink(missing_ok=True)
 
 
 def ask(study: optuna.Study, config: PipelineConfig) -> optuna.Trial | None:
@@ -92,7 +92,7 @@ def ask(study: optuna.Study, config: PipelineConfig) -> optuna.Trial | None:
     if config.search.sampler == "grid":
         trials = study.get_trials(deepcopy=False)
         if all(trial.state != TrialState.WAITING for trial in trials):
-            point = next_point(config, trials)
+            point = next_grid_point(config, trials)
             if point is None:
                 return None
             study.enqueue_trial(point)
@@ -107,15 +107,15 @@ def member_of(trial: optuna.Trial | FrozenTrial) -> int | None:
     return number
 
 
-def suggested(trial: optuna.Trial, config: PipelineConfig) -> dict[str, Any]:
+def suggest_params(trial: optuna.Trial, config: PipelineConfig) -> dict[str, Any]:
     """What the trial changes in the model: a value of each key that is asked, and what a member has of its own."""
     number = member_of(trial)
     values = {} if number is None else dict(config.members[number])
     for key, options in config.search.space.items():
-        if not config.asks(key, values):
+        if not config.is_searched(key, values):
             continue
         if not isinstance(options, Range):
-            values[key] = trial.suggest_categorical(key, listed(options))
+            values[key] = trial.suggest_categorical(key, choices(options))
         elif number_type(key) is int:
             values[key] = trial.suggest_int(key, int(options.low), int(options.high), log=options.log)
         else:
@@ -123,11 +123,11 @@ def suggested(trial: optuna.Trial, config: PipelineConfig) -> dict[str, Any]:
     return values
 
 
-def left_running(study: optuna.Study) -> list[optuna.Trial]:
+def orphaned_trials(study: optuna.Study) -> list[optuna.Trial]:
     """The trials that nobody is at any more, to go on in place (tasks/claims.py). Ask under the lock of the study."""
     running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-    silent = silent_trials(study) if running else frozenset()
-    return [optuna.Trial(study, trial._trial_id) for trial in running if is_left(trial, silent)]
+    silent = stale_trial_ids(study) if running else frozenset()
+    return [optuna.Trial(study, trial._trial_id) for trial in running if is_orphaned(trial, silent)]
 
 
 def requeue_failed(study: optuna.Study, config: PipelineConfig) -> None:
@@ -136,7 +136,7 @@ def requeue_failed(study: optuna.Study, config: PipelineConfig) -> None:
     for number, member in enumerate(config.members):
         states = [trial.state for trial in trials if member_of(trial) == number]
         if states and all(state == TrialState.FAIL for state in states):
-            _enqueue(study, config, config.trial_of(member), {_MEMBER: number})
+            _enqueue(study, config, config.trial_params(member), {_MEMBER: number})
 
 
 def report(trial: optuna.Trial, value: float, step: int) -> None:
@@ -156,19 +156,19 @@ def should_prune(trial: optuna.Trial, config: PipelineConfig) -> bool:
     return beaten and member_of(trial) is None
 
 
-def twin(study: optuna.Study, trial: optuna.Trial, network: ModelConfig) -> FrozenTrial | None:
+def find_duplicate(study: optuna.Study, trial: optuna.Trial, network: ModelConfig) -> FrozenTrial | None:
     """Another trial that has ended with the same network, whatever its device; a finished one before a pruned one.
 
     The trial is marked with its network.
     """
     mark = hashlib.sha256(network.model_dump_json(exclude={"device"}).encode()).hexdigest()
     trial.set_user_attr(_NETWORK, mark)
-    ended = study.get_trials(deepcopy=False, states=_ENDED)
+    ended = study.get_trials(deepcopy=False, states=_FINISHED_STATES)
     same = [one for one in ended if one.number != trial.number and one.user_attrs.get(_NETWORK) == mark]
     return min(same, key=lambda one: (one.state != TrialState.COMPLETE, one.number), default=None)
 
 
-def running_twin(study: optuna.Study, trial: optuna.Trial) -> int | None:
+def find_running_duplicate(study: optuna.Study, trial: optuna.Trial) -> int | None:
     """Another trial that is being trained with the same network, to wait for; None: this one is to be trained.
 
     Both carry the mark that `twin` has set. Of those that wait for each other's network one alone does not wait.
@@ -184,24 +184,24 @@ def running_twin(study: optuna.Study, trial: optuna.Trial) -> int | None:
     return None
 
 
-def begun(study: optuna.Study) -> int:
+def n_started(study: optuna.Study) -> int:
     """How many trials have been asked for, whatever became of them."""
     return sum(trial.state != TrialState.WAITING for trial in study.get_trials(deepcopy=False))
 
 
-def failed(study: optuna.Study) -> int:
+def n_failed(study: optuna.Study) -> int:
     """How many trials have failed."""
     return len(study.get_trials(deepcopy=False, states=(TrialState.FAIL,)))
 
 
-def finish(study: optuna.Study, trial: optuna.Trial, values: Sequence[float] | None, state: TrialState) -> None:
+def tell(study: optuna.Study, trial: optuna.Trial, values: Sequence[float] | None, state: TrialState) -> None:
     """Tell how a trial ended; one that is complete with a value that is no number has failed."""
     if state == TrialState.COMPLETE and values is not None and any(map(isnan, values)):
         values, state = None, TrialState.FAIL
     study.tell(trial, values, state)
 
 
-def has_stalled(study: optuna.Study, config: PipelineConfig) -> bool:
+def plateau_reached(study: optuna.Study, config: PipelineConfig) -> bool:
     """Whether the last `search.plateau` trials to end were no better than the best before them.
 
     Members set what is to be beaten, but are none of those counted: they are trained in any case. A pruned or failed
@@ -219,45 +219,45 @@ def has_stalled(study: optuna.Study, config: PipelineConfig) -> bool:
     return in_a_row >= config.search.plateau
 
 
-def pareto(study: optuna.Study) -> list[int]:
+def pareto_front(study: optuna.Study) -> list[int]:
     """Numbers of the trials that no other beats in every objective."""
     return sorted(trial.number for trial in study.best_trials)
 
 
-def _begin(study: optuna.Study, config: PipelineConfig, previous: optuna.Study | None) -> None:
+def _enqueue_first_trials(study: optuna.Study, config: PipelineConfig, previous: optuna.Study | None) -> None:
     """Queue the first trials; those that a process queued before it died are left as they are."""
     queued = [trial.user_attrs for trial in study.get_trials(deepcopy=False)]
     for number, member in enumerate(config.members):
         if all(attributes.get(_MEMBER) != number for attributes in queued):
-            _enqueue(study, config, config.trial_of(member), {_MEMBER: number})
+            _enqueue(study, config, config.trial_params(member), {_MEMBER: number})
     if any(_WARM_START in attributes for attributes in queued):
         return
     if previous is None or not config.search.warm_start or config.search.trials <= len(config.members):
         return
     finished = previous.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     for trial in sorted(finished, key=lambda one: (one.values[0], one.number)):
-        if (values := _fitting(trial.params, config)) is not None:
-            members = [config.network(config.trial_of(member)) for member in config.members]
-            if config.network(values) not in members:
+        if (values := warm_start_params(trial.params, config)) is not None:
+            members = [config.network_config(config.trial_params(member)) for member in config.members]
+            if config.network_config(values) not in members:
                 _enqueue(study, config, values, {_WARM_START: f"{previous.study_name}#{trial.number}"})
             return
 
 
 def _enqueue(study: optuna.Study, config: PipelineConfig, values: dict[str, Any], attributes: dict[str, Any]) -> None:
-    asked = {key: values[key] for key in config.search.space if config.asks(key, values)}
+    asked = {key: values[key] for key in config.search.space if config.is_searched(key, values)}
     study.enqueue_trial(asked, user_attrs=attributes)
 
 
-def _fitting(params: dict[str, Any], config: PipelineConfig) -> dict[str, Any] | None:
+def warm_start_params(params: dict[str, Any], config: PipelineConfig) -> dict[str, Any] | None:
     """Another search's values as those of a trial of this one; None: they can't all be had here."""
     space, model = config.search.space, config.model.model_dump()
     kept = {key: value for key, value in params.items() if key in space}
     if any(model.get(key) != value for key, value in params.items() if key not in space):
         return None
-    if not all(possible(key, space[key], value) for key, value in kept.items()):
+    if not all(is_valid(key, space[key], value) for key, value in kept.items()):
         return None
     try:
-        values = config.trial_of(kept)
+        values = config.trial_params(kept)
     except ConfigError:
         return None
-    return values if all(config.asks(key, values) for key in kept) else None
+    return values if all(config.is_searched(key, values) for key in kept) else None

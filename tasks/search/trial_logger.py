@@ -13,15 +13,15 @@ from lstm.errors import StoreError
 from tasks.handles import RunHandle, trial_name
 from tasks.tracking import runs as tracking
 
-_EVERY = 10.0  # seconds between two writes of a running trial's curves
+_WRITE_EVERY_S = 10.0  # seconds between two writes of a running trial's curves
 History = list[dict[str, float]]
 
 
-class TrialRuns:
+class TrialLogger:
     """One child run a trial, by the trial's number."""
 
     def __init__(self, parent: RunHandle, thread: ThreadPoolExecutor) -> None:
-        """Use `trial_runs`."""
+        """Use `trial_logger`."""
         self._parent, self._thread = parent, thread
         self._runs: dict[int, RunHandle] = {}
         self._waiting: dict[int, History] = {}  # epochs that are not written yet
@@ -36,7 +36,7 @@ class TrialRuns:
     def epochs(self, number: int, records: History) -> None:
         """Keep these epochs; they are written some at a time."""
         self._waiting[number] += records
-        if time.monotonic() - self._written[number] >= _EVERY:
+        if time.monotonic() - self._written[number] >= _WRITE_EVERY_S:
             self._flush(number)
 
     def end(self, number: int, status: str = "FINISHED", figures: dict[str, float] | None = None, **tags: Any) -> None:
@@ -99,11 +99,11 @@ class TrialRuns:
 
 
 @contextmanager
-def trial_runs(parent: RunHandle) -> Iterator[TrialRuns]:
+def trial_logger(parent: RunHandle) -> Iterator[TrialLogger]:
     """The runs below `parent`; all is written when the block ends well, and nothing more when it does not."""
     thread = ThreadPoolExecutor(1, thread_name_prefix="tracking")
     try:
-        runs = TrialRuns(parent, thread)
+        runs = TrialLogger(parent, thread)
         yield runs
         runs.wait()
     finally:

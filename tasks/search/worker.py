@@ -30,11 +30,11 @@ from lstm.errors import CheckpointError
 from lstm.forecasting.ensemble import point_forecast
 from lstm.networks.checkpoint import save_checkpoint, write_atomic
 from lstm.networks.network import ForecastNetwork
-from lstm.networks.training import Fitted, OnEpoch, fit
+from lstm.networks.training import OnEpoch, TrainingResult, fit
 from tasks.search.trial_folder import OUTPUTS, PROGRESS, RESULT, Result, partial_history, result_of
 
-Report = Callable[[dict[str, float]], str]  # an epoch's record -> go, finish or prune
-_TIMED = 30  # forecasts of one window, of which the median counts
+ReportEpoch = Callable[[dict[str, float]], str]  # an epoch's record -> go, finish or prune
+_N_TIMED = 30  # forecasts of one window, of which the median counts
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class _PrunedError(Exception):
 def main() -> None:
     """What the parent starts: `main` with the file descriptor of its pipe and the number of threads as arguments."""
     descriptor, threads = map(int, sys.argv[-2:])
-    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
+    threading.Thread(target=_exit_with_parent, args=(os.getppid(),), daemon=True).start()
     with Connection(descriptor) as connection:
         serve(connection, threads)
 
@@ -71,20 +71,20 @@ def serve(connection: Connection, threads: int) -> None:
         while True:
             job = connection.recv()
             before = time.process_time()
-            answer = _answer(job, connection)
+            answer = _run_job(job, connection)
             connection.send((*answer, time.process_time() - before))
     except (EOFError, BrokenPipeError, ConnectionResetError, KeyboardInterrupt):
         pass  # the parent is gone: so is the reason to work
 
 
-def _end_with_parent(parent: int) -> None:
+def _exit_with_parent(parent: int) -> None:
     """A killed parent closes the pipe, which an epoch does not look at."""
     while os.getppid() == parent:
         time.sleep(0.5)
     os._exit(1)
 
 
-def _answer(job: Job, connection: Connection) -> tuple[str, Result]:
+def _run_job(job: Job, connection: Connection) -> tuple[str, Result]:
     def report(record: dict[str, float]) -> str:
         connection.send(("epoch", record, 0.0))
         answer: str = connection.recv()
@@ -102,7 +102,7 @@ def _answer(job: Job, connection: Connection) -> tuple[str, Result]:
         return "failed", {"state": "failed", "error": text, "history": partial_history(job.folder)}
 
 
-def train(job: Job, report: Report | None = None) -> Result:
+def train(job: Job, report: ReportEpoch | None = None) -> Result:
     """Train one network, from where its folder says that training stood, and write what it came to.
 
     Returns:
@@ -125,7 +125,7 @@ def train(job: Job, report: Report | None = None) -> Result:
         return answers[-1] == "finish"
 
     try:
-        fitted = _fitted(job, training, validation, told)
+        fitted = _fit(job, training, validation, told)
     except _PrunedError:
         result: Result = {"state": "pruned", "history": partial_history(job.folder)}
     else:
@@ -138,7 +138,7 @@ def train(job: Job, report: Report | None = None) -> Result:
             "findings": "; ".join(fitted.findings),
             "seconds": time.perf_counter() - started,
             "parameters": sum(weight.numel() for weight in fitted.network.parameters()),
-            "latency_ms": _latency(fitted.network, validation) if job.timed else None,
+            "latency_ms": _measure_latency(fitted.network, validation) if job.timed else None,
             "history": fitted.history,
         }
     if result["state"] != "cut":
@@ -155,7 +155,7 @@ def _windows(job: Job) -> tuple[Windows, Windows]:
     return arrays["train"].windows(*shape, stride=job.stride), arrays["validation"].windows(*shape)
 
 
-def _fitted(job: Job, training: Windows, validation: Windows, report: OnEpoch) -> Fitted:
+def _fit(job: Job, training: Windows, validation: Windows, report: OnEpoch) -> TrainingResult:
     sized = job.config.replace(input_size=training.features.shape[1], output_size=job.n_targets)
 
     def network() -> ForecastNetwork:
@@ -169,7 +169,7 @@ def _fitted(job: Job, training: Windows, validation: Windows, report: OnEpoch) -
         return fit(network(), training, validation, report, progress)
 
 
-def _save_network(job: Job, fitted: Fitted) -> None:
+def _save_network(job: Job, fitted: TrainingResult) -> None:
     meta = {
         "config": fitted.network.config.model_dump(mode="json"),
         "n_targets": job.n_targets,
@@ -179,11 +179,11 @@ def _save_network(job: Job, fitted: Fitted) -> None:
     save_checkpoint(job.folder / "network.safetensors", fitted.network.state_dict(), meta)
 
 
-def _latency(network: ForecastNetwork, windows: Windows) -> float:
+def _measure_latency(network: ForecastNetwork, windows: Windows) -> float:
     """Milliseconds of a forecast of one window, in the middle of some; the network is on the CPU."""
     inputs, found = windows.inputs(torch.zeros(1, dtype=torch.int64)), []
     with torch.inference_mode():
-        for _ in range(_TIMED):
+        for _ in range(_N_TIMED):
             started = time.perf_counter()
             network(*inputs)
             found.append(time.perf_counter() - started)

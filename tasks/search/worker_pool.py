@@ -14,14 +14,13 @@ import torch
 
 from lstm.config.pipeline import PipelineConfig
 from lstm.errors import ConfigError, TrainingError
-from lstm.networks.epochs import mixed_precision
-from lstm.networks.training import pick_device
+from lstm.networks.devices import check_precision, pick_device
 from tasks.search.worker import Job
 from tasks.settings import worker_environment
 
 # Not multiprocessing's own start, which imports the parent's main module once more: Prefect's, in a scheduled run.
 _START = "from tasks.search.worker import main; main()"
-_GONE = (EOFError, ConnectionResetError, BrokenPipeError)
+_DISCONNECTED = (EOFError, ConnectionResetError, BrokenPipeError)
 
 
 class WorkerDiedError(Exception):
@@ -51,7 +50,7 @@ class Worker:
 
     def send(self, message: Job | str) -> None:
         """Send a job, or the answer to an epoch; what the death of the worker loses is seen by `hear`."""
-        with suppress(*_GONE):
+        with suppress(*_DISCONNECTED):
             self.connection.send(message)
 
     def hear(self) -> tuple[str, Any, float]:
@@ -63,7 +62,7 @@ class Worker:
         """
         try:
             what, content, seconds = self.connection.recv()
-        except _GONE:
+        except _DISCONNECTED:
             code = self.process.wait()
             if not self.ready and code >= 0:  # by itself, not by a signal
                 raise TrainingError(f"a search worker could not start (exit code {code}): see what it said.") from None
@@ -116,7 +115,7 @@ def search_devices(config: PipelineConfig, most: int | None = None) -> list[str]
     else:
         available = [str(pick_device("auto"))]
     for precision in _precisions(config):
-        mixed_precision(precision, torch.device(available[0]))
+        check_precision(precision, torch.device(available[0]))
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     places = min(cores, most or cores) if available == ["cpu"] else len(available)
     asked = config.search.workers
@@ -128,6 +127,6 @@ def search_devices(config: PipelineConfig, most: int | None = None) -> list[str]
 
 def _precisions(config: PipelineConfig) -> list[str]:
     """Of the model, the members and every choice of the search."""
-    searched = config.search.choices("precision")
-    own = (config.network(config.trial_of(member)).precision for member in ({}, *config.members))
+    searched = config.search.bounds("precision")
+    own = (config.network_config(config.trial_params(member)).precision for member in ({}, *config.members))
     return sorted({*searched, *own})

@@ -15,46 +15,52 @@ import torch
 
 from lstm.config.pipeline import PipelineConfig
 from lstm.errors import StoreError
-from tasks.handles import WindowsHandle, key_of
+from tasks.handles import WindowsHandle, content_key
 from tasks.runtime.environment import code_sha256
 from tasks.runtime.locks import LockHeldError
 from tasks.search.leases import study_lock
-from tasks.search.study import forget_study, load_study, open_study
+from tasks.search.study import delete_study, load_study, open_study
 from tasks.settings import folder
 
-_KEPT = 3  # searches of a name, the newest ones
-_BUDGETS = {"trials", "timeout", "workers", "plateau", "warm_start"}  # of the search: no trial's result depends on them
+_MAX_SEARCHES = 3  # searches of a name, the newest ones
+_BUDGET_KEYS = {
+    "trials",
+    "timeout",
+    "workers",
+    "plateau",
+    "warm_start",
+}  # of the search: no trial's result depends on them
 
 
 @contextmanager
-def study_folder(config: PipelineConfig, windows: WindowsHandle, fresh: bool) -> Iterator[tuple[optuna.Study, Path]]:
+def study_workspace(config: PipelineConfig, windows: WindowsHandle, fresh: bool) -> Iterator[tuple[optuna.Study, Path]]:
     """The study of this search and its folder, for one process at a time. `fresh`: as if there had been none before."""
     mine = folder(f"studies/{config.name}") / study_key(config, windows)[:16]
     mine.mkdir(exist_ok=True)
     name = f"{config.name}/{mine.name}"
-    with _alone(name, mine):
+    with _exclusive(name, mine):
         if fresh:
-            forget_study(name, mine)
+            delete_study(name, mine)
             for path in mine.glob("trial-*"):
                 shutil.rmtree(path, ignore_errors=True)
-        others = _newest_first(mine)
+        others = _other_searches(mine)
         earlier = (load_study(f"{config.name}/{other.name}", other) for other in ([] if fresh else others))
         study = open_study(config, name, mine, next((one for one in earlier if one is not None), None))
         yield study, mine
-        for other in others[_KEPT - 1 :]:
-            _retire(f"{config.name}/{other.name}", other)
+        for other in others[_MAX_SEARCHES - 1 :]:
+            _delete_if_idle(f"{config.name}/{other.name}", other)
 
 
 def study_key(config: PipelineConfig, windows: WindowsHandle) -> str:
     """sha256 of all that a trial's result depends on."""
     values = config.model_dump(mode="json", by_alias=True)
-    search = {key: value for key, value in values["search"].items() if key not in _BUDGETS}
+    search = {key: value for key, value in values["search"].items() if key not in _BUDGET_KEYS}
     parts = (search, values["model"], config.members, values["window"], config.data.target, windows.folder.name)
-    return key_of(*parts, code_sha256(), torch.__version__)
+    return content_key(*parts, code_sha256(), torch.__version__)
 
 
 @contextmanager
-def _alone(name: str, mine: Path) -> Iterator[None]:
+def _exclusive(name: str, mine: Path) -> Iterator[None]:
     """Waits as long as another run, on whatever machine that sees the same studies, is at this search."""
     with ExitStack() as held:
         try:
@@ -70,14 +76,14 @@ def _search_lock(name: str, place: Path, patience: float) -> AbstractContextMana
     return study_lock(f"the search {name}", place / "lock", patience)
 
 
-def _newest_first(mine: Path) -> list[Path]:
+def _other_searches(mine: Path) -> list[Path]:
     """The folders of the other searches of the name."""
     others = [path for path in mine.parent.iterdir() if path.is_dir() and path != mine]
     return sorted(others, key=lambda path: path.stat().st_mtime, reverse=True)
 
 
-def _retire(name: str, other: Path) -> None:
+def _delete_if_idle(name: str, other: Path) -> None:
     """Forget an old search, unless it is running."""
     with suppress(StoreError), _search_lock(name, other, 0.1):
-        forget_study(name, other)
+        delete_study(name, other)
         shutil.rmtree(other, ignore_errors=True)

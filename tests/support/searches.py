@@ -15,5 +15,5 @@ table = ingest.fn(config)
 windows = window.fn(config, normalize.fn(config, table))
 with runs.parent_run(config, table, ["cpu"], "") as run:
     found = train.fn(config, windows, run, ["cpu"])
-print(json.dumps([found.ended, found.answered, {trial.number: trial.val_rmse for trial in found.trials}]))
+print(json.dumps([found.n_ended, found.n_cached, {trial.number: trial.val_rmse_normalized for trial in found.trials}]))
 """

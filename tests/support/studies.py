@@ -5,7 +5,7 @@ import math
 from optuna.trial import TrialState
 
 from lstm.config.pipeline import PipelineConfig
-from tasks.search.study import ask, finish, report, should_prune, suggested
+from tasks.search.study import ask, report, should_prune, suggest_params, tell
 
 COMPLETE, PRUNED, FAIL, RUNNING = TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL, TrialState.RUNNING
 SPACE = {
@@ -44,15 +44,15 @@ def error_of(values):
 
 def train(study, settings, trial, epochs=9):
     """Suggest, report and tell as the search does; return the suggested hyperparameters."""
-    values = suggested(trial, settings)
+    values = suggest_params(trial, settings)
     for epoch in range(epochs):
         error = error_of(values) * (1 + 1 / (epoch + 1))
         report(trial, error, epoch)
         if should_prune(trial, settings):
-            finish(study, trial, None, PRUNED)
+            tell(study, trial, None, PRUNED)
             return values
     wanted = [error, 1.0 / values["hidden_size"]][: len(settings.search.objectives)]
-    finish(study, trial, wanted, COMPLETE)
+    tell(study, trial, wanted, COMPLETE)
     return values
 
 

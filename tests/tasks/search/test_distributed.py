@@ -23,13 +23,13 @@ from tasks.runtime.network import free_port
 from tasks.runtime.process_owner import now, this_process
 from tasks.search import backends, coordinator, worker_pool
 from tasks.search import storage as study_store
-from tasks.search.distributed import gather, share_of, work
-from tasks.search.leases import Claims, called_out, claims, study_lock
-from tasks.search.results import Tally
-from tasks.search.study import ask, failed, left_running, load_study, open_study, suggested
+from tasks.search.distributed import collect, run_on_node, search_job
+from tasks.search.leases import TrialLeases, search_session, study_lock, trial_leases
+from tasks.search.results import SearchResults
+from tasks.search.study import ask, load_study, n_failed, open_study, orphaned_trials, suggest_params
 from tasks.search.trial_folder import result_of
-from tasks.search.trial_logger import trial_runs
-from tasks.search.workspace import study_folder
+from tasks.search.trial_logger import trial_logger
+from tasks.search.workspace import study_workspace
 from tasks.tracking import runs as tracking
 from tasks.train import train
 from tests.support.paths import ROOT
@@ -41,7 +41,7 @@ from tests.support.tables import make_hourly
 NETWORK = {"sequence_length": 12, "hidden_size": 4, "num_layers": 1, "epochs": 2, "dropout": 0.0, "device": "cpu"}
 RATES = {"learning_rate": {"low": 1e-3, "high": 1e-1, "log": True}}
 FEW = {"hidden_size": [4, 6, 8], "learning_rate": [0.001, 0.01]}
-WORK = "import pickle, sys; from tasks.search.distributed import work; work(pickle.load(sys.stdin.buffer), 1)"
+WORK = "import pickle, sys; from tasks.search.distributed import run_on_node; run_on_node(pickle.load(sys.stdin.buffer), 1)"
 
 
 @pytest.fixture(scope="module")
@@ -55,10 +55,10 @@ def server():
 def database(server, monkeypatch):
     monkeypatch.setenv("LSTM_STUDY_STORAGE", server)
     yield server
-    storage = study_store.storage_of(Path())  # the next test has another home, where this one's files are not
+    storage = study_store.open_storage(Path())  # the next test has another home, where this one's files are not
     for name in optuna.get_all_study_names(storage):
         optuna.delete_study(study_name=name, storage=storage)
-    study_store.close()
+    study_store.close_storages()
 
 
 @pytest.fixture
@@ -71,10 +71,10 @@ def called(home, tmp_path):
         config, table, _, windows = prepare(make_hourly(16), tmp_path, model=NETWORK, search=section)
         with (
             tracking.parent_run(config, table, ["cpu"], "") as run,
-            study_folder(config, windows, False) as (study, folder),
-            called_out(study, True) as mine,
+            study_workspace(config, windows, False) as (study, folder),
+            search_session(study, True) as mine,
         ):
-            yield share_of(config, windows, run, study, folder, called or mine, float("inf"), failed(study)), study
+            yield search_job(config, windows, run, study, folder, called or mine, float("inf"), n_failed(study)), study
 
     return call
 
@@ -177,14 +177,14 @@ def test_a_share_ends_with_the_run_that_it_is_for_and_gives_its_trials_back(call
 def test_a_share_answers_a_twin_whose_other_has_ended_elsewhere_before_it_ends_itself(called):
     with (
         called(space=FEW, trials=2) as (share, study),
-        trial_runs(share.run) as runs,
-        claims(study, share.folder, share.called) as mine,
-        claims(study, share.folder, share.called) as others,
+        trial_logger(share.run) as runs,
+        trial_leases(study, share.folder, share.called) as mine,
+        trial_leases(study, share.folder, share.called) as others,
     ):
         first, twin = asked(study, share.config, others), asked(study, share.config, mine)
         runs.start(twin.number, share.config.model)
-        tally = Tally(share.config, runs, lambda ended, best: None)
-        loop = coordinator.TrialLoop(share.config, share.windows, study, share.folder, tally, mine, 60, 0)
+        tally = SearchResults(share.config, runs, lambda ended, best: None)
+        loop = coordinator.TrialCoordinator(share.config, share.windows, study, share.folder, tally, mine, 60, 0)
         loop.twins = [(twin, first.number)]
         study.tell(first, 2.5)
         loop.go([])
@@ -194,16 +194,16 @@ def test_a_share_answers_a_twin_whose_other_has_ended_elsewhere_before_it_ends_i
 
 def test_a_trial_whose_share_died_before_it_wrote_its_run_has_one_all_the_same(called):
     with called(space=RATES, trials=4) as (share, study):
-        report = work(share, 1)
+        report = run_on_node(share, 1)
         client, query = tracking.client(), "tags.kind = 'trial'"
         written = {run.info.run_name: run for run in client.search_runs([share.run.experiment_id], query)}
         client.update_run(written["trial-000"].info.run_id, "RUNNING")
         client.delete_run(written["trial-001"].info.run_id)
-        with trial_runs(share.run) as runs:
-            tally = Tally(share.config, runs, lambda ended, best: None)
-            gather(share, study, tally, [report], set())
+        with trial_logger(share.run) as runs:
+            tally = SearchResults(share.config, runs, lambda ended, best: None)
+            collect(share, study, tally, [report], set())
             found = tally.search(study, share.folder)
-        assert (found.ended, len(found.trials), found.lost) == (4, 4, 0)
+        assert (found.n_ended, len(found.trials), found.n_missing) == (4, 4, 0)
         now = client.search_runs([share.run.experiment_id], query)
         finished = {run.info.run_id: run for run in now if run.info.status == "FINISHED"}
         assert sorted(run.info.run_name for run in finished.values()) == sorted(written)
@@ -259,7 +259,7 @@ def test_two_dask_workers_of_which_one_is_killed_find_every_trial_once(home, dat
     found, runs = searched({"runner": "dask", "address": address, "workers": 2}, space=RATES)
     killer.join()
     folder = next((home / "studies" / "shops").iterdir())
-    assert (found.ended, len(found.trials), found.failed, found.lost) == (30, 30, 0, 0)
+    assert (found.n_ended, len(found.trials), found.n_failed, found.n_missing) == (30, 30, 0, 0)
     assert workers[0].poll() == -signal.SIGKILL
     check_all_there(f"shops/{folder.name}", folder, 30)
     assert {run.info.status for run in runs} <= {"FINISHED", "KILLED"}
@@ -267,7 +267,7 @@ def test_two_dask_workers_of_which_one_is_killed_find_every_trial_once(home, dat
     assert sorted(finished.values()) == [f"trial-{number:03d}" for number in range(30)]
     assert {trial.run_id for trial in found.trials} == set(finished)
     again, _ = searched({"runner": "local"}, space=RATES)
-    assert (again.answered, again.ended, again.cpu_seconds) == (30, 30, 0)
+    assert (again.n_cached, again.n_ended, again.cpu_seconds) == (30, 30, 0)
 
 
 @pytest.mark.service
@@ -294,16 +294,16 @@ def test_a_runner_whose_package_is_missing_is_told_with_its_extra(monkeypatch):
     monkeypatch.setattr(backends, "import_module", missing)
     for runner in ("dask", "ray"):
         with pytest.raises(ConfigError, match=rf"{runner} needs a package .* pip install 'lstm\[{runner}\]'"):
-            list(backends.ended_shares(ExecutionSpec(runner=runner), int, lambda: None))
+            list(backends.run_on_cluster(ExecutionSpec(runner=runner), int, lambda: None))
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")
 def test_an_address_where_no_cluster_answers_is_told(monkeypatch):
-    monkeypatch.setattr(backends, "_PATIENCE", 1.0)
+    monkeypatch.setattr(backends, "_HUNG_TIMEOUT_S", 1.0)
     where = f"tcp://127.0.0.1:{free_port()}"
     with pytest.raises(ConfigError, match=f"'{where}': no dask cluster answers there"):
-        list(backends.ended_shares(ExecutionSpec(runner="dask", address=where), int, lambda: None))
+        list(backends.run_on_cluster(ExecutionSpec(runner="dask", address=where), int, lambda: None))
 
 
 # A machine that is not set up for it.
@@ -314,23 +314,23 @@ def test_a_machine_that_does_not_see_the_stores_says_so(called, tmp_path, monkey
         elsewhere = share.windows.folder.with_name("away")
         share.windows.folder.rename(elsewhere)
         with pytest.raises(ConfigError, match="mlruns is not there. LSTM_HOME must be a folder that all machines see"):
-            work(share, 1)
+            run_on_node(share, 1)
         elsewhere.rename(share.windows.folder)
         with monkeypatch.context() as other:
             other.setenv("LSTM_HOME", str(tmp_path / "other"))
             with pytest.raises(ConfigError, match="LSTM_HOME is .*other, but must be .*mlruns"):
-                work(share, 1)
+                run_on_node(share, 1)
         with monkeypatch.context() as other:
             other.setenv("LSTM_STUDY_STORAGE", f"sqlite:///{tmp_path}/studies.db")
             with pytest.raises(ConfigError, match="LSTM_STUDY_STORAGE must be set as where the training run is"):
-                work(share, 1)
+                run_on_node(share, 1)
 
 
 def test_a_machine_with_another_version_is_refused(called, monkeypatch):
     with called(space=RATES) as (share, _):
         monkeypatch.setattr("tasks.search.workspace.code_sha256", lambda: "another")
         with pytest.raises(ConfigError, match="has another version of lstm or torch"):
-            work(share, 1)
+            run_on_node(share, 1)
 
 
 # Whose a trial is.
@@ -339,14 +339,14 @@ def test_a_machine_with_another_version_is_refused(called, monkeypatch):
 def asked(study, settings, mine, owner=None):
     trial = ask(study, settings)
     mine.take(trial)
-    suggested(trial, settings)
+    suggest_params(trial, settings)
     if owner is not None:
         trial.set_user_attr("owner", owner)
     return trial
 
 
 def numbers(study):
-    return [trial.number for trial in left_running(study)]
+    return [trial.number for trial in orphaned_trials(study)]
 
 
 HOST = this_process().partition(":")[0]
@@ -356,7 +356,7 @@ ELSEWHERE = "elsewhere:7:1.00"
 def test_trials_of_the_dead_are_left_and_those_of_the_living_are_not(tmp_path):
     settings = study_config()
     study = open_study(settings, "s", tmp_path)
-    with claims(study, tmp_path, "run") as mine:
+    with trial_leases(study, tmp_path, "run") as mine:
         for owner in (None, f"{HOST}:1:1.00", f"{HOST}:999999999:1.00", ELSEWHERE, ""):
             asked(study, settings, mine, owner)
         ask(study, settings)  # its process died before it could write its name
@@ -372,7 +372,7 @@ def test_trials_of_the_dead_are_left_and_those_of_the_living_are_not(tmp_path):
 def test_in_a_database_a_process_elsewhere_is_dead_when_its_heartbeat_is_old(tmp_path, database):
     settings = study_config()
     study = open_study(settings, "heartbeats", tmp_path)
-    with claims(study, tmp_path, "run") as mine:
+    with trial_leases(study, tmp_path, "run") as mine:
         for _ in range(2):
             asked(study, settings, mine, ELSEWHERE)
         assert numbers(study) == []
@@ -389,7 +389,7 @@ def test_in_a_database_a_process_elsewhere_is_dead_when_its_heartbeat_is_old(tmp
 def test_a_share_that_was_taken_for_dead_does_not_end_the_trial_of_another(tmp_path):
     settings = study_config()
     study = open_study(settings, "s", tmp_path)
-    first, second = Claims(study, tmp_path, "run"), Claims(study, tmp_path, "run")
+    first, second = TrialLeases(study, tmp_path, "run"), TrialLeases(study, tmp_path, "run")
     trial = ask(study, settings)
     first.take(trial)
     assert first.has(trial) and not second.has(trial)
@@ -420,7 +420,7 @@ def test_a_database_that_is_not_there_is_told_at_once_and_is_not_waited_for(call
 def test_a_worker_that_hangs_is_killed_when_the_time_has_been_over_for_long(
     called, home, tmp_path, monkeypatch, caplog
 ):
-    monkeypatch.setattr(coordinator, "_PATIENCE", 2.0)
+    monkeypatch.setattr(coordinator, "_HUNG_TIMEOUT_S", 2.0)
     monkeypatch.setattr(worker_pool, "_START", "import tasks.search.worker as w, os, signal\nfit = w.fit\n"
         "w.fit = lambda *a: os.kill(os.getpid(), signal.SIGSTOP)\nw.main()")  # fmt: skip
     section = {"trials": 2, "space": RATES, "timeout": "3s"}

@@ -18,7 +18,7 @@ from lstm.errors import TrainingError
 from lstm.networks.checkpoint import load_checkpoint
 from tasks.search import worker_pool
 from tasks.search.study import load_study
-from tasks.search.workspace import study_folder, study_key
+from tasks.search.workspace import study_key, study_workspace
 from tasks.tracking import runs as tracking
 from tasks.train import train
 from tests.support.paths import ROOT
@@ -52,14 +52,14 @@ def same(one, other):
 
 def test_trials_are_ranked_and_each_has_a_run_with_its_curves(searched):
     found, runs, windows = searched(workers=2)
-    assert [trial.val_rmse for trial in found.trials] == sorted(trial.val_rmse for trial in found.trials)
+    assert [trial.val_rmse_normalized for trial in found.trials] == sorted(trial.val_rmse_normalized for trial in found.trials)
     assert found.summary == "3 of 3 trials, 0 of them pruned"
     assert set(runs) == {"trial-000", "trial-001", "trial-002"} and found.cpu_seconds > 0
     for trial in found.trials:
         run = runs[trial.name]
         assert (run.info.run_id, run.info.status) == (trial.run_id, "FINISHED")
         assert run.data.tags["trial_state"] == "complete"
-        assert run.data.metrics["val_rmse_normalized"] == trial.val_rmse
+        assert run.data.metrics["val_rmse_normalized"] == trial.val_rmse_normalized
         steps = [point.step for point in tracking.client().get_metric_history(trial.run_id, "train_loss")]
         assert steps == [1, 2, 3]
         assert len(np.load(trial.folder / "validation.npy")) == windows.validation
@@ -69,9 +69,9 @@ def test_trials_are_ranked_and_each_has_a_run_with_its_curves(searched):
 def test_the_same_search_again_is_answered_from_the_first(searched):
     first, before, _ = searched()
     again, runs, _ = searched()
-    assert again.cpu_seconds == 0 and again.answered == 3
+    assert again.cpu_seconds == 0 and again.n_cached == 3
     assert again.summary == "3 of 3 trials, 0 of them pruned, 3 known from an earlier run"
-    assert [trial.val_rmse for trial in again.trials] == [trial.val_rmse for trial in first.trials]
+    assert [trial.val_rmse_normalized for trial in again.trials] == [trial.val_rmse_normalized for trial in first.trials]
     assert {run.info.run_id for run in runs.values()}.isdisjoint(run.info.run_id for run in before.values())
     for name, run in runs.items():
         assert run.data.tags["answered_from"].startswith("shops/") and run.data.tags["first_trained"]
@@ -84,9 +84,9 @@ def test_the_same_search_again_is_answered_from_the_first(searched):
 def test_more_trials_add_to_those_that_are_there(searched):
     searched()
     more, _, _ = searched(trials=5)
-    assert (more.answered, more.ended, len(more.trials)) == (3, 5, 5)
+    assert (more.n_cached, more.n_ended, len(more.trials)) == (3, 5, 5)
     whole, _, _ = searched(trials=5, fresh=True)
-    assert whole.answered == 0 and whole.cpu_seconds > 0
+    assert whole.n_cached == 0 and whole.cpu_seconds > 0
     assert all(same(networks(more)[number], networks(whole)[number]) for number in range(5))
 
 
@@ -105,21 +105,21 @@ def test_what_a_result_depends_on_makes_another_search(hourly, home, tmp_path):
 
 def test_a_network_that_was_trained_already_is_answered(searched):
     found, runs, _ = searched(trials=5, space={"hidden_size": [4, 8]}, sampler="random")
-    assert len(found.trials) == 2 and found.ended == 5
+    assert len(found.trials) == 2 and found.n_ended == 5
     twins = [run for run in runs.values() if "same_as" in run.data.tags]
     assert len(twins) == 3
     for run in twins:
         assert run.data.params["hidden_size"] == runs[run.data.tags["same_as"]].data.params["hidden_size"]
     again, _, _ = searched(trials=5, space={"hidden_size": [4, 8]}, sampler="random")
-    assert (again.ended, again.answered, len(again.trials), again.cpu_seconds) == (5, 5, 2, 0)
+    assert (again.n_ended, again.n_cached, len(again.trials), again.cpu_seconds) == (5, 5, 2, 0)
 
 
 def test_a_network_that_is_being_trained_is_not_trained_beside_it(searched):
     found, runs, _ = searched(trials=4, workers=2, space={"hidden_size": [4]}, ensemble={"members": []})
-    assert len(found.trials) == 1 and found.ended == 4
+    assert len(found.trials) == 1 and found.n_ended == 4
     assert found.summary == "4 of 4 trials, 0 of them pruned, 3 with the network of another"
     twins = [run for run in runs.values() if "same_as" in run.data.tags]
-    assert {run.data.metrics["val_rmse_normalized"] for run in twins} == {found.trials[0].val_rmse}
+    assert {run.data.metrics["val_rmse_normalized"] for run in twins} == {found.trials[0].val_rmse_normalized}
 
 
 @pytest.mark.parametrize("file", ["validation.npy", "network.safetensors", "result.json"])
@@ -148,20 +148,20 @@ def test_a_trial_that_the_timeout_cut_short_goes_on_with_more_time(searched):
 @pytest.mark.slow
 def test_a_grid_ends_when_every_point_was_tried(searched):
     found, _, _ = searched(trials=9, sampler="grid", space={"hidden_size": [4, 8], "num_layers": {"low": 1, "high": 2}})
-    assert found.ended == 4 and found.summary.endswith("then every point of the grid had been tried")
+    assert found.n_ended == 4 and found.summary.endswith("then every point of the grid had been tried")
 
 
 @pytest.mark.slow
 def test_a_plateau_ends_the_search(searched):
     found, _, _ = searched(trials=30, plateau=2, model={**NETWORK, "epochs": 1})
-    assert found.ended < 30 and found.summary.endswith("then 2 trials in a row had not been better (search.plateau)")
+    assert found.n_ended < 30 and found.summary.endswith("then 2 trials in a row had not been better (search.plateau)")
 
 
 @pytest.mark.slow
 def test_error_and_latency_make_a_front(searched):
     found, runs, _ = searched(objectives=["error", "latency"], space={"hidden_size": [4, 64]}, trials=2)
     assert all(trial.latency_ms > 0 for trial in found.trials)
-    assert found.front and set(found.front) <= {trial.number for trial in found.trials}
+    assert found.pareto_front and set(found.pareto_front) <= {trial.number for trial in found.trials}
     assert runs["trial-000"].data.metrics["latency_ms"] > 0
     parent = runs["trial-000"].data.tags["mlflow.parentRunId"]
     assert "search/pareto.png" in {one.path for one in tracking.client().list_artifacts(parent, "search")}
@@ -185,7 +185,7 @@ def test_a_dead_worker_is_replaced_and_its_trial_goes_on_to_the_same_bits(search
     thread.start()
     disturbed, runs, _ = searched(trials=2, model=slow, fresh=True)
     thread.join(10)
-    assert killed and disturbed.ended == 2 and disturbed.failed == 0
+    assert killed and disturbed.n_ended == 2 and disturbed.n_failed == 0
     assert all(same(networks(disturbed)[number], networks(undisturbed)[number]) for number in range(2))
     for run in runs.values():
         steps = [point.step for point in tracking.client().get_metric_history(run.info.run_id, "val_loss")]
@@ -207,7 +207,7 @@ def test_a_trial_that_kills_its_workers_fails_and_the_others_go_on(searched, mon
     )
     monkeypatch.setattr(worker_pool, "_START", fatal)
     found, runs, _ = searched()
-    assert sorted(trial.number for trial in found.trials) == [0, 2] and found.failed == 1
+    assert sorted(trial.number for trial in found.trials) == [0, 2] and found.n_failed == 1
     assert "its worker died 3 times (exit code -9). If memory ran out, lower search.workers" in found.summary
     assert runs["trial-001"].info.status == "FAILED"
     assert "died 3 times" in runs["trial-001"].data.tags["error"]
@@ -234,7 +234,7 @@ def test_a_trial_whose_workers_die_for_other_reasons_than_its_own_comes_to_its_e
     monkeypatch.setattr(worker_pool.Worker, "replace", lambda self: (replaced.append(self), replace(self)))
     monkeypatch.setattr(worker_pool, "_START", mortal)
     found, _, _ = searched(trials=1, model={**NETWORK, "epochs": 10, "patience": None})
-    assert len(replaced) > 3 and (found.ended, found.failed) == (1, 0)
+    assert len(replaced) > 3 and (found.n_ended, found.n_failed) == (1, 0)
 
 
 @pytest.mark.slow
@@ -247,7 +247,7 @@ def test_a_failed_trial_is_tried_again_by_the_next_run(searched, monkeypatch):
         searched()
     monkeypatch.setattr(worker_pool, "_START", start)
     found, _, _ = searched()
-    assert len(found.trials) == 3 and found.failed == 0
+    assert len(found.trials) == 3 and found.n_failed == 0
     assert [trial.member for trial in sorted(found.trials, key=lambda one: one.number)].count(0) == 1
 
 
@@ -273,7 +273,7 @@ def test_a_worker_that_is_killed_while_it_starts_is_replaced(searched):
 
     threading.Thread(target=kill_the_first, daemon=True).start()
     found, _, _ = searched(trials=1)
-    assert killed and found.ended == 1 and found.failed == 0
+    assert killed and found.n_ended == 1 and found.n_failed == 0
 
 
 def test_a_worker_imports_neither_prefect_nor_mlflow_nor_pandas():
@@ -324,7 +324,7 @@ def test_a_second_run_of_the_same_search_waits_for_the_first(hourly, home, tmp_p
     thread = threading.Thread(target=first)
     thread.start()
     held.wait()
-    with caplog.at_level(logging.WARNING), study_folder(config, windows, fresh=False) as (study, place):
+    with caplog.at_level(logging.WARNING), study_workspace(config, windows, fresh=False) as (study, place):
         assert ended and place == folder
         assert study.study_name == f"shops/{folder.name}"
     thread.join()

@@ -7,7 +7,16 @@ import pytest
 
 from lstm.errors import ConfigError
 from tasks.search import storage
-from tasks.search.study import ask, forget_study, left_running, load_study, open_study, report, suggested, twin
+from tasks.search.study import (
+    ask,
+    delete_study,
+    find_duplicate,
+    load_study,
+    open_study,
+    orphaned_trials,
+    report,
+    suggest_params,
+)
 from tests.support.postgres import QUOTED, SECRETS
 from tests.support.studies import config, content, error_of, search, train, warm_starts
 
@@ -33,7 +42,7 @@ def test_a_journal_that_is_none_is_told(tmp_path):
     with pytest.raises(ConfigError, match="study.journal: is no usable journal of a search. Move it away"):
         open_study(config(), "s", tmp_path)
     assert load_study("s", tmp_path) is None
-    forget_study("s", tmp_path)
+    delete_study("s", tmp_path)
     assert open_study(config(), "s", tmp_path).trials
 
 
@@ -43,7 +52,7 @@ def test_a_journal_that_is_none_is_told(tmp_path):
 @pytest.fixture(autouse=True)
 def _closed():
     yield
-    storage.close()
+    storage.close_storages()
 
 
 def walk(settings, folder):
@@ -51,15 +60,15 @@ def walk(settings, folder):
     study = open_study(settings, "walk", folder)
     search(study, settings, 4)
     trial = ask(study, settings)
-    report(trial, error_of(suggested(trial, settings)) * 2, 0)
+    report(trial, error_of(suggest_params(trial, settings)) * 2, 0)
     study = open_study(settings, "walk", folder)
-    (resumed,) = left_running(study)
+    (resumed,) = orphaned_trials(study)
     report(resumed, 0.0, 0)
     train(study, settings, resumed)
     search(study, settings, 3)
-    assert twin(study, ask(study, settings), settings.model) is None
+    assert find_duplicate(study, ask(study, settings), settings.model) is None
     study = load_study("walk", folder)
-    assert [trial.number for trial in left_running(study)] == [8]
+    assert [trial.number for trial in orphaned_trials(study)] == [8]
     return content(study)[:8]
 
 
@@ -70,8 +79,8 @@ def check_store(settings, folder, monkeypatch):
     warm = open_study(settings, "next", folder, previous)
     assert [name.split("#")[0] for name in warm_starts(warm)] == ["walk"]
     assert load_study("nowhere", folder) is None
-    forget_study("nowhere", folder)
-    forget_study("walk", folder)
+    delete_study("nowhere", folder)
+    delete_study("walk", folder)
     assert load_study("walk", folder) is None
     monkeypatch.delenv("LSTM_STUDY_STORAGE")
     assert walk(settings, folder) == found

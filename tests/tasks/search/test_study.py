@@ -7,15 +7,15 @@ import pytest
 
 from tasks.search.study import (
     ask,
-    finish,
-    has_stalled,
+    find_duplicate,
     member_of,
     open_study,
-    pareto,
+    pareto_front,
+    plateau_reached,
     report,
     should_prune,
-    suggested,
-    twin,
+    suggest_params,
+    tell,
 )
 from tests.support.studies import COMPLETE, FAIL, GRID, PRUNED, PRUNERS, SAMPLERS, SPACE, config, search, train
 
@@ -24,8 +24,8 @@ def ended(study, settings, *values):
     """Trials that end in this order, with these values; None: pruned, nan: failed."""
     for value in values:
         trial = ask(study, settings)
-        suggested(trial, settings)
-        finish(study, trial, None if value is None else [value], PRUNED if value is None else COMPLETE)
+        suggest_params(trial, settings)
+        tell(study, trial, None if value is None else [value], PRUNED if value is None else COMPLETE)
 
 
 # What is proposed.
@@ -36,14 +36,14 @@ def test_the_members_come_first_and_keep_what_they_have_of_their_own(tmp_path):
     study = open_study(settings, "s", tmp_path)
     first, second, third = (ask(study, settings) for _ in range(3))
     assert [member_of(trial) for trial in (first, second, third)] == [0, 1, None]
-    assert suggested(first, settings) == settings.trial_of(settings.members[0])
-    assert suggested(second, settings) == {
+    assert suggest_params(first, settings) == settings.trial_params(settings.members[0])
+    assert suggest_params(second, settings) == {
         "hidden_size": 8,
         "num_layers": 1,
         "weight_decay": 0.5,
         "learning_rate": 0.001,
     }
-    assert {"hidden_size", "num_layers", "learning_rate"} <= set(suggested(third, settings)) <= set(SPACE)
+    assert {"hidden_size", "num_layers", "learning_rate"} <= set(suggest_params(third, settings)) <= set(SPACE)
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random", "gp"])
@@ -64,9 +64,9 @@ def test_a_condition_on_a_key_that_is_not_asked_itself_looks_at_the_models_own_v
     }
     for layers, asked in ((2, True), (1, False)):
         settings = config(space=space, model={"num_layers": layers, "cell": "transformer"})
-        assert settings.asks("num_layers", {"cell": "transformer"}) is False
-        assert settings.asks("dropout", {"cell": "transformer"}) is asked
-        assert settings.network(settings.trial_of({})).num_layers == layers
+        assert settings.is_searched("num_layers", {"cell": "transformer"}) is False
+        assert settings.is_searched("dropout", {"cell": "transformer"}) is asked
+        assert settings.network_config(settings.trial_params({})).num_layers == layers
 
 
 def test_a_grid_gives_each_point_once_and_then_nothing(tmp_path):
@@ -81,7 +81,7 @@ def test_a_grid_gives_each_point_once_and_then_nothing(tmp_path):
 def test_a_point_of_the_grid_that_is_being_trained_is_not_given_again(tmp_path):
     settings = config(sampler="grid", space={"hidden_size": [8, 64]})
     study = open_study(settings, "s", tmp_path)
-    given = [suggested(ask(study, settings), settings) for _ in range(2)]
+    given = [suggest_params(ask(study, settings), settings) for _ in range(2)]
     assert [one["hidden_size"] for one in given] == [64, 8]
     assert ask(study, settings) is None
 
@@ -91,7 +91,7 @@ def test_a_huge_grid_is_not_written_out(tmp_path):
     settings = config(sampler="grid", space={"hidden_size": wide, "num_layers": wide, "batch_size": wide})
     study = open_study(settings, "s", tmp_path)
     started = time.monotonic()
-    assert len({tuple(suggested(ask(study, settings), settings).values()) for _ in range(5)}) == 5
+    assert len({tuple(suggest_params(ask(study, settings), settings).values()) for _ in range(5)}) == 5
     assert time.monotonic() - started < 5
 
 
@@ -113,20 +113,20 @@ def test_a_pruner_ends_what_is_worst_but_never_a_member(tmp_path, pruner):
     study = open_study(settings, "s", tmp_path)
     for number in range(8):
         trial = ask(study, settings)
-        suggested(trial, settings)
+        suggest_params(trial, settings)
         for epoch in range(9):
             report(trial, float(number), epoch)
             assert not should_prune(trial, settings)
-        finish(study, trial, [float(number)], COMPLETE)
+        tell(study, trial, [float(number)], COMPLETE)
     ends = []
     for _ in range(12):
         trial = ask(study, settings)
-        suggested(trial, settings)
+        suggest_params(trial, settings)
         steps = (
             epoch for epoch in range(9) if not report(trial, 100.0 + epoch, epoch) and should_prune(trial, settings)
         )
         ends.append(next(steps, None))
-        finish(study, trial, None, FAIL)
+        tell(study, trial, None, FAIL)
     assert set(ends) == {None} if pruner == "none" else any(end is not None and end >= 2 for end in ends)
     assert not [end for end in ends if end is not None and end < 2]
 
@@ -146,10 +146,10 @@ def test_the_same_network_is_found_whatever_its_device(tmp_path):
     trials = [ask(study, settings) for _ in networks]
     found = []
     for trial, network, state in zip(trials, networks, (PRUNED, COMPLETE, COMPLETE, COMPLETE), strict=True):
-        found.append(twin(study, trial, network))
-        finish(study, trial, [1.0] if state == COMPLETE else None, state)
+        found.append(find_duplicate(study, trial, network))
+        tell(study, trial, [1.0] if state == COMPLETE else None, state)
     assert [one and one.number for one in found] == [None, None, 0, 2]
-    assert twin(study, ask(study, settings), settings.model.replace(hidden_size=77)) is None
+    assert find_duplicate(study, ask(study, settings), settings.model.replace(hidden_size=77)) is None
 
 
 DEVICES = [("cpu", 8), ("cpu", 16), ("cuda:1", 8), ("auto", 8)]
@@ -158,7 +158,7 @@ DEVICES = [("cpu", 8), ("cpu", 16), ("cuda:1", 8), ("auto", 8)]
 def test_a_value_that_is_no_number_is_a_failure(tmp_path):
     settings = config()
     study = open_study(settings, "s", tmp_path)
-    finish(study, ask(study, settings), [math.nan], COMPLETE)
+    tell(study, ask(study, settings), [math.nan], COMPLETE)
     assert study.trials[0].state == FAIL
 
 
@@ -176,17 +176,17 @@ def test_a_value_that_is_no_number_is_a_failure(tmp_path):
 def test_a_search_has_stalled_after_three_trials_without_a_better_one(tmp_path, values, stalled):
     study = open_study(config(plateau=3), "s", tmp_path)
     ended(study, config(plateau=3), *values)
-    assert has_stalled(study, config(plateau=3)) is stalled
-    assert not has_stalled(study, config())
+    assert plateau_reached(study, config(plateau=3)) is stalled
+    assert not plateau_reached(study, config())
 
 
 def test_members_do_not_use_up_the_patience_of_a_search(tmp_path):
     settings = config(members=[{"seed": seed} for seed in range(5)], plateau=2)
     study = open_study(settings, "s", tmp_path)
     ended(study, settings, 1.0, 2.0, 2.0, 2.0, 2.0, 3.0)
-    assert not has_stalled(study, settings)
+    assert not plateau_reached(study, settings)
     ended(study, settings, 3.0)
-    assert has_stalled(study, settings)
+    assert plateau_reached(study, settings)
 
 
 def test_it_is_the_order_of_their_ends_that_counts(tmp_path):
@@ -194,8 +194,8 @@ def test_it_is_the_order_of_their_ends_that_counts(tmp_path):
     study = open_study(settings, "s", tmp_path)
     trials = [ask(study, settings) for _ in range(3)]
     for trial, value in zip(trials[::-1], (3.0, 2.0, 1.0), strict=True):
-        finish(study, trial, [value], COMPLETE)
-    assert not has_stalled(study, settings)
+        tell(study, trial, [value], COMPLETE)
+    assert not plateau_reached(study, settings)
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
@@ -208,9 +208,9 @@ def test_two_objectives_have_a_front_and_no_pruning(tmp_path, sampler):
     beaten = {
         one for one, (a, b) in points.items() for c, d in points.values() if c <= a and d <= b and (c, d) != (a, b)
     }
-    assert pareto(study) == sorted(set(points) - beaten)
-    assert not has_stalled(study, settings)
+    assert pareto_front(study) == sorted(set(points) - beaten)
+    assert not plateau_reached(study, settings)
 
 
 def test_the_front_of_nothing_is_empty(tmp_path):
-    assert pareto(open_study(config(objectives=["error", "latency"]), "s", tmp_path)) == []
+    assert pareto_front(open_study(config(objectives=["error", "latency"]), "s", tmp_path)) == []

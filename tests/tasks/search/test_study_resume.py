@@ -9,7 +9,7 @@ import textwrap
 import optuna
 import pytest
 
-from tasks.search.study import ask, finish, left_running, member_of, open_study, report, suggested
+from tasks.search.study import ask, member_of, open_study, orphaned_trials, report, suggest_params, tell
 from tests.support.paths import ROOT
 from tests.support.studies import (
     COMPLETE,
@@ -49,11 +49,11 @@ def test_a_killed_search_proposes_what_the_undisturbed_one_would(tmp_path, undis
     study = open_study(settings, "s", tmp_path)
     search(study, settings, 3)
     half_way = ask(study, settings)
-    values = suggested(half_way, settings)
+    values = suggest_params(half_way, settings)
     report(half_way, 2 * error_of(values), 0)
 
     study = open_study(settings, "s", tmp_path)
-    (resumed,) = left_running(study)
+    (resumed,) = orphaned_trials(study)
     assert (resumed.number, resumed.params) == (6, values)
     train(study, settings, resumed)
     study = open_study(settings, "s", tmp_path)
@@ -75,9 +75,9 @@ def test_a_trial_killed_while_it_was_given_its_values_gets_the_same(tmp_path, un
         else:
             killed.suggest_int(key, 1, 3)
     study = open_study(settings, "s", tmp_path)
-    (resumed,) = left_running(study)
+    (resumed,) = orphaned_trials(study)
     assert len(resumed.params) == known
-    assert suggested(resumed, settings) == wanted
+    assert suggest_params(resumed, settings) == wanted
 
 
 def test_a_dead_workers_trial_goes_on_where_fewer_keys_are_drawn_together_by_now(tmp_path):
@@ -92,8 +92,8 @@ def test_a_dead_workers_trial_goes_on_where_fewer_keys_are_drawn_together_by_now
     study.enqueue_trial({"num_layers": 1})
     search(study, settings, 1)
     study = open_study(settings, "s", tmp_path)
-    (resumed,) = left_running(study)
-    assert set(suggested(resumed, settings)) == set(SPACE)
+    (resumed,) = orphaned_trials(study)
+    assert set(suggest_params(resumed, settings)) == set(SPACE)
 
 
 def test_a_process_killed_in_mid_search_leaves_a_study_that_another_one_completes_alike(tmp_path, undisturbed):
@@ -106,7 +106,7 @@ def test_a_process_killed_in_mid_search_leaves_a_study_that_another_one_complete
         study = open_study(settings, "s", Path({str(tmp_path)!r}))
         search(study, settings, 7)
         trial = ask(study, settings)
-        report(trial, 2 * error_of(suggested(trial, settings)), 0)
+        report(trial, 2 * error_of(suggest_params(trial, settings)), 0)
         os.kill(os.getpid(), signal.SIGKILL)
     """
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONHASHSEED": "73"}
@@ -114,7 +114,7 @@ def test_a_process_killed_in_mid_search_leaves_a_study_that_another_one_complete
     assert died.returncode == -signal.SIGKILL
     settings = config()
     study = open_study(settings, "s", tmp_path)
-    (resumed,) = left_running(study)
+    (resumed,) = orphaned_trials(study)
     train(study, settings, resumed)
     search(study, settings, 2)
     assert content(study) == undisturbed("tpe", "median")
@@ -159,11 +159,11 @@ def previous_with(tmp_path, settings, *trials):
     """A finished search with these trials, (changes, error) each."""
     study = open_study(settings, "old", tmp_path / "old")
     for changes, _ in trials:
-        study.enqueue_trial(settings.trial_of(changes))
+        study.enqueue_trial(settings.trial_params(changes))
     for error in (100.0, *(error for _, error in trials)):  # the member comes first
         trial = ask(study, settings)
-        suggested(trial, settings)
-        finish(study, trial, [error], COMPLETE)
+        suggest_params(trial, settings)
+        tell(study, trial, [error], COMPLETE)
     return study
 
 
