@@ -37,7 +37,7 @@ from lstm.profiling.run_lengths import Runs
 from tasks.handles import WindowsHandle
 from tasks.ingest import ingest
 from tasks.normalize import normalize
-from tasks.scoring.candidates import scored_splits
+from tasks.run_context import PreparedData
 from tasks.window import window
 
 LEVELS = (80, 95)
@@ -96,7 +96,7 @@ def predicted(config: PipelineConfig) -> tuple[dict[str, ScoredWindows], dict[st
     windows = window.fn(config, panel)
     networks = [trained(config, member, windows) for member in config.members]
     weights = member_weights("mean", [1.0] * len(networks))
-    splits = scored_splits(config, panel, windows)
+    splits = PreparedData.open(config, handle, panel, windows).splits
     return splits, {
         name: combined(
             [

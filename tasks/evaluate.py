@@ -1,4 +1,4 @@
-"""Candidates from the best trials, and what they are worth: validation selects, the test span is scored once."""
+"""Build candidates from the best trials and score them: validation selects, the test span is scored once."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -10,205 +10,185 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from lstm.config.pipeline import PipelineConfig
-from lstm.data.arrays import SplitArrays
-from lstm.data.ingest import Table
-from lstm.data.panel_store import PanelStore
 from lstm.diagnostics.diagnosis import Finding, Spans, Standing, Training, diagnose
 from lstm.diagnostics.leakage import Audit, audit
 from lstm.errors import DataError, TrainingError
-from lstm.evaluation.scoring import Scored, ScoredWindows
+from lstm.evaluation.scoring import ErrorSums, ScoredWindows
 from lstm.forecasting.conformal import Conformal, split_bands
 from lstm.forecasting.ensemble import chosen, weights_of
 from lstm.forecasting.forecaster import Forecaster
-from tasks.handles import Candidate, Evaluation, PanelHandle, RunHandle, Trial, WindowsHandle
-from tasks.scoring import candidates as make
-from tasks.scoring.artifacts import FOLDER, Results, log_evaluation
-from tasks.scoring.candidates import REFERENCE, Contender, Scoring, forecasts_of, scored_splits
+from lstm.forecasting.prediction import Prediction
+from tasks.handles import Candidate, Evaluation, RunHandle, Trial
+from tasks.run_context import PreparedData, RunContext
+from tasks.scoring.artifacts import FOLDER, EvaluationResults, log_evaluation
+from tasks.scoring.candidates import (
+    REFERENCE,
+    ModelForecasts,
+    ModelScores,
+    baseline_forecasts,
+    build_forecaster,
+    candidate_forecasts,
+    headline_metrics,
+    model_scores,
+    predict_baselines,
+    validation_forecasts,
+)
 from tasks.search.trial_folder import history_of
 from tasks.settings import run_folder
-from tasks.tracking import runs as tracking
+from tasks.tracking import runs
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
-def evaluate(
-    config: PipelineConfig,
-    table: Table,
-    panel: PanelHandle,
-    windows: WindowsHandle,
-    trials: Sequence[Trial],
-    run: RunHandle,
-) -> Evaluation:
-    """Build the best single model and the ensemble; score them beside the baselines; log and save everything.
+def evaluate(context: RunContext, trials: Sequence[Trial]) -> Evaluation:
+    """Build the best single model and the ensemble; score, log and save them beside the baselines.
 
     Raises:
-        DataError: a column counts as known ahead and is the target.
-        TrainingError: the leakage audit found another leak, so that no score here means anything.
+        DataError: a column of `data.known` copies the target.
+        TrainingError: the leakage audit found another leak, so that scores would mean nothing.
     """
-    splits = scored_splits(config, panel, windows)
-    best, weights = members(config, trials, splits["validation"])
-    runs = {
-        "best-single": RunHandle(trials[0].run_id, run.experiment_id, trials[0].name),
-        "best-ensemble": _start(run, f"ensemble-{config.ensemble.method}-{len(best)}", "ensemble"),
-    }
-    tracking.tag(runs["best-ensemble"], members=", ".join(one.name for one in best))
-    parts = {"best-single": (trials[:1], (1.0,)), "best-ensemble": (best, weights)}
+    config, run, data = context.config, context.run, context.open()
+    members, weights = select_ensemble(config, trials, data.splits["validation"])
     forecasters = {
-        kind: make.forecaster_of(config, table, panel, windows, splits["validation"], part[0], run, part[1])
-        for kind, part in parts.items()
+        "best-single": build_forecaster(data, trials[:1], run, (1.0,)),
+        "best-ensemble": build_forecaster(data, members, run, weights),
     }
-    audited = _audited(forecasters["best-ensemble"], config, table, panel, windows)
-    contenders = [_timed(kind, made, runs[kind], splits, run) for kind, made in forecasters.items()]
-    contenders += _baselines(config, windows, splits, run)
-    scored = {one.name: one.scored(splits, config) for one in contenders}
-    scorings = _scorings(contenders, scored)
-    _log(contenders, scorings)
-    _log_trials(trials[1:], splits["validation"], scored[REFERENCE]["validation"], config, run)
-    candidates = [
-        _saved(one, forecasters[one.kind], scorings[one.name], splits["test"], config, run)
-        for one in contenders
-        if one.kind in forecasters
-    ]
-    findings = _findings(config, panel, windows, trials, contenders, scorings)
-    log_evaluation(
-        run_folder(run.run_id) / FOLDER,
-        config,
-        Results(splits, contenders, scored, scorings, best, findings, audited),
-        run,
-    )
+    child_runs = {
+        "best-single": RunHandle(trials[0].run_id, run.experiment_id, trials[0].name),
+        "best-ensemble": _start_run(run, f"ensemble-{config.ensemble.method}-{len(members)}", "ensemble"),
+    }
+    runs.tag(child_runs["best-ensemble"], members=", ".join(trial.name for trial in members))
+    audit_result = _audit(forecasters["best-ensemble"][0], data)
+    candidates = [_timed_forecasts(kind, *forecasters[kind], child_runs[kind], data) for kind in forecasters]
+    models = [*candidates, *_baselines(data, run)]
+    sums = {model.name: model.error_sums(data.splits, config) for model in models}
+    scores = {model.name: _scores(model, sums) for model in models}
+    _log_scores(models, scores)
+    _log_other_trials(trials[1:], data, sums[REFERENCE]["validation"], run)
+    saved = [_save(model, forecasters[model.kind][0], scores[model.name], data, run) for model in candidates]
+    findings = _diagnose(data, trials, models, scores)
+    folder = run_folder(run.run_id) / FOLDER
+    results = EvaluationResults(data.splits, models, sums, scores, members, findings, audit_result)
+    log_evaluation(folder, config, results, run)
+    unused = {trial.name for trial in trials[1:]} - {trial.name for trial in members}  # in no candidate
     evaluation = Evaluation(
-        tuple(candidates),
-        tuple(one.name for one in best),
-        _leaderboard(contenders, scorings),
-        {name: one.folds for name, one in scorings.items()},
-        run_folder(run.run_id) / FOLDER,
-        tuple(str(one) for one in findings if one.where not in _unused(trials, best)),
+        tuple(saved),
+        tuple(trial.name for trial in members),
+        _leaderboard(models, scores),
+        {name: model.folds for name, model in scores.items()},
+        folder,
+        tuple(str(finding) for finding in findings if finding.where not in unused),
     )
-    tracking.log(run, scorings[evaluation.proposed.label].logged)
-    tracking.tag(run, diagnosis=",".join(sorted({one.trouble for one in findings})) or "none")
+    runs.log(run, scores[evaluation.proposed.label].logged)
+    runs.tag(run, diagnosis=",".join(sorted({finding.trouble for finding in findings})) or "none")
     return evaluation
 
 
-def members(
+def select_ensemble(
     config: PipelineConfig, trials: Sequence[Trial], validation: ScoredWindows
 ) -> tuple[Sequence[Trial], tuple[float, ...]]:
-    """The trials to combine, the best first, and the weight of each. Greedy selection chooses among all of them."""
+    """Return the trials to combine, best first, and their weights. `greedy` selects among all trials."""
     method, size = config.ensemble.method, config.ensemble.size
     if method != "greedy":
         planned = [trial.member is not None for trial in trials]
-        best = [trials[number] for number in chosen([one.val_rmse for one in trials], planned, size)]
-        return best, weights_of(method, forecasts_of(best), validation.actual)
+        best = [trials[number] for number in chosen([trial.val_rmse_normalized for trial in trials], planned, size)]
+        return best, weights_of(method, validation_forecasts(best), validation.actual)
     best = list(trials)
-    for most in (size, len(trials)):  # who was taken most, and then the weights of these alone
-        weights = weights_of(method, forecasts_of(best), validation.actual)
-        taken = sorted(np.argsort(weights, kind="stable")[::-1][:most])
-        best, weights = [best[n] for n in taken if weights[n]], tuple(weights[n] for n in taken if weights[n])
+    for limit in (size, len(trials)):  # keep the heaviest, then compute the weights of these alone
+        weights = weights_of(method, validation_forecasts(best), validation.actual)
+        heaviest = sorted(np.argsort(weights, kind="stable")[::-1][:limit])
+        best, weights = [best[n] for n in heaviest if weights[n]], tuple(weights[n] for n in heaviest if weights[n])
         if len(best) == len(trials) or sum(weights) > 1 - 1e-9:
             break
     return best, weights
 
 
-def _audited(
-    forecaster: Forecaster, config: PipelineConfig, table: Table, panel: PanelHandle, windows: WindowsHandle
-) -> Audit:
-    arrays = {name: SplitArrays.load(windows.folder / name) for name in ("train", "validation", "test")}
-    found = audit(forecaster, table, PanelStore.load(panel.folder), arrays, config.normalize)
-    if not found.passed:
-        failed = "; ".join(f"{check.name}: {check.evidence}" for check in found.failures)
-        said = f"leakage audit: {failed}. Scores would not mean anything: nothing is registered."
-        if {check.name for check in found.failures} == {"known"}:
-            raise DataError(f"{said} Move the column from data.known to data.observed.")
-        raise TrainingError(f"{said} Report it as a bug.")
-    return found
+def _audit(forecaster: Forecaster, data: PreparedData) -> Audit:
+    result = audit(forecaster, data.table, data.panel, data.arrays, data.config.normalize)
+    if result.passed:
+        return result
+    evidence = "; ".join(f"{check.name}: {check.evidence}" for check in result.failures)
+    message = f"leakage audit: {evidence}. Scores would not mean anything: nothing is registered."
+    if {check.name for check in result.failures} == {"known"}:
+        raise DataError(f"{message} Move the column from data.known to data.observed.")
+    raise TrainingError(f"{message} Report it as a bug.")
 
 
-def _timed(kind: str, made: Forecaster, own: RunHandle, splits: make.Splits, run: RunHandle) -> Contender:
+def _timed_forecasts(
+    kind: str, forecaster: Forecaster, validation: Prediction, run: RunHandle, data: PreparedData
+) -> ModelForecasts:
     started = time.perf_counter()
-    contender = make.candidate(kind, made, own, splits)
-    windows = sum(len(split.windows) for split in splits.values())
-    tracking.log(own, {"forecast_ms_per_window": 1000 * (time.perf_counter() - started) / windows})
-    return contender
+    forecasts = candidate_forecasts(kind, forecaster, validation, run, data.splits)
+    seconds = time.perf_counter() - started
+    runs.log(run, {"forecast_ms_per_window": 1000 * seconds / len(data.splits["test"].windows)})
+    return forecasts
 
 
-def _baselines(config: PipelineConfig, windows: WindowsHandle, splits: make.Splits, run: RunHandle) -> list[Contender]:
-    made, left_out = make.baselines(config, windows, splits)
+def _baselines(data: PreparedData, run: RunHandle) -> list[ModelForecasts]:
+    predictions, left_out = predict_baselines(data)
     if left_out:
-        tracking.tag(run, **{name: f"left out: {reason}" for name, reason in left_out.items()})
-    return [make.baseline(name, one, _start(run, name, "baseline"), splits) for name, one in made.items()]
+        runs.tag(run, **{name: f"left out: {reason}" for name, reason in left_out.items()})
+    return [
+        baseline_forecasts(name, by_split, _start_run(run, name, "baseline"), data.splits)
+        for name, by_split in predictions.items()
+    ]
 
 
-def _start(parent: RunHandle, name: str, kind: str) -> RunHandle:
-    return tracking.start_run(parent.experiment_id, name, {"kind": kind}, parent)
+def _start_run(parent: RunHandle, name: str, kind: str) -> RunHandle:
+    return runs.start_run(parent.experiment_id, name, {"kind": kind}, parent)
 
 
-def _scorings(contenders: Sequence[Contender], scored: Mapping[str, Mapping[str, Scored]]) -> dict[str, Scoring]:
-    """Of candidates the validation has intervals too: the diagnosis asks whether the test is surely worse."""
-    return {
-        one.name: make.scoring_of(
-            scored[one.name], scored[REFERENCE], ("test",) if one.kind == "baseline" else ("val", "test")
-        )
-        for one in contenders
-    }
+def _scores(model: ModelForecasts, sums: Mapping[str, Mapping[str, ErrorSums]]) -> ModelScores:
+    # The diagnosis compares intervals of validation and test, of candidates only.
+    bootstrapped = ("test",) if model.kind == "baseline" else ("val", "test")
+    return model_scores(sums[model.name], sums[REFERENCE], bootstrapped)
 
 
-def _log(contenders: Sequence[Contender], scorings: Mapping[str, Scoring]) -> None:
-    """Each contender's scores to its own run."""
-    for contender in contenders:
-        tracking.log(contender.run, scorings[contender.name].logged)
-        if contender.kind == "best-single":
-            tracking.tag(contender.run, best_single="true")
+def _log_scores(models: Sequence[ModelForecasts], scores: Mapping[str, ModelScores]) -> None:
+    """Log each model's headline metrics to its own run."""
+    for model in models:
+        runs.log(model.run, scores[model.name].logged)
+        if model.kind == "best-single":
+            runs.tag(model.run, best_single="true")
         else:
-            tracking.end(contender.run)
+            runs.end(model.run)
 
 
-def _log_trials(
-    trials: Sequence[Trial], validation: ScoredWindows, reference: Scored, config: PipelineConfig, run: RunHandle
-) -> None:
-    """The other trials' validation scores. Their test windows stay unseen."""
-    levels = config.evaluate.levels
-    for trial, forecast in zip(trials, forecasts_of(trials), strict=True):
-        bands = split_bands(Conformal.fit(validation.actual, forecast), validation, forecast, levels)
-        own = validation.scored(forecast, bands, levels, config.evaluate.backtest.folds).against(reference)
-        named = make.usual({f"val_{name}": value for name, value in own.items()})
-        tracking.log(RunHandle(trial.run_id, run.experiment_id, ""), named)
+def _log_other_trials(trials: Sequence[Trial], data: PreparedData, reference: ErrorSums, run: RunHandle) -> None:
+    """Log validation metrics of the other trials. They never see the test windows."""
+    validation, evaluation = data.splits["validation"], data.config.evaluate
+    for trial, forecast in zip(trials, validation_forecasts(trials), strict=True):
+        bands = split_bands(Conformal.fit(validation.actual, forecast), validation, forecast, evaluation.levels)
+        sums = validation.scored(forecast, bands, evaluation.levels, evaluation.backtest.folds)
+        metrics = headline_metrics({f"val_{name}": value for name, value in sums.against(reference).items()})
+        runs.log(RunHandle(trial.run_id, run.experiment_id, ""), metrics)
 
 
-def _saved(
-    one: Contender, made: Forecaster, scoring: Scoring, test: ScoredWindows, config: PipelineConfig, run: RunHandle
+def _save(
+    model: ModelForecasts, forecaster: Forecaster, scores: ModelScores, data: PreparedData, run: RunHandle
 ) -> Candidate:
-    place = run_folder(run.run_id) / one.kind
-    replace(made, intervals=one.intervals_now(test, config)).save(place)
-    return Candidate(one.kind, place, one.run.run_id, one.name, scoring.logged)
+    folder = run_folder(run.run_id) / model.kind
+    replace(forecaster, intervals=model.deployable_intervals(data.splits["test"], data.config)).save(folder)
+    return Candidate(model.kind, folder, model.run.run_id, model.name, scores.logged)
 
 
-def _findings(
-    config: PipelineConfig,
-    panel: PanelHandle,
-    windows: WindowsHandle,
-    trials: Sequence[Trial],
-    contenders: Sequence[Contender],
-    scorings: Mapping[str, Scoring],
+def _diagnose(
+    data: PreparedData, trials: Sequence[Trial], models: Sequence[ModelForecasts], scores: Mapping[str, ModelScores]
 ) -> tuple[Finding, ...]:
-    arrays = {name: SplitArrays.load(windows.folder / name) for name in ("train", "validation", "test")}
-    spans = Spans.of(PanelStore.load(panel.folder), config.data, arrays)
+    config = data.config
     trainings = [
-        Training(one.name, history_of(one.folder), config.network(one.changes), one.findings) for one in trials
+        Training(trial.name, history_of(trial.folder), config.network_config(trial.params), trial.findings)
+        for trial in trials
     ]
-    standings = [
-        Standing(one.name, one.kind, found.metrics, found.low, found.high)
-        for one in contenders
-        for found in (scorings[one.name],)
-    ]
-    return diagnose(config, trainings, standings, spans)
+    standings = []
+    for model in models:
+        own = scores[model.name]
+        standings.append(Standing(model.name, model.kind, own.metrics, own.low, own.high))
+    return diagnose(config, trainings, standings, Spans.of(data.panel, config.data, data.arrays))
 
 
-def _unused(trials: Sequence[Trial], best: Sequence[Trial]) -> set[str]:
-    """Networks that are in no candidate: their troubles stand in findings.json."""
-    return {one.name for one in trials[1:]} - {one.name for one in best}
-
-
-def _leaderboard(contenders: Sequence[Contender], scorings: Mapping[str, Scoring]) -> tuple[dict[str, Any], ...]:
+def _leaderboard(models: Sequence[ModelForecasts], scores: Mapping[str, ModelScores]) -> tuple[dict[str, Any], ...]:
     rows: list[dict[str, Any]] = [
-        {"name": one.name, "kind": one.kind, "run_id": one.run.run_id, **scorings[one.name].logged}
-        for one in contenders
+        {"name": model.name, "kind": model.kind, "run_id": model.run.run_id, **scores[model.name].logged}
+        for model in models
     ]
     return tuple(sorted(rows, key=lambda row: row["val_rmse"]))

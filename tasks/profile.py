@@ -16,9 +16,10 @@ from lstm.data.splits import Cuts, unused_rows
 from lstm.errors import DataError
 from lstm.profiling.advice import Advisory, advise
 from lstm.profiling.profile import Profile, profile
-from tasks.handles import PanelHandle, RunHandle, WindowsHandle
+from tasks.handles import PanelHandle, WindowsHandle
 from tasks.reporting import data_plots
-from tasks.reporting.plotting import save_pictures
+from tasks.reporting.plotting import save_plots
+from tasks.run_context import RunContext
 from tasks.settings import run_folder
 from tasks.tracking import runs
 
@@ -56,8 +57,9 @@ def describe(
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
-def log_profile(config: PipelineConfig, panel: PanelHandle, described: Description, run: RunHandle) -> Description:
+def log_profile(context: RunContext, described: Description) -> Description:
     """Tables and pictures below `profile/`, the main figures as metrics `data_*`, the advisories as a tag."""
+    config, panel, run = context.config, context.panel, context.run
     found, place = described.profile, run_folder(run.run_id) / "profile"
     place.mkdir(parents=True, exist_ok=True)
     advisories = [asdict(advisory) for advisory in described.advisories]
@@ -65,7 +67,7 @@ def log_profile(config: PipelineConfig, panel: PanelHandle, described: Descripti
     (place / "summary.json").write_text(json.dumps(summary, indent=1, allow_nan=False))
     found.series.to_csv(place / "series.csv", index=False)
     found.columns.to_csv(place / "columns.csv", index=False)
-    save_pictures(place, data_plots.pictures(found, PanelStore.load(panel.folder), config))
+    save_plots(place, data_plots.pictures(found, PanelStore.load(panel.folder), config))
     runs.client().log_artifacts(run.run_id, str(place), "profile")
     figures = {f"data_{name}": found.summary[name] for name in _METRICS}
     runs.log(run, {name: value for name, value in figures.items() if value is not None})

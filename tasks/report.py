@@ -8,12 +8,11 @@ from typing import Any
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from lstm.config.pipeline import PipelineConfig
-from lstm.data.ingest import Table
-from tasks.handles import Evaluation, RunHandle
+from tasks.handles import Evaluation
 from tasks.profile import Description
 from tasks.registry.promotion import Promotion
 from tasks.reporting.page import Facts, write_report
+from tasks.run_context import RunContext
 from tasks.scoring.artifacts import FOLDER
 from tasks.settings import run_folder
 from tasks.tracking import runs
@@ -23,17 +22,16 @@ _PACKAGES = ("torch", "optuna", "mlflow", "prefect", "pandas", "numpy")
 
 @task(cache_policy=NO_CACHE, persist_result=False)
 def model_card(
-    config: PipelineConfig,
-    table: Table,
+    context: RunContext,
     description: Description,
     evaluation: Evaluation,
     promotion: Promotion,
     trials: Sequence[Mapping[str, Any]],
     notices: Sequence[str],
     devices: Sequence[str],
-    run: RunHandle,
 ) -> Path:
     """Write the report into the evaluation folder, and log it to the run and to those of both candidates."""
+    config, run = context.config, context.run
     facts = Facts(
         name=config.name,
         run_name=run.name,
@@ -41,7 +39,7 @@ def model_card(
         promotion=promotion.to_dict(),
         config=config.to_dict(),
         lineage={
-            **runs.lineage(config, table),
+            **runs.lineage(config, context.table),
             "device": ", ".join(sorted(set(devices))),
             "packages": {name: version(name) for name in _PACKAGES},
         },

@@ -15,7 +15,7 @@ from lstm.calendars.frequency import Frequency
 from lstm.data.scaling import TargetScale
 from lstm.data.splits import Cuts
 from lstm.errors import DataError
-from lstm.evaluation.scoring import Scored, ScoredWindows
+from lstm.evaluation.scoring import ErrorSums, ScoredWindows
 from lstm.forecasting.conformal import Band
 from lstm.metrics import metrics
 from lstm.metrics.breakdown import grouped
@@ -115,7 +115,7 @@ def joined_bands(
         yield parts[0][0], (np.concatenate(lowers), np.concatenate(uppers))
 
 
-def table_by_fold(scored: Scored, reference: Scored, folds: Sequence[FoldWindows]) -> pd.DataFrame:
+def table_by_fold(scored: ErrorSums, reference: ErrorSums, folds: Sequence[FoldWindows]) -> pd.DataFrame:
     """Metrics of `joined` windows by fold: `fold` (from 1), `windows`, the metrics, their skills and `owa`."""
     counts = [int(one.kept.sum()) for one in folds]
     labels = np.repeat(np.arange(len(folds)), counts)

@@ -66,7 +66,7 @@ class ScoredWindows:
         bands: Iterable[tuple[int, tuple[np.ndarray, np.ndarray]]],
         levels: Sequence[int],
         folds: int,
-    ) -> "Scored":
+    ) -> "ErrorSums":
         """Sum up everything that metrics are made of, in one pass.
 
         Args:
@@ -90,7 +90,7 @@ class ScoredWindows:
         missing = [level for level in levels if f"inside_{level}" not in sums.by_window]
         if missing:
             raise ConfigError(f"a band for every level must be given, but there is none of {missing[0]} %.")
-        return Scored(self, sums, tuple(sorted(levels)), folds)
+        return ErrorSums(self, sums, tuple(sorted(levels)), folds)
 
     def raw(self, normalized: np.ndarray) -> np.ndarray:
         """In the units of the targets."""
@@ -146,7 +146,7 @@ class ScoredWindows:
 
 
 @dataclass(frozen=True)
-class Scored:
+class ErrorSums:
     """A forecast's sums on the windows of a split: every score of it follows from these."""
 
     split: ScoredWindows
@@ -159,11 +159,11 @@ class Scored:
         """All metrics over everything measured."""
         return {name: float(value[0]) for name, value in self._metrics(metrics.summed(self.sums.by_window)).items()}
 
-    def against(self, reference: "Scored") -> Scores:
+    def against(self, reference: "ErrorSums") -> Scores:
         """`overall`, and beside a reference on the same windows `<metric>_skill` of each error, and `owa`."""
         return with_skill(self.overall, reference.overall)
 
-    def table(self, by: By, reference: "Scored | None" = None) -> pd.DataFrame:
+    def table(self, by: By, reference: "ErrorSums | None" = None) -> pd.DataFrame:
         """Metrics by group, the groups without a window left out.
 
         Args:
@@ -182,7 +182,7 @@ class Scored:
         table = pd.DataFrame({by: labels, "windows": counts, **found})
         return table[table["windows"] > 0].reset_index(drop=True)
 
-    def bootstrap(self, reference: "Scored", seed: int = 0) -> dict[str, tuple[float, float]]:
+    def bootstrap(self, reference: "ErrorSums", seed: int = 0) -> dict[str, tuple[float, float]]:
         """95 % interval of every metric, every `<metric>_skill` and `owa`; see `lstm.metrics.bootstrap`.
 
         Args:

@@ -82,7 +82,7 @@ def legend_below(figure: Figure, axes: Axes, columns: int = 4) -> None:
         )
 
 
-def save_pictures(folder: Path, figures: Mapping[str, Figure]) -> None:
+def save_plots(folder: Path, figures: Mapping[str, Figure]) -> None:
     """Each as `<name>.png` in the folder."""
     for name, figure in figures.items():
         _THREAD.submit(figure.savefig, folder / f"{name}.png").result()

@@ -1,4 +1,4 @@
-"""Candidates and baselines on the same windows: their forecasts, intervals and scores."""
+"""Candidates and baselines on the same windows: forecasts, intervals and scores."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -6,52 +6,49 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from lstm.calendars.frequency import Frequency
 from lstm.config.model import ModelConfig
 from lstm.config.pipeline import PipelineConfig
-from lstm.data.arrays import SplitArrays
-from lstm.data.ingest import Table
-from lstm.data.panel_store import PanelStore
 from lstm.evaluation.baselines import fit_baselines
-from lstm.evaluation.scoring import Scored, ScoredWindows, with_skill
+from lstm.evaluation.scoring import ErrorSums, ScoredWindows, with_skill
 from lstm.forecasting.conformal import Band, Conformal, Origins, adaptive_bands, split_bands
 from lstm.forecasting.ensemble import weights_of
 from lstm.forecasting.forecaster import Forecaster
 from lstm.forecasting.prediction import Prediction
-from lstm.metrics.metrics import band_levels, naive_errors
+from lstm.metrics.metrics import band_levels
 from lstm.networks.checkpoint import load_checkpoint
 from lstm.networks.network import ForecastNetwork
-from tasks.handles import PanelHandle, RunHandle, Trial, WindowsHandle
+from tasks.handles import RunHandle, Trial
+from tasks.run_context import PreparedData
 from tasks.search.trial_folder import history_of
 from tasks.tracking import runs
 
-REFERENCE = "seasonal_naive"
+REFERENCE = "seasonal_naive"  # the baseline that skills are relative to
 SPLITS = {"val": "validation", "test": "test"}  # prefix of the metrics -> split
-_BOUNDED = ("rmse", "mae", "rmse_skill")  # of the test, whose bootstrap intervals stand in MLflow too
-_OF_THE_TEST = ("crps", "owa", "width", "mape_left_out")  # of the other splits in scores.json alone
+_BOOTSTRAPPED = ("rmse", "mae", "rmse_skill")  # test metrics whose bootstrap intervals are logged to MLflow
+_TEST_ONLY = ("crps", "owa", "width", "mape_left_out")  # logged to MLflow of the test alone
 Splits = Mapping[str, ScoredWindows]
 
 
 @dataclass(frozen=True)
-class Contender:
-    """Whoever stands on the leaderboard: a candidate or a baseline."""
+class ModelForecasts:
+    """Forecasts of one model of the leaderboard, a candidate or a baseline, with its intervals."""
 
     name: str
     kind: str  # best-single | best-ensemble | baseline
     run: RunHandle
-    intervals: Conformal  # as validation leaves them
-    predictions: Mapping[str, Prediction]  # of validation and test
+    intervals: Conformal  # calibrated on validation
+    predictions: Mapping[str, Prediction]  # by split: validation, test
 
     def bands(
         self, splits: Splits, split: str, levels: Sequence[int], config: PipelineConfig
     ) -> Iterator[tuple[int, Band]]:
-        """Of these levels, one after the other: on the test they follow the errors, where asked to."""
-        follows = split == "test" and config.evaluate.intervals == "adaptive"
-        made = adaptive_bands if follows else split_bands
-        return made(self.intervals, splits[split], self.predictions[split], levels)
+        """Yield level and band, one level at a time. Test bands are adaptive if `evaluate.intervals` says so."""
+        adaptive = split == "test" and config.evaluate.intervals == "adaptive"
+        bands_of = adaptive_bands if adaptive else split_bands
+        return bands_of(self.intervals, splits[split], self.predictions[split], levels)
 
-    def scored(self, splits: Splits, config: PipelineConfig) -> dict[str, Scored]:
-        """Its sums on each split."""
+    def error_sums(self, splits: Splits, config: PipelineConfig) -> dict[str, ErrorSums]:
+        """Return the sums that all metrics follow from, by split."""
         levels, folds = config.evaluate.levels, config.evaluate.backtest.folds
         return {
             split: splits[split].scored(
@@ -60,8 +57,8 @@ class Contender:
             for split, prediction in self.predictions.items()
         }
 
-    def intervals_now(self, test: ScoredWindows, config: PipelineConfig) -> Conformal:
-        """Those to deploy: where they follow the errors, as the newest ones leave them."""
+    def deployable_intervals(self, test: ScoredWindows, config: PipelineConfig) -> Conformal:
+        """Return the intervals to deploy; adaptive ones are updated with the test errors first."""
         if config.evaluate.intervals == "split":
             return self.intervals
         origins = Origins(test.windows.origins.numpy(), test.series, test.times)
@@ -69,115 +66,109 @@ class Contender:
 
 
 @dataclass(frozen=True)
-class Scoring:
-    """What a contender came to: metrics by name, 95 % intervals of those of the test, and its RMSE in each fold."""
+class ModelScores:
+    """Metrics of one model with 95 % bootstrap intervals, and its test RMSE by fold."""
 
-    metrics: dict[str, float]  # val_*, test_*, backtest_* (the mean over the folds)
+    metrics: dict[str, float]  # val_*, test_*, backtest_* (mean over the folds)
     low: dict[str, float]
     high: dict[str, float]
     folds: tuple[float, ...]
 
     @property
     def logged(self) -> dict[str, float]:
-        """For MLflow, where runs are compared: the usual metrics, and the intervals that decisions rest on."""
+        """Headline metrics, and bounds of the bootstrapped ones."""
         bounds = {
             f"test_{name}_{side}": values.get(f"test_{name}", float("nan"))
-            for name in _BOUNDED
+            for name in _BOOTSTRAPPED
             for side, values in (("low", self.low), ("high", self.high))
         }
-        return {**usual(self.metrics), **bounds}
+        return {**headline_metrics(self.metrics), **bounds}
 
 
-def usual(metrics: Mapping[str, float]) -> dict[str, float]:
-    """What runs are compared by in MLflow, of `val_*`, `test_*` and `backtest_*`: the rest is in scores.json alone."""
-    return {name: value for name, value in metrics.items() if not _in_files_only(*name.split("_", 1))}
+def headline_metrics(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Return those of `val_*`, `test_*` and `backtest_*` that MLflow compares; scores.json holds all of them."""
+    return {name: value for name, value in metrics.items() if _is_headline(*name.split("_", 1))}
 
 
-def _in_files_only(prefix: str, metric: str) -> bool:
-    return metric.endswith("_normalized_skill") or (prefix != "test" and metric.startswith(_OF_THE_TEST))
+def _is_headline(prefix: str, metric: str) -> bool:
+    return not metric.endswith("_normalized_skill") and (prefix == "test" or not metric.startswith(_TEST_ONLY))
 
 
-def scoring_of(own: Mapping[str, Scored], reference: Mapping[str, Scored], bounded: Sequence[str]) -> Scoring:
-    """Metrics beside those of the reference on the same windows; `bounded`: prefixes that get intervals."""
+def model_scores(
+    sums: Mapping[str, ErrorSums], reference: Mapping[str, ErrorSums], bootstrapped: Sequence[str]
+) -> ModelScores:
+    """Return metrics, and skills against the reference on the same windows.
+
+    Args:
+        sums: by split.
+        reference: the same of the baseline `REFERENCE`.
+        bootstrapped: prefixes of the metrics that get intervals, `val` or `test`.
+    """
     metrics = {
         f"{prefix}_{name}": value
         for prefix, split in SPLITS.items()
-        for name, value in own[split].against(reference[split]).items()
+        for name, value in sums[split].against(reference[split]).items()
     }
-    folds = own["test"].table("fold")
-    means, others = (_means(one) for one in (folds, reference["test"].table("fold")))
-    metrics |= {f"backtest_{name}": value for name, value in with_skill(means, others).items()}
+    folds = sums["test"].table("fold")
+    means, reference_means = _fold_means(folds), _fold_means(reference["test"].table("fold"))
+    metrics |= {f"backtest_{name}": value for name, value in with_skill(means, reference_means).items()}
     bounds = {
-        f"{prefix}_{name}": pair
-        for prefix in bounded
-        for name, pair in own[SPLITS[prefix]].bootstrap(reference[SPLITS[prefix]]).items()
+        f"{prefix}_{name}": bound
+        for prefix in bootstrapped
+        for name, bound in sums[SPLITS[prefix]].bootstrap(reference[SPLITS[prefix]]).items()
     }
-    low, high = ({name: pair[side] for name, pair in bounds.items()} for side in (0, 1))
-    return Scoring(metrics, low, high, tuple(folds["rmse"]))
+    low, high = ({name: bound[side] for name, bound in bounds.items()} for side in (0, 1))
+    return ModelScores(metrics, low, high, tuple(folds["rmse"]))
 
 
-def _means(folds: pd.DataFrame) -> dict[str, float]:
+def _fold_means(folds: pd.DataFrame) -> dict[str, float]:
     return {str(name): float(values.mean()) for name, values in folds.drop(columns=["fold", "windows"]).items()}
 
 
-def scored_splits(config: PipelineConfig, panel: PanelHandle, windows: WindowsHandle) -> dict[str, ScoredWindows]:
-    """Validation and test, each window looking back as far as the longest of the search."""
-    store = PanelStore.load(panel.folder)
-    names, data = store.names, config.data
-    scale = store.normalizer.target_scale(names)
-    arrays = {name: SplitArrays.load(windows.folder / name) for name in ("train", "validation", "test")}
-    training, season = arrays["train"], config.evaluate.season
-    naive = naive_errors(training.series, training.segment, training.targets, season, len(names), scale)
-    lookback = max(config.longest_lookback, season)
-    frequency = None if data.frequency == "irregular" else Frequency.parse(data.frequency, data.timezone)
-    seen = {
-        name: arrays[name].windows(lookback, config.window.horizon, windows.n_known) for name in ("validation", "test")
-    }
-    return {name: ScoredWindows.of(arrays[name], one, scale, naive, names, frequency) for name, one in seen.items()}
+def build_forecaster(
+    data: PreparedData, trials: Sequence[Trial], run: RunHandle, weights: tuple[float, ...] | None = None
+) -> tuple[Forecaster, Prediction]:
+    """Build a forecaster of the trials' networks, with intervals from its validation errors.
 
+    Args:
+        data: of the run.
+        trials: of the members.
+        run: training run that the lineage names.
+        weights: of the members; default: by `ensemble.method` from the validation forecasts.
 
-def forecaster_of(
-    config: PipelineConfig,
-    table: Table,
-    panel: PanelHandle,
-    windows: WindowsHandle,
-    validation: ScoredWindows,
-    trials: Sequence[Trial],
-    run: RunHandle,
-    weights: tuple[float, ...] | None = None,
-) -> Forecaster:
-    """A Forecaster of these trials' networks, its intervals from its validation forecast.
-
-    `weights`: of each, by default what the ensemble's method makes of their validation forecasts.
+    Returns:
+        The forecaster, and its prediction of the validation windows.
     """
+    config, panel, validation = data.config, data.panel, data.splits["validation"]
     if weights is None:
-        weights = weights_of(config.ensemble.method, forecasts_of(trials), validation.actual)
-    store, members = PanelStore.load(panel.folder), tuple(_network(trial) for trial in trials)
-    told = [{"trial": one.name, "epochs": len(history_of(one.folder))} for one in trials]
-    nothing = np.zeros((99, config.window.horizon, len(config.data.target)))
-    made = Forecaster(
+        weights = weights_of(config.ensemble.method, validation_forecasts(trials), validation.actual)
+    members = tuple(_load_network(trial) for trial in trials)
+    recorded = [{"trial": trial.name, "epochs": len(history_of(trial.folder))} for trial in trials]
+    uncalibrated = Conformal(np.zeros((99, config.window.horizon, len(config.data.target))))
+    forecaster = Forecaster(
         name=config.name,
         spec=config.data,
-        levels=store.levels,
-        normalizer=store.normalizer,
-        left_out=tuple(dict.fromkeys((*store.left_out, *windows.too_short))),
-        series=store.names if any(member.config.series_embedding for member in members) else (),
+        levels=panel.levels,
+        normalizer=panel.normalizer,
+        left_out=tuple(dict.fromkeys((*panel.left_out, *data.windows.too_short))),
+        series=panel.names if any(member.config.series_embedding for member in members) else (),
         members=members,
         weights=weights,
         method=config.ensemble.method,
-        intervals=Conformal(nothing),
-        lineage={"run_id": run.run_id, "run_name": run.name, **runs.lineage(config, table), "members": told},
+        intervals=uncalibrated,
+        lineage={"run_id": run.run_id, "run_name": run.name, **runs.lineage(config, data.table), "members": recorded},
     )
-    prediction, newest = made.predict_windows(validation.windows), validation.times.max()
-    return replace(made, intervals=Conformal.fit(validation.actual, prediction, until=newest))
+    prediction = forecaster.predict_windows(validation.windows)
+    intervals = Conformal.fit(validation.actual, prediction, until=validation.times.max())
+    return replace(forecaster, intervals=intervals), prediction
 
 
-def forecasts_of(trials: Sequence[Trial]) -> list[np.ndarray]:
-    """Each trial's validation forecast: (windows, horizon, targets), normalised."""
+def validation_forecasts(trials: Sequence[Trial]) -> list[np.ndarray]:
+    """Return each trial's validation forecast: (windows, horizon, targets), normalised."""
     return [np.load(trial.folder / "validation.npy") for trial in trials]
 
 
-def _network(trial: Trial) -> ForecastNetwork:
+def _load_network(trial: Trial) -> ForecastNetwork:
     tensors, meta = load_checkpoint(trial.folder / "network.safetensors")
     sizes = (meta["n_known"], meta["n_series"])
     network = ForecastNetwork(ModelConfig.parse(meta["config"]), range(meta["n_targets"]), *sizes)
@@ -185,46 +176,59 @@ def _network(trial: Trial) -> ForecastNetwork:
     return network.eval()
 
 
-def candidate(kind: str, made: Forecaster, run: RunHandle, splits: Splits) -> Contender:
-    """A forecaster's predictions of each split."""
-    predictions = {name: made.predict_windows(split.windows) for name, split in splits.items()}
-    return Contender(run.name, kind, run, made.intervals, predictions)
+def candidate_forecasts(
+    kind: str, forecaster: Forecaster, validation: Prediction, run: RunHandle, splits: Splits
+) -> ModelForecasts:
+    """Predict the test windows; `validation` is the prediction of the validation windows."""
+    predictions = {"validation": validation, "test": forecaster.predict_windows(splits["test"].windows)}
+    return ModelForecasts(run.name, kind, run, forecaster.intervals, predictions)
 
 
-def baselines(
-    config: PipelineConfig, windows: WindowsHandle, splits: Splits, names: Sequence[str] | None = None
+def predict_baselines(
+    data: PreparedData, names: Sequence[str] | None = None
 ) -> tuple[dict[str, dict[str, Prediction]], dict[str, str]]:
-    """Predictions of each split by baseline (of `evaluate.baselines`, or some), and why others can't be fitted."""
-    season, stride = config.evaluate.season, config.window.stride
-    validation = splits["validation"].windows
-    shape = (validation.sequence_length, config.window.horizon, windows.n_known)
-    training = SplitArrays.load(windows.folder / "train").windows(*shape, stride=stride)
-    fitted, left_out = fit_baselines(names or config.evaluate.baselines, training, validation, season)
-    made = {
-        name: {split: Prediction(one.forecast(scored.windows)) for split, scored in splits.items()}
-        for name, one in fitted.items()
+    """Fit baselines and predict both splits.
+
+    Args:
+        data: of the run.
+        names: of the baselines; default: `evaluate.baselines`.
+
+    Returns:
+        Predictions by baseline and split, and by baseline why it can't be fitted.
+    """
+    config, validation = data.config, data.splits["validation"].windows
+    fitted, left_out = fit_baselines(
+        names or config.evaluate.baselines, data.training_windows, validation, config.evaluate.season
+    )
+    predictions = {
+        name: {split: Prediction(baseline.forecast(scored.windows)) for split, scored in data.splits.items()}
+        for name, baseline in fitted.items()
     }
-    return made, left_out
+    return predictions, left_out
 
 
-def baseline(name: str, predictions: Mapping[str, Prediction], run: RunHandle, splits: Splits) -> Contender:
-    """With intervals of its own, from its validation errors."""
+def baseline_forecasts(
+    name: str, predictions: Mapping[str, Prediction], run: RunHandle, splits: Splits
+) -> ModelForecasts:
+    """Calibrate a baseline's intervals on its validation errors."""
     intervals = Conformal.fit(splits["validation"].actual, predictions["validation"])
-    return Contender(name, "baseline", run, intervals, predictions)
+    return ModelForecasts(name, "baseline", run, intervals, predictions)
 
 
-def evaluated(
-    made: Forecaster,
-    kind: str,
-    splits: dict[str, ScoredWindows],
-    config: PipelineConfig,
-    windows: WindowsHandle,
-    run: RunHandle,
+def score_forecaster(
+    data: PreparedData, kind: str, trials: Sequence[Trial], run: RunHandle, weights: tuple[float, ...] | None = None
 ) -> tuple[Forecaster, dict[str, float]]:
-    """The forecaster as it would be registered, and `val_*`, `test_*` and `backtest_*` of every metric as logged."""
-    contender = candidate(kind, made, run, splits)
-    naive = baselines(config, windows, splits, (REFERENCE,))[0][REFERENCE]
-    reference = baseline(REFERENCE, naive, run, splits)
-    own, beside = (one.scored(splits, config) for one in (contender, reference))
-    deployed = replace(made, intervals=contender.intervals_now(splits["test"], config))
-    return deployed, scoring_of(own, beside, ("test",)).logged
+    """Build a forecaster as for registration; return it with its headline metrics.
+
+    Args:
+        data: of the run.
+        kind: best-single or best-ensemble.
+        trials, run, weights: see `build_forecaster`.
+    """
+    forecaster, validation = build_forecaster(data, trials, run, weights)
+    ours = candidate_forecasts(kind, forecaster, validation, run, data.splits)
+    predictions, _ = predict_baselines(data, (REFERENCE,))
+    reference = baseline_forecasts(REFERENCE, predictions[REFERENCE], run, data.splits)
+    sums, reference_sums = (model.error_sums(data.splits, data.config) for model in (ours, reference))
+    intervals = ours.deployable_intervals(data.splits["test"], data.config)
+    return replace(forecaster, intervals=intervals), model_scores(sums, reference_sums, ("test",)).logged

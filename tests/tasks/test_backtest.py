@@ -9,13 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lstm.calendars.frequency import Frequency
-from lstm.data.panel_store import PanelStore
 from lstm.data.splits import Cuts
 from lstm.errors import DataError
 from lstm.evaluation.rolling_origins import Fold, FoldWindows, folds_of, joined, joined_bands, table_by_fold
 from lstm.forecasting.conformal import Conformal
 from tasks.backtest import backtest
-from tasks.scoring.candidates import scored_splits
+from tasks.run_context import PreparedData
 from tasks.tracking import runs
 from tests.support.prepared_data import make_config, prepare
 
@@ -65,11 +64,10 @@ def test_irregular_rows_are_cut_into_parts_that_last_equally_long():
 
 
 def test_joined_folds_score_as_the_windows_they_were_cut_from(hourly, home, tmp_path):
-    config, _, panel, windows = prepare(hourly, tmp_path)
-    split = scored_splits(config, panel, windows)["test"]
+    data = PreparedData.open(*prepare(hourly, tmp_path))
+    split = data.splits["test"]
     middle = np.sort(split.times)[len(split.times) // 3]
-    cuts = PanelStore.load(panel.folder).cuts
-    late = FoldWindows.of(split, Fold(cuts, middle))
+    late = FoldWindows.of(split, Fold(data.panel.cuts, middle))
     folds = [replace(late, kept=~late.kept), late]
     forecast = split.actual + np.random.default_rng(0).normal(size=split.actual.shape)
     intervals = Conformal.fit(split.actual, forecast)

@@ -10,14 +10,15 @@ from lstm.data.panel_store import PanelStore
 from lstm.errors import DataError
 from tasks.profile import describe, log_profile
 from tasks.reporting.data_plots import pictures
+from tasks.run_context import RunContext
 from tasks.tracking import runs
 from tests.support.prepared_data import prepare
 from tests.support.tables import DATA, make_hourly
 
 
 def described(frame, folder, strict=False, **changes):
-    config, table, panel, windows = prepare(frame, folder, **changes)
-    return config, table, panel, describe.fn(config, table, panel, windows, strict)
+    parts = prepare(frame, folder, **changes)
+    return *parts, describe.fn(*parts, strict)
 
 
 def test_what_was_changed_or_left_out_is_said(home, tmp_path):
@@ -91,7 +92,7 @@ def test_odd_data_are_profiled_and_drawn_too(home, tmp_path, kind):
     frame, changes = odd(kind)
     if "data" in changes:
         changes["data"]["source"] = str(tmp_path / "shops.csv")
-    config, table, panel, found = described(frame, tmp_path, **changes)
+    config, table, panel, _windows, found = described(frame, tmp_path, **changes)
     assert found.profile.summary["rows"] == table.rows == len(frame)
     drawn = pictures(found.profile, PanelStore.load(panel.folder), config)
     assert set(drawn) == {"series", "gaps", "distribution", "autocorrelation"}
@@ -101,9 +102,9 @@ def test_odd_data_are_profiled_and_drawn_too(home, tmp_path, kind):
 
 def test_figures_that_cannot_be_had_are_not_logged(home, tmp_path):
     frame, changes = odd("no season")
-    config, table, panel, found = described(frame, tmp_path, **changes)
+    config, table, panel, windows, found = described(frame, tmp_path, **changes)
     with runs.parent_run(config, table, ["cpu"], "") as run:
-        log_profile.fn(config, panel, found, run)
+        log_profile.fn(RunContext(config, table, panel, windows, run), found)
     logged = {one.path for one in runs.client().list_artifacts(run.run_id, "profile")}
     assert len(logged) == 7
     metrics = runs.client().get_run(run.run_id).data.metrics
