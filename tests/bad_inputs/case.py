@@ -1,4 +1,4 @@
-"""What a bad input is made of, and the fixes that several messages give."""
+"""The parts of a bad input, and fixes that several messages share."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -30,16 +30,16 @@ class Case:
     """An input that is refused."""
 
     title: str
-    says: str  # where, and the rule or what was found; … stands for any text
-    fix: str  # the rest of the message; empty where the rule says it all
-    files: Mapping[str, Content] = field(default_factory=dict)  # beside and instead of the good sales.csv
-    data: Mapping[str, Any] = field(default_factory=dict)  # keys of `data` that differ; None: left out
-    sections: Mapping[str, Any] = field(default_factory=dict)  # others than `data`
-    text: str | bytes | None = None  # the whole configuration, instead
+    says: str  # place, and the rule or the value; … stands for any text
+    fix: str  # the rest of the message; empty if the rule says it all
+    files: Mapping[str, Content] = field(default_factory=dict)  # in addition to the good sales.csv, or instead of it
+    data: Mapping[str, Any] = field(default_factory=dict)  # changed keys of `data`; None: removed
+    sections: Mapping[str, Any] = field(default_factory=dict)  # sections other than `data`
+    text: str | bytes | None = None  # the whole configuration file
     environment: Mapping[str, str] = field(default_factory=dict)
     arguments: tuple[str, ...] = ("train", "sales.yaml")
 
     @property
     def message(self) -> str:
-        """The whole line, less `lstm: `."""
+        """The whole line without `lstm: `."""
         return f"{self.says} {self.fix}".strip()

@@ -1,11 +1,11 @@
-"""What the command meets behind the heavy imports."""
+"""Bad queries, splits and windows."""
 
 import numpy as np
 
 from tests.bad_inputs.case import LOGARITHM, PASSWORD, QUERY, WINDOWLESS, Case
 from tests.bad_inputs.tables import csv, database, frame, query, stamps
 
-# A query is not run twice, and so not before the flow runs.
+# The flow alone runs a query: a check before it would run the query twice.
 QUERIES = (
     Case(
         "a database without an address",
@@ -83,8 +83,9 @@ QUERIES = (
     ),
 )
 
-# Ten days of good data, 24 steps of look-back and 6 of horizon, two days each of validation and test.
-WINDOWS = (
+# Ten days of good data, a look-back of 24 steps, a horizon of 6, two days each of validation and test.
+# The length of the data tells these before a Prefect server starts.
+SPLITS = (
     Case(
         "a horizon longer than a split",
         "split validation (2024-01-07T00:00:00 to 2024-01-09T00:00:00) holds no window of look-back 24 "
@@ -135,6 +136,24 @@ WINDOWS = (
         {"sales.csv": stamps("2024-01-01T00:00Z")},
     ),
     Case(
+        "splits in rows where rows are irregular",
+        "split: 20 rows of an irregular series are no span of time.",
+        "Use a duration such as 30d.",
+        data={"frequency": "irregular"},
+        sections={"split": {"validation": 20, "test": 20}},
+    ),
+    Case(
+        "row counts longer than the data",
+        "split: train=200, validation=48 and test=48 are 296 rows, but the data hold 240, from 2024-01-01T00:00:00 to "
+        "2024-01-10T23:00:00.",
+        "Make them shorter, or bring more data.",
+        sections={"split": {"train": 200, "validation": 48, "test": 48}},
+    ),
+)
+
+# Only the panel tells these: where the gaps are, and which values are missing.
+PANELS = (
+    Case(
         "gaps everywhere",
         "split train (2024-01-01T00:00:00 to 2024-01-06T13:00:00) holds no window of look-back 24 + "
         "window.horizon 6 rows without a gap.",
@@ -148,13 +167,6 @@ WINDOWS = (
         WINDOWLESS,
         {"sales.csv": csv(frame(240).iloc[::2])},
         {"missing": {"method": "none"}},
-    ),
-    Case(
-        "splits in rows where rows are irregular",
-        "split: 20 rows of an irregular series are no span of time.",
-        "Use a duration such as 30d.",
-        data={"frequency": "irregular"},
-        sections={"split": {"validation": 20, "test": 20}},
     ),
     Case(
         "irregular rows farther apart than a gap",
@@ -175,13 +187,6 @@ WINDOWS = (
         "column 'sales' has no value in the training span.",
         "Leave the column out, or shorten split.validation.",
         {"sales.csv": csv(frame(240).assign(sales=lambda table: table["sales"].where(table["time"] > "2024-01-09")))},
-    ),
-    Case(
-        "row counts longer than the data",
-        "split: train=200, validation=48 and test=48 are 296 rows, but the data hold 240, from 2024-01-01T00:00:00 to "
-        "2024-01-10T23:00:00.",
-        "Make them shorter, or bring more data.",
-        sections={"split": {"train": 200, "validation": 48, "test": 48}},
     ),
     Case(
         "a zero where logarithms are modelled",

@@ -1,18 +1,17 @@
-"""A working directory with a good table and a good configuration, and the command in this process."""
+"""Fixtures: a working directory with a good table and configuration, and the command in this process."""
 
 import os
 import signal
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
 
+from flows.services import prefect_server
 from lstm.config.data import DataSpec
 from lstm.config.model import ModelConfig
 from lstm.data.panel import build_panel
@@ -25,30 +24,9 @@ from tests.bad_inputs.tables import BASE, csv, frame, write_files
 from tests.support.forecasters import fit_normalizer
 
 
-class _Healthy(BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
-        self.send_response(200)
-        self.end_headers()
-
-    def log_message(self, *args: object) -> None:
-        pass
-
-
-@pytest.fixture(scope="session")
-def prefect_api() -> Iterator[str]:
-    """What answers like a Prefect server that runs already: none is started for input that never reaches it."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Healthy)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_address[1]}/api"
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
 @dataclass(frozen=True)
 class Done:
-    """How a command ended."""
+    """Exit code and output of a command."""
 
     code: int
     out: str
@@ -56,12 +34,12 @@ class Done:
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prefect_api: str) -> Path:
-    """The working directory, with stores of its own."""
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with local stores, in which no Prefect server may be started."""
     for name in [name for name in os.environ if name.startswith(("MLFLOW_", "PREFECT_", "LSTM_", "SALES_"))]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("LSTM_HOME", str(tmp_path / "mlruns"))
-    monkeypatch.setenv("PREFECT_API_URL", prefect_api)
+    monkeypatch.setattr(prefect_server, "start", lambda *_, **__: pytest.fail("a Prefect server is started"))
     monkeypatch.setenv("PREFECT_LOGGING_LEVEL", "CRITICAL")  # which the command sets, and would leave behind
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -71,7 +49,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prefect_api: str) -> 
 def command(
     place: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> Iterator[Callable[..., Done]]:
-    """`lstm` in this process: what `flows.cli.app.main` does with these arguments."""
+    """Run `flows.cli.app.main` with the given arguments in this process."""
     from flows.cli.app import main
 
     before = signal.getsignal(signal.SIGTERM)
@@ -89,7 +67,7 @@ def command(
 
 @pytest.fixture
 def spoil(place: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Writes what a case is made of, and sets its variables."""
+    """Write the files of a case and set its environment variables."""
 
     def write(case: Case, hours: int = 24, **sections: object) -> None:
         for name, value in case.environment.items():
@@ -104,7 +82,7 @@ def spoil(place: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 @pytest.fixture(scope="session")
 def saved_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An untrained model of the good table: 24 steps of look-back, a horizon of 6."""
+    """An untrained model of the good table with a look-back of 24 steps and a horizon of 6."""
     spec = DataSpec.parse(BASE)
     table = frame(240)
     panel = build_panel(canonical(table, spec), spec)
