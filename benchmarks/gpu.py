@@ -39,11 +39,11 @@ def speed(shape: tuple[int, int, int], precision: str, graphed: bool, seconds: f
     rest = {"horizon": HORIZON, "input_size": 1, "output_size": 1, "epochs": 10**6, "device": "cuda"}
     config = ModelConfig.parse({**sizes, **rest, "precision": precision})
     trainer = Trainer(ForecastNetwork(config, [0]).to(device), windows, validation, device, 1e-3)
-    trainer.run(1)
+    trainer.train_epoch(1)
     torch.cuda.synchronize()
     started, done = time.perf_counter(), 0
     while time.perf_counter() - started < seconds:
-        trainer.run(done + 2)
+        trainer.train_epoch(done + 2)
         done += 1
     torch.cuda.synchronize()
     return done * WINDOWS / (time.perf_counter() - started)

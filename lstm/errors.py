@@ -44,7 +44,7 @@ class TrainingError(LstmError):
     """Training could not produce a usable model."""
 
 
-def nearest(name: str, known: Iterable[str], longest: int | None = None) -> str:
+def did_you_mean(name: str, known: Iterable[str], longest: int | None = None) -> str:
     """`" Did you mean 'x'?"` for the known name closest to `name`, or the list of known names.
 
     Where there may be thousands of names, `longest` characters of the list are enough.
@@ -57,6 +57,6 @@ def nearest(name: str, known: Iterable[str], longest: int | None = None) -> str:
     return hint if longest is None or len(hint) <= longest else f"{hint[:longest].rpartition(', ')[0]}, …"
 
 
-def without_logins(text: str) -> str:
+def redact_credentials(text: str) -> str:
     """A message in which no address shows a user or password."""
     return re.sub(r"://[^\s'\"]*@", "://(not shown)@", text)

@@ -6,8 +6,8 @@ from typing import Any
 import yaml
 
 from lstm.config.pipeline import PipelineConfig
-from lstm.errors import ConfigError, without_logins
-from lstm.presets.presets import completed
+from lstm.errors import ConfigError, redact_credentials
+from lstm.presets.presets import with_defaults
 from lstm.sources.files import is_data
 
 
@@ -25,9 +25,9 @@ def load_config(path: str | Path, overrides: tuple[str, ...] = ()) -> PipelineCo
     values = _read_yaml(path)
     for override in overrides:
         _set(values, override)
-    config = PipelineConfig.parse(values, where=path.name, unfinished=True)
+    config = PipelineConfig.parse(values, where=path.name, partial=True)
     try:
-        completed(config)  # what follows from the file must hold before the data are read
+        with_defaults(config)  # what follows from the file must hold before the data are read
     except ConfigError as error:
         raise ConfigError(f"{path.name}: {error}") from None
     return config
@@ -71,7 +71,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
 def _set(values: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
-    told = without_logins(repr(override))
+    told = redact_credentials(repr(override))
     if not equals or not key.strip():
         raise ConfigError(f"--set {told}: must read `dotted.key=value`, such as search.trials=50.")
     *parents, last = key.strip().split(".")
@@ -83,4 +83,4 @@ def _set(values: dict[str, Any], override: str) -> None:
     try:
         values[last] = yaml.load(text, _UniqueKeys)
     except _YAML_ERRORS:
-        raise ConfigError(f"--set {told}: {without_logins(repr(text))} is no valid YAML value.") from None
+        raise ConfigError(f"--set {told}: {redact_credentials(repr(text))} is no valid YAML value.") from None

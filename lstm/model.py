@@ -17,8 +17,8 @@ from lstm.errors import CheckpointError, ConfigError, DataError
 from lstm.metrics.metrics import naive_errors, point_scores
 from lstm.networks import outputs
 from lstm.networks.checkpoint import load_checkpoint, save_checkpoint
-from lstm.networks.epochs import Epoch
 from lstm.networks.network import ForecastNetwork
+from lstm.networks.trainer import EpochRecord
 from lstm.networks.training import OnEpoch, fit, forecast
 
 
@@ -39,7 +39,7 @@ class LSTMModel:
             ConfigError: an unknown key, or a value that breaks a rule.
         """
         self.config = ModelConfig.parse(config or {})
-        self.train_history: list[Epoch] = []
+        self.train_history: list[EpochRecord] = []
         self._network: ForecastNetwork | None = None
         self._flat = True  # y was one-dimensional
         self._naive_error: list[float] = []
@@ -95,7 +95,7 @@ class LSTMModel:
             ConfigError: `steps` is under 1, or over `horizon` where that can't be.
         """
         network = self._fitted()
-        out = self._forecast(X, steps)[..., outputs.point(network.config)]
+        out = self._forecast(X, steps)[..., outputs.point_index(network.config)]
         return out[..., 0] if self._flat else out
 
     def predict_quantiles(self, X: Any, steps: int = 1) -> np.ndarray:  # noqa: N803
@@ -122,9 +122,9 @@ class LSTMModel:
         network = self._fitted()
         horizon, length = network.config.horizon, network.config.sequence_length
         x, targets = self._inputs(X), target_matrix(y)
-        if len(x) != len(targets) or targets.shape[1] != network.outputs or len(x) < length + horizon:
+        if len(x) != len(targets) or targets.shape[1] != network.n_targets or len(x) < length + horizon:
             raise DataError(
-                f"evaluate needs X and y of equal length, {network.outputs} output(s) and at least "
+                f"evaluate needs X and y of equal length, {network.n_targets} output(s) and at least "
                 f"{length + horizon} rows, but got X {x.shape} and y {targets.shape}."
             )
         windows = _windows(x, targets, length, horizon)
@@ -233,11 +233,11 @@ class LSTMModel:
             raise ConfigError(f"`steps >= 1` must hold for a whole number, but got {steps!r}.")
         if len(x) < config.sequence_length:
             raise DataError(f"X must have at least sequence_length={config.sequence_length} rows, but has {len(x)}.")
-        ends = _windows(x, np.zeros((len(x), network.outputs), np.float32), config.sequence_length, 0)
+        ends = _windows(x, np.zeros((len(x), network.n_targets), np.float32), config.sequence_length, 0)
         windows = replace(ends, horizon=config.horizon)  # the last one's lies past the rows
         if steps <= config.horizon:
             return forecast(network, windows)[:, :steps].numpy()
-        if sorted(network.target_columns) != list(range(x.shape[1])) or x.shape[1] != network.outputs:
+        if sorted(network.target_columns) != list(range(x.shape[1])) or x.shape[1] != network.n_targets:
             raise ConfigError(
                 f"`steps <= horizon` must hold where X has columns besides the targets (their future is unknown), but "
                 f"got steps={steps}, horizon={config.horizon}. Fit with LSTMModel({{'horizon': {steps}}})."
@@ -258,7 +258,7 @@ def _needing_the_past(config: ModelConfig) -> str:
 
 def _rolled(network: ForecastNetwork, windows: Windows, steps: int) -> np.ndarray:
     """Feed the point forecast back as history until `steps` are there."""
-    place = outputs.point(network.config)
+    place = outputs.point_index(network.config)
     past, known, _ = windows.inputs(torch.arange(len(windows)))
     parts: list[torch.Tensor] = []
     with torch.inference_mode():
@@ -284,7 +284,7 @@ def _progress(epochs: int, verbose: bool) -> Iterator[OnEpoch | None]:
     with Progress(transient=True) as bar:
         task = bar.add_task("training", total=epochs)
 
-        def move(epoch: Epoch) -> None:
+        def move(epoch: EpochRecord) -> None:
             bar.update(task, completed=epoch["epoch"], description=f"val_loss {epoch['val_loss']:.4f}")
 
         yield move

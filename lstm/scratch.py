@@ -24,7 +24,7 @@ def scratch_folder(name: str, place: Path) -> Iterator[Path]:
             os.close(lock)
 
 
-def left_behind(place: Path) -> list[Path]:
+def orphaned_folders(place: Path) -> list[Path]:
     """The scratch folders in `place` that no process has locked any more."""
     return [path for path in place.glob(".*-*") if path.is_dir() and not path.is_symlink() and _is_left(path)]
 

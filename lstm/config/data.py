@@ -9,8 +9,8 @@ import pandas as pd
 from pydantic import Field, field_validator, model_validator
 
 from lstm.calendars.frequency import Frequency
-from lstm.config.fields import Columns, Kept, Span, StepsOrDuration, Wide
-from lstm.config.model import Strict
+from lstm.config.fields import Columns, FilterValues, Span, StepsOrDuration, WideColumns
+from lstm.config.model import StrictModel
 from lstm.config.source import VARIABLE, CsvSpec, SqlSource, holds_credentials
 
 _FORMAT = "'%d/%m/%Y %H:%M'"
@@ -18,14 +18,14 @@ _PERIOD_END = r"(?<=[MQY])E(?=-|$)"  # of ME, QE-NOV, 2YE
 _YEAR = r"(?:^|[^%])(?:%%)*%[YyGcx]"  # strptime's directives that hold a year
 
 
-class CalendarSpec(Strict):
+class CalendarSpec(StrictModel):
     """Known-ahead features that follow from the time stamp, in local time."""
 
     features: tuple[Literal["hour", "dayofweek", "dayofyear", "month"], ...] = ()
     holidays: str | None = Field(None, description="country of the `holidays` package, or a part of one: US, AU-VIC")
 
 
-class MissingSpec(Strict):
+class MissingSpec(StrictModel):
     """Gaps up to `max_gap` are filled; a longer gap in a target splits the series."""
 
     max_gap: StepsOrDuration = "6h"
@@ -40,7 +40,7 @@ class MissingSpec(Strict):
         return self
 
 
-class DataSpec(Strict):
+class DataSpec(StrictModel):
     """Where the table is and what its columns mean."""
 
     source: str | SqlSource = Field(description="catalogue name, path or glob, URL, env:NAME of a URL, or a query")
@@ -49,13 +49,13 @@ class DataSpec(Strict):
     time: str
     time_format: str | None = Field(None, description="strptime's, such as %d/%m/%Y %H:%M; by default ISO 8601")
     series: Columns = ()
-    wide: Wide = Field((), description="columns that are each a series of the one target")
+    wide: WideColumns = Field((), description="columns that are each a series of the one target")
     target: Columns
     observed: Columns = ()
     known: Columns = ()
     static: Columns = ()
     categorical: Columns = Field((), description="covariates that hold categories: encoded as one 0/1 input each")
-    where: dict[str, Kept] = Field(
+    where: dict[str, FilterValues] = Field(
         {}, description="rows of the source that are kept: those whose column holds the value, or one of the values"
     )
     partition_by: Columns = Field((), description="a model of its own for each value of the column, or of several")
@@ -232,7 +232,7 @@ def _any_calendar(calendar: CalendarSpec) -> bool:
     return bool(calendar.features or calendar.holidays)
 
 
-class SplitSpec(Strict):
+class SplitSpec(StrictModel):
     """The last `test` of the span is scored once, the `validation` before it selects.
 
     Where all three are row counts they count from the start of the data, `train` first, as papers state their splits;
@@ -257,7 +257,7 @@ class SplitSpec(Strict):
         return self
 
 
-class NormalizeSpec(Strict):
+class NormalizeSpec(StrictModel):
     """How inputs and targets are scaled; statistics come from the training span alone."""
 
     strategy: Literal["zscore", "minmax", "robust", "none"] = "zscore"

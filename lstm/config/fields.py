@@ -49,10 +49,10 @@ def _steps(value: Any) -> Any:
 
 
 Columns = Annotated[tuple[str, ...], BeforeValidator(_as_tuple)]
-Wide = Annotated[
+WideColumns = Annotated[
     tuple[str, ...] | Literal["all"], BeforeValidator(lambda value: value if value == "all" else _as_tuple(value))
 ]
-Kept = Annotated[tuple[str | int | float | bool, ...], BeforeValidator(_kept)]
+FilterValues = Annotated[tuple[str | int | float | bool, ...], BeforeValidator(_kept)]
 Duration = Annotated[str, BeforeValidator(_with_unit)]
 StepsOrDuration = Annotated[int | str, BeforeValidator(_steps)]
 Span = Annotated[

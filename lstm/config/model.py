@@ -1,11 +1,11 @@
-"""The model's configuration: every key of `LSTMModel(config={...})`, typed, frozen, with its default."""
+"""Configuration of a network: every key of `LSTMModel(config={...})`, typed, frozen, with its default."""
 
 from collections.abc import Mapping
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
 
-from lstm.errors import ConfigError, nearest, without_logins
+from lstm.errors import ConfigError, did_you_mean, redact_credentials
 
 Method = Literal["jitter", "scaling", "time_warp", "magnitude_warp", "slicing", "mixup", "bootstrap"]
 Cell = Literal["lstm", "gru", "bilstm", "transformer"]
@@ -13,19 +13,19 @@ Anchor = Literal["none", "last", "seasonal", "gate", "mean", "standard"]
 Head = Literal["direct", "parallel", "bidirectional", "recursive"]
 Loss = Literal["mse", "mae", "huber", "mase", "pinball", "gaussian", "student_t"]
 EnsembleMethod = Literal["mean", "median", "inverse_error", "greedy"]
-_UNFINISHED = "unfinished"
-LIKELIHOODS = ("gaussian", "student_t")
+_PARTIAL = "partial"  # key of the validation context
+LIKELIHOODS = ("gaussian", "student_t")  # losses whose network puts out a distribution
 
 
-class Strict(BaseModel):
-    """Base of all configuration: frozen, and unknown keys are errors."""
+class StrictModel(BaseModel):
+    """Base of all configuration models: frozen; unknown keys, NaN and infinity are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     @model_validator(mode="before")
     @classmethod
     def _no_stray_booleans(cls, values: Any) -> Any:
-        """`true` is no number, though Python takes it for 1."""
+        """Refuse `true` where a number is expected, which pydantic would take for 1."""
         for key, value in values.items() if isinstance(values, dict) else ():
             field = cls.model_fields.get(key)
             if isinstance(value, bool) and field is not None and field.annotation is not bool:
@@ -33,29 +33,30 @@ class Strict(BaseModel):
         return values
 
     @classmethod
-    def parse(cls, values: Mapping[str, Any], where: str = "", unfinished: bool = False) -> Self:
-        """Validate `values`; where they are `unfinished`, not yet how keys go together whose defaults are to come.
+    def parse(cls, values: Mapping[str, Any], where: str = "", partial: bool = False) -> Self:
+        """Validate `values`. `partial`: skip rules between keys whose defaults a preset fills in later.
 
         Raises:
-            ConfigError: one line that names the first offending key, the rule, the value and,
-                for an unknown key, the nearest known one. `where` (a file name) leads it.
+            ConfigError: one line with `where` (a file name), the first offending key, the rule, the value and, for an
+                unknown key, the closest known one.
         """
         if not isinstance(values, Mapping):
-            raise ConfigError(without_logins(f"a configuration is a mapping of keys to values, but got {values!r}."))
+            message = f"a configuration is a mapping of keys to values, but got {values!r}."
+            raise ConfigError(redact_credentials(message))
         try:
-            return cls.model_validate(dict(values), context={_UNFINISHED: unfinished})
+            return cls.model_validate(dict(values), context={_PARTIAL: partial})
         except ValidationError as error:
-            line = without_logins(_one_line(cls, error))
+            line = redact_credentials(_one_line(cls, error))
             raise ConfigError(f"{where}: {line}" if where else line) from None
 
 
-def is_unfinished(info: ValidationInfo) -> bool:
-    """Whether `parse` was told so."""
-    return bool(info.context and info.context.get(_UNFINISHED))
+def is_partial(info: ValidationInfo) -> bool:
+    """Whether `parse` was called with `partial`."""
+    return bool(info.context and info.context.get(_PARTIAL))
 
 
-class ModelConfig(Strict):
-    """How one network is built and trained. Lengths are in steps of the series' frequency."""
+class ModelConfig(StrictModel):
+    """One network and its training. Lengths are in steps of the series' frequency."""
 
     input_size: int | None = Field(None, ge=1, description="features a step; inferred from the data")
     hidden_size: int = Field(64, ge=1)
@@ -64,21 +65,21 @@ class ModelConfig(Strict):
     dropout: float = Field(0.2, ge=0, lt=1)
     learning_rate: float = Field(0.001, gt=0)
     epochs: int = Field(100, ge=1)
-    batch_size: int = Field(32, ge=1, description="windows a step of the optimiser")
-    sequence_length: int = Field(20, ge=1, le=1_000_000, description="look-back: steps of history a window holds")
+    batch_size: int = Field(32, ge=1, description="windows a step of the optimizer")
+    sequence_length: int = Field(20, ge=1, le=1_000_000, description="lookback: steps of history in a window")
     device: str = Field("auto", description="auto | cpu | cuda | cuda:1 | mps")
 
     horizon: int = Field(1, ge=1, le=1_000_000, description="steps ahead that one pass forecasts")
     cell: Cell = "lstm"
     patch_length: int = Field(1, ge=1, description="steps folded into one step of the cell")
-    anchor: Anchor = Field("none", description="what a window is centred on and added back")
+    anchor: Anchor = Field("none", description="level that a window is centred on, added back to its forecast")
     season: int | None = Field(None, ge=2, le=1_000_000, description="steps of a season, for anchors seasonal and gate")
     head: Head = Field("direct", description="how the steps ahead are decoded")
-    lags: tuple[int, ...] = Field((), description="a step ahead is shown the target so many steps before it")
-    channel_independent: bool = Field(False, description="each target by itself, all with the same weights")
+    lags: tuple[int, ...] = Field((), description="the target so many steps before is an input of each step ahead")
+    channel_independent: bool = Field(False, description="forecast each target by itself, all with the same weights")
     series_embedding: bool = Field(False, description="a learned vector for each series")
     scheduled_sampling: float = Field(
-        0.5, ge=0, le=1, description="head recursive: share of steps fed with its own forecast in the last epoch"
+        0.5, ge=0, le=1, description="head recursive: share of steps fed with forecasts in the last epoch"
     )
     residual: bool = Field(False, description="add the input of each layer after the first to its output")
     variational_dropout: bool = Field(False, description="one dropout mask for all steps of a window")
@@ -86,12 +87,14 @@ class ModelConfig(Strict):
     batch_norm: bool = False
     weight_decay: float = Field(0.01, ge=0)
     gradient_clip: float | None = Field(1.0, gt=0, description="largest gradient norm; null: no clipping")
-    patience: int | None = Field(10, ge=1, description="epochs without gain before the stop; null: never")
+    patience: int | None = Field(
+        10, ge=1, description="epochs without gain before the stop; null: never"
+    )
     scheduler: Literal["cosine", "onecycle", "plateau", "step", "none"] = "cosine"
     steps_per_epoch: int | None = Field(
-        None, ge=1, description="steps of the optimiser until the next validation; null: a pass over all windows"
+        None, ge=1, description="steps of the optimizer until the next validation; null: a pass over all windows"
     )
-    gradient_accumulation: int = Field(1, ge=1, description="batches a step of the optimiser")
+    gradient_accumulation: int = Field(1, ge=1, description="batches a step of the optimizer")
     weight_averaging: bool = Field(False, description="stochastic weight averaging over the last quarter of the epochs")
     loss: Loss | None = Field(None, description="mse, or pinball where quantiles are set")
     quantiles: tuple[float, ...] | None = Field(None, description="levels in (0, 1), rising, with 0.5")
@@ -99,12 +102,12 @@ class ModelConfig(Strict):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "auto", description="auto: fp32, bf16 on CUDA for large layers and batches"
     )
-    deterministic: bool = Field(False, description="the same bits each time on a GPU, too: slower there")
+    deterministic: bool = Field(False, description="the same bits on each run, on a GPU too, where it is slower")
     seed: int = Field(0, ge=0, lt=2**32)
 
     @model_validator(mode="after")
     def _lengths_agree(self, info: ValidationInfo) -> Self:
-        if is_unfinished(info):
+        if is_partial(info):
             return self
         if self.sequence_length % self.patch_length:
             raise ValueError(
@@ -125,7 +128,7 @@ class ModelConfig(Strict):
         return self
 
     @model_validator(mode="after")
-    def _agree(self) -> Self:
+    def _losses_and_norms_agree(self) -> Self:
         if self.quantiles is not None and not _rising_with_median(self.quantiles):
             raise ValueError(f"`quantiles` must rise within (0, 1) and hold 0.5, but got {list(self.quantiles)}")
         if self.quantiles is not None and self.loss not in (None, "pinball", *LIKELIHOODS):
@@ -140,16 +143,16 @@ class ModelConfig(Strict):
 
     @property
     def trained_loss(self) -> Loss:
-        """The loss that training minimises, after defaults."""
+        """The loss that training minimizes, after defaults."""
         return self.loss or ("pinball" if self.quantiles else "mse")
 
     @property
     def levels(self) -> tuple[float, ...]:
-        """The quantile levels that the network puts out, or can be asked for; 0.5 alone for a point forecast."""
+        """The quantile levels of the forecast; 0.5 alone for a point forecast."""
         return self.quantiles or ((0.1, 0.5, 0.9) if self.trained_loss in LIKELIHOODS else (0.5,))
 
     def replace(self, **changes: Any) -> "ModelConfig":
-        """A validated copy with `changes`."""
+        """Return a validated copy with `changes`, which a user or a search chose."""
         return ModelConfig.parse({**self.model_dump(), **changes})
 
 
@@ -158,13 +161,13 @@ def _rising_with_median(levels: tuple[float, ...]) -> bool:
 
 
 def _one_line(cls: type[BaseModel], error: ValidationError) -> str:
-    problem = max(error.errors(), key=lambda found: (found["type"] == "value_error", len(found["loc"])))
+    problem = max(error.errors(), key=lambda entry: (entry["type"] == "value_error", len(entry["loc"])))
     path = [part for part in problem["loc"] if not _is_union_tag(part)] or list(problem["loc"])
     key = ".".join(str(part) for part in path)
     if problem["type"] == "extra_forbidden":
         owner = _model_at(cls, path[:-1])
         known = (field.alias or name for name, field in owner.model_fields.items())
-        return f"unknown key {key!r}.{nearest(str(path[-1]), known)}"
+        return f"unknown key {key!r}.{did_you_mean(str(path[-1]), known)}"
     if problem["type"] == "missing":
         return f"key {key!r} is required, but is not there. Add it."
     message = problem["msg"].removeprefix("Value error, ").rstrip(".").replace("tuple", "list")
@@ -176,7 +179,7 @@ def _one_line(cls: type[BaseModel], error: ValidationError) -> str:
 
 
 def _is_union_tag(part: int | str) -> bool:
-    """Pydantic names the branch of a union in the path (`int`, `list[str]`, `Range`): not a key of the user's."""
+    """Whether a part of an error's path is the branch of a union (`int`, `list[str]`, `Range`), not a user's key."""
     return isinstance(part, str) and (part in ("int", "float", "str", "bool") or "[" in part or part[:1].isupper())
 
 

@@ -8,11 +8,11 @@ from pydantic import Field, field_validator, model_validator
 
 from lstm.calendars.frequency import Frequency
 from lstm.config.fields import Duration
-from lstm.config.model import Strict
+from lstm.config.model import StrictModel
 from lstm.config.source import VARIABLE, holds_credentials
 
 
-class ExecutionSpec(Strict):
+class ExecutionSpec(StrictModel):
     """Where the search's workers run."""
 
     runner: Literal["local", "dask", "ray"] = "local"
@@ -35,7 +35,7 @@ class ExecutionSpec(Strict):
         return self
 
 
-class LogSpec(Strict):
+class LogSpec(StrictModel):
     """Where scheduled forecasts are kept."""
 
     format: Literal["parquet", "csv", "sql"] = "parquet"
@@ -56,7 +56,7 @@ class LogSpec(Strict):
         return self
 
 
-class ForecastSpec(Strict):
+class ForecastSpec(StrictModel):
     """Scheduled forecasts: one slot each step of a schedule."""
 
     every: str | None = Field(
@@ -75,7 +75,7 @@ class ForecastSpec(Strict):
         return value
 
 
-class MonitorSpec(Strict):
+class MonitorSpec(StrictModel):
     """When the world has moved."""
 
     window: Duration = Field("30d", description="newest forecasts and inputs that are looked at")
@@ -86,7 +86,7 @@ class MonitorSpec(Strict):
     ks: float = Field(0.2, gt=0, le=1, description="Kolmogorov-Smirnov distance of an input: with psi, a warning")
 
 
-class RetentionSpec(Strict):
+class RetentionSpec(StrictModel):
     """What is removed, and when. A version that has an alias, or was champion once, is never touched."""
 
     runs: int = Field(50, ge=1, description="runs of the name, of each kind the newest, that are kept whole")

@@ -7,22 +7,22 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from lstm.config.data import DataSpec, NormalizeSpec, SplitSpec
 from lstm.config.fields import Duration
-from lstm.config.model import EnsembleMethod, ModelConfig, Strict, is_unfinished
+from lstm.config.model import EnsembleMethod, ModelConfig, StrictModel, is_partial
 from lstm.config.operations import ExecutionSpec, ForecastSpec, MonitorSpec, RetentionSpec
-from lstm.config.search import SET_ELSEWHERE, SearchSpec, condition, ends, holds, nearest_to
+from lstm.config.search import DERIVED_KEYS, SearchSpec, bounds, condition_met, conditions, nearest_to
 from lstm.errors import ConfigError
 
 Baseline = Literal["persistence", "seasonal_naive", "drift", "ridge", "auto_ets", "auto_theta"]
 
 
-class WindowSpec(Strict):
+class WindowSpec(StrictModel):
     """What a window forecasts; its look-back is `sequence_length`."""
 
     horizon: int = Field(24, ge=1, le=1_000_000)
     stride: int = Field(1, ge=1, le=1_000_000, description="steps between training windows; evaluation uses all")
 
 
-class EnsembleSpec(Strict):
+class EnsembleSpec(StrictModel):
     """Which networks are combined, and how."""
 
     members: tuple[dict[str, Any], ...] | None = Field(
@@ -32,13 +32,13 @@ class EnsembleSpec(Strict):
     method: EnsembleMethod = "mean"
 
 
-class BacktestSpec(Strict):
+class BacktestSpec(StrictModel):
     """How the rolling origins of the test span are cut."""
 
     folds: int = Field(4, ge=2, le=100, description="equal parts of the test span, each scored on its own")
 
 
-class EvaluateSpec(Strict):
+class EvaluateSpec(StrictModel):
     """What the candidates are measured against and how wide their intervals are."""
 
     season: int = Field(24, ge=1, le=1_000_000, description="steps of a season, which the seasonal naive repeats")
@@ -67,7 +67,7 @@ class EvaluateSpec(Strict):
         return value
 
 
-class ChampionSpec(Strict):
+class ChampionSpec(StrictModel):
     """How a candidate must beat the champion on the same most recent windows."""
 
     test: Literal["diebold_mariano"] = "diebold_mariano"
@@ -75,20 +75,20 @@ class ChampionSpec(Strict):
     min_effect: float = Field(0.01, ge=0, lt=1, description="share of the champion's RMSE that must be gone")
 
 
-class GateSpec(Strict):
+class GateSpec(StrictModel):
     """What a candidate must beat on the backtest before it may become champion."""
 
     beats: Literal["seasonal_naive", "persistence"] = "seasonal_naive"
     against_champion: ChampionSpec = ChampionSpec()
 
 
-class RegisterSpec(Strict):
+class RegisterSpec(StrictModel):
     """When a registered version is promoted."""
 
     gate: GateSpec = GateSpec()
 
 
-class PipelineConfig(Strict):
+class PipelineConfig(StrictModel):
     """The whole file."""
 
     name: str = Field(
@@ -116,8 +116,8 @@ class PipelineConfig(Strict):
         model = values.get("model", {}) if isinstance(values, dict) else None
         if not isinstance(model, dict):
             return values
-        for key in set(model) & set(SET_ELSEWHERE):
-            raise ValueError(f"model: {key!r} follows from {SET_ELSEWHERE[key]}: leave it out here")
+        for key in set(model) & set(DERIVED_KEYS):
+            raise ValueError(f"model: {key!r} follows from {DERIVED_KEYS[key]}: leave it out here")
         horizon = _said(values, "window", "horizon", WindowSpec)
         season = _said(values, "evaluate", "season", EvaluateSpec)
         return {**values, "model": {**model, **horizon, **season}}
@@ -130,19 +130,19 @@ class PipelineConfig(Strict):
 
     @model_validator(mode="after")
     def _every_choice_is_valid(self, info: ValidationInfo) -> Self:
-        if is_unfinished(info):
+        if is_partial(info):
             return self
         for number, member in enumerate(self.ensemble.members or ()):
             _check_member(number, member, self.model)
         try:
-            first, *others = [self.trial_of(member) for member in self.members]
+            first, *others = [self.trial_params(member) for member in self.members]
         except ConfigError as error:
             raise ValueError(f"model and search.space: the first trial's values don't go together: {error}") from None
-        _check_different([self.network(values) for values in (first, *others)])
+        _check_different([self.network_config(values) for values in (first, *others)])
         for key, options in self.search.space.items():
-            for choice in ends(key, options):
+            for choice in bounds(key, options):
                 try:
-                    self.trial_of(self.members[0], {**self._where_asked(key, first), key: choice})
+                    self.trial_params(self.members[0], {**self._where_asked(key, first), key: choice})
                 except ConfigError as error:
                     raise ValueError(f"search.space.{key}: {error}") from None
         return self
@@ -150,16 +150,16 @@ class PipelineConfig(Strict):
     def _where_asked(self, key: str, trial: dict[str, Any]) -> dict[str, Any]:
         """Values of other keys with which a trial that is the same otherwise is asked for this one."""
         found: dict[str, Any] = {}
-        for other, wanted in condition(self.search.space[key]).items():
+        for other, wanted in conditions(self.search.space[key]).items():
             now = self._whole(trial)[other]
             found |= {**self._where_asked(other, trial), other: now if now in wanted else wanted[0]}
         return found
 
     @property
-    def said(self) -> dict[str, Any]:
+    def explicit_values(self) -> dict[str, Any]:
         """What the file says, without defaults."""
         values = self.model_dump(mode="json", by_alias=True, exclude_unset=True)
-        model = {key: value for key, value in values.get("model", {}).items() if key not in SET_ELSEWHERE}
+        model = {key: value for key, value in values.get("model", {}).items() if key not in DERIVED_KEYS}
         return {**values, "model": model}
 
     @property
@@ -167,7 +167,7 @@ class PipelineConfig(Strict):
         """What the first trials change in `model`: one a member, as many as there are trials."""
         return (self.ensemble.members or ({},))[: self.search.trials]
 
-    def trial_of(self, member: dict[str, Any], forced: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    def trial_params(self, member: dict[str, Any], forced: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """A member's values: those of the searched keys where the space allows them, and its own others.
 
         Args:
@@ -179,20 +179,20 @@ class PipelineConfig(Strict):
         """
         values = dict(member)
         for key, options in self.search.space.items():
-            if self.asks(key, values):
+            if self.is_searched(key, values):
                 start = nearest_to(key, options, self._whole(values)[key])
                 values[key] = (forced or {}).get(key, start)
-        self.network(values)
+        self.network_config(values)
         return values
 
-    def asks(self, key: str, trial: dict[str, Any]) -> bool:
+    def is_searched(self, key: str, trial: dict[str, Any]) -> bool:
         """Whether the search asks for the key where a trial has these values: where not, the model's own is used."""
-        return holds(self.search.space[key], self._whole(trial))
+        return condition_met(self.search.space[key], self._whole(trial))
 
     def _whole(self, trial: dict[str, Any]) -> dict[str, Any]:
         return {**self.model.model_dump(), **trial}
 
-    def network(self, trial: dict[str, Any]) -> ModelConfig:
+    def network_config(self, trial: dict[str, Any]) -> ModelConfig:
         """The configuration of one network: `model` with a trial's values.
 
         Raises:
@@ -207,20 +207,20 @@ class PipelineConfig(Strict):
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready, every default written out; `PipelineConfig.parse` makes the same of it again."""
         values = self.model_dump(mode="json", by_alias=True)
-        values["model"] = {key: value for key, value in values["model"].items() if key not in SET_ELSEWHERE}
+        values["model"] = {key: value for key, value in values["model"].items() if key not in DERIVED_KEYS}
         return values
 
     @property
     def longest_lookback(self) -> int:
         """Steps of history that the longest window of the search needs."""
-        searched = self.search.choices("sequence_length")
+        searched = self.search.bounds("sequence_length")
         own = (member.get("sequence_length", self.model.sequence_length) for member in ({}, *self.members))
         return int(max(*searched, *own, 1))
 
 
 def _check_member(number: int, member: dict[str, Any], model: ModelConfig) -> None:
     for key in member:
-        if key in (*SET_ELSEWHERE, "device", "quantiles"):
+        if key in (*DERIVED_KEYS, "device", "quantiles"):
             raise ValueError(f"ensemble.members.{number}: members can't differ in {key!r}: set it in `model`")
     try:
         model.replace(**member)
@@ -238,7 +238,7 @@ def _check_different(networks: list[ModelConfig]) -> None:
             )
 
 
-def _said(values: dict[str, Any], section: str, key: str, spec: type[Strict]) -> dict[str, int]:
+def _said(values: dict[str, Any], section: str, key: str, spec: type[StrictModel]) -> dict[str, int]:
     """The key of a section that is not validated yet, or its default; nothing where it is no such number."""
     given = values.get(section)
     value = given.get(key) if isinstance(given, dict) else None

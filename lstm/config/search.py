@@ -6,11 +6,11 @@ from typing import Annotated, Any, Literal, Self, get_args
 from pydantic import Discriminator, Field, Tag, ValidationInfo, field_validator, model_validator
 
 from lstm.config.fields import Duration
-from lstm.config.model import ModelConfig, Strict, is_unfinished
-from lstm.errors import nearest
+from lstm.config.model import ModelConfig, StrictModel, is_partial
+from lstm.errors import did_you_mean
 
 # Keys of the model that another section says.
-SET_ELSEWHERE = {
+DERIVED_KEYS = {
     "horizon": "window.horizon",
     "season": "evaluate.season",
     "input_size": "the columns of data",
@@ -20,7 +20,7 @@ SET_ELSEWHERE = {
 _WIDEST_GRID = 1_000_000  # values of one key
 
 
-class _Conditional(Strict):
+class _Conditional(StrictModel):
     """What may be asked only where other keys of the space have certain values."""
 
     when: dict[str, tuple[Any, ...]] = Field({}, description="asked only where each of these keys has such a value")
@@ -30,7 +30,7 @@ class _Conditional(Strict):
     def _no_other_keys(cls, values: Any) -> Any:
         for key in values if isinstance(values, dict) else ():
             if key not in cls.model_fields:
-                raise ValueError(f"unknown key {key!r}.{nearest(str(key), cls.model_fields)}")
+                raise ValueError(f"unknown key {key!r}.{did_you_mean(str(key), cls.model_fields)}")
         return values
 
 
@@ -77,7 +77,7 @@ DEFAULT_SPACE: dict[str, Options] = {
 }
 
 
-class SearchSpec(Strict):
+class SearchSpec(StrictModel):
     """The Optuna search. It sees training and validation windows, never the test span."""
 
     trials: int = Field(20, ge=1, description="networks to train; the members of the ensemble are the first of them")
@@ -120,8 +120,8 @@ class SearchSpec(Strict):
         before: dict[str, Options] = {}
         for key, options in value.items():
             if key not in ModelConfig.model_fields:
-                raise ValueError(f"{key!r} is no key of the model.{nearest(key, ModelConfig.model_fields)}")
-            if key in (*SET_ELSEWHERE, "device", "quantiles", "lags", "augment"):
+                raise ValueError(f"{key!r} is no key of the model.{did_you_mean(key, ModelConfig.model_fields)}")
+            if key in (*DERIVED_KEYS, "device", "quantiles", "lags", "augment"):
                 raise ValueError(f"{key!r} can't be searched: set it in `model`")
             _check_options(key, options)
             _check_condition(key, options, before, value)
@@ -135,14 +135,14 @@ class SearchSpec(Strict):
                 f"`pruner` must be none with several objectives, which can't be pruned, but got {self.pruner}: "
                 "leave search.pruner out"
             )
-        space_to_come = is_unfinished(info) and "space" not in self.model_fields_set
+        space_to_come = is_partial(info) and "space" not in self.model_fields_set
         for key, options in self.space.items() if self.sampler == "grid" and not space_to_come else ():
             _check_grid(key, options)
         return self
 
-    def choices(self, key: str) -> tuple[Any, ...]:
+    def bounds(self, key: str) -> tuple[Any, ...]:
         """What can be proposed for a key: its choices, or the two ends of its range; nothing if it isn't searched."""
-        return ends(key, self.space[key]) if key in self.space else ()
+        return bounds(key, self.space[key]) if key in self.space else ()
 
 
 def number_type(key: str) -> type[int] | type[float] | None:
@@ -152,28 +152,28 @@ def number_type(key: str) -> type[int] | type[float] | None:
     return int if kinds == {int} else float if kinds == {float} else None
 
 
-def listed(options: tuple[Any, ...] | Choices) -> tuple[Any, ...]:
+def choices(options: tuple[Any, ...] | Choices) -> tuple[Any, ...]:
     """The choices of a list, with a condition or without."""
     return options.choices if isinstance(options, Choices) else options
 
 
-def ends(key: str, options: Options) -> tuple[Any, ...]:
+def bounds(key: str, options: Options) -> tuple[Any, ...]:
     """The choices; the two ends of a range, in the key's type."""
     if isinstance(options, Range):
         kind = number_type(key) or float
         return kind(options.low), kind(options.high)
-    return listed(options)
+    return choices(options)
 
 
-def every(key: str, options: Options) -> Sequence[Any]:
+def grid_values(key: str, options: Options) -> Sequence[Any]:
     """The choices; every whole number of a range."""
-    return range(int(options.low), int(options.high) + 1) if isinstance(options, Range) else listed(options)
+    return range(int(options.low), int(options.high) + 1) if isinstance(options, Range) else choices(options)
 
 
-def possible(key: str, options: Options, value: Any) -> bool:
+def is_valid(key: str, options: Options, value: Any) -> bool:
     """Whether the key may be given the value."""
     if not isinstance(options, Range):
-        return any(_same(value, choice) for choice in listed(options))
+        return any(_same(value, choice) for choice in choices(options))
     number = isinstance(value, int | float) and not isinstance(value, bool)
     whole = number and (number_type(key) is not int or float(value).is_integer())
     return whole and options.low <= value <= options.high
@@ -184,17 +184,17 @@ def nearest_to(key: str, options: Options, value: Any) -> Any:
     if isinstance(options, Range):
         number = options.low if value is None else min(max(value, options.low), options.high)
         return (number_type(key) or float)(number)
-    return value if possible(key, options, value) else listed(options)[0]
+    return value if is_valid(key, options, value) else choices(options)[0]
 
 
-def condition(options: Options) -> Mapping[str, tuple[Any, ...]]:
+def conditions(options: Options) -> Mapping[str, tuple[Any, ...]]:
     """What must hold for the key to be asked; empty: it always is."""
     return {} if isinstance(options, tuple) else options.when
 
 
-def holds(options: Options, values: Mapping[str, Any]) -> bool:
+def condition_met(options: Options, values: Mapping[str, Any]) -> bool:
     """Whether the condition holds for the values of a whole network."""
-    return all(any(_same(values[key], one) for one in wanted) for key, wanted in condition(options).items())
+    return all(any(_same(values[key], one) for one in wanted) for key, wanted in conditions(options).items())
 
 
 def _same(one: Any, other: Any) -> bool:
@@ -209,17 +209,17 @@ def _check_options(key: str, options: Options) -> None:
         if kind is int and not (options.low.is_integer() and options.high.is_integer()):
             raise ValueError(f"{key!r} holds whole numbers, but got low={options.low}, high={options.high}")
         return
-    choices = listed(options)
-    if not choices:
+    values = choices(options)
+    if not values:
         raise ValueError(f"{key!r} needs at least one choice")
-    if kind and not all(isinstance(one, int | float) and not isinstance(one, bool) for one in choices):
-        raise ValueError(f"{key!r} holds numbers, but got {list(choices)}")
-    if any(_same(one, other) for n, one in enumerate(choices) for other in choices[:n]):
-        raise ValueError(f"{key!r} must list each choice once, but got {list(choices)}")
+    if kind and not all(isinstance(one, int | float) and not isinstance(one, bool) for one in values):
+        raise ValueError(f"{key!r} holds numbers, but got {list(values)}")
+    if any(_same(one, other) for n, one in enumerate(values) for other in values[:n]):
+        raise ValueError(f"{key!r} must list each choice once, but got {list(values)}")
 
 
 def _check_condition(key: str, options: Options, before: Mapping[str, Options], space: Mapping[str, Options]) -> None:
-    for other, wanted in condition(options).items():
+    for other, wanted in conditions(options).items():
         if other not in before:
             remedy = f"List {other!r} above {key!r}" if other in space and other != key else f"Known: {list(before)}"
             raise ValueError(
@@ -228,15 +228,15 @@ def _check_condition(key: str, options: Options, before: Mapping[str, Options], 
         if not wanted:
             raise ValueError(f"{key!r}: `when` needs at least one value of {other!r}, but got []: list one")
         for value in wanted:
-            if not possible(other, before[other], value):
-                choices = ends(other, before[other])
+            if not is_valid(other, before[other], value):
+                choices = bounds(other, before[other])
                 known = "{} to {}".format(*choices) if isinstance(before[other], Range) else str(list(choices))
                 raise ValueError(f"{key!r}: `when` must hold possible values of {other!r} ({known}), but got {value!r}")
 
 
 def _check_grid(key: str, options: Options) -> None:
     remedy = "list its values in search.space, or take another sampler"
-    if condition(options):
+    if conditions(options):
         raise ValueError(f"sampler grid needs keys without `when`, but got one at {key!r}: drop it, or the sampler")
     if isinstance(options, Range) and number_type(key) is not int:
         raise ValueError(

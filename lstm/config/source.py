@@ -6,19 +6,19 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
 
-from lstm.config.model import Strict
+from lstm.config.model import StrictModel
 
 VARIABLE = r"env:[A-Za-z_][A-Za-z0-9_]*"
 
 
-class CsvSpec(Strict):
+class CsvSpec(StrictModel):
     """How a CSV is written."""
 
     separator: Literal["auto", ",", ";", "\t", "|"] = Field("auto", description="auto: what the header is cut by")
     decimal: Literal[".", ","] = "."
 
 
-class SqlSource(Strict):
+class SqlSource(StrictModel):
     """A query; where the database is stands in the environment, since it holds the password."""
 
     sql: str = Field(min_length=1)

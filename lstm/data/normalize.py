@@ -6,7 +6,7 @@ from typing import Any, Literal, Self
 
 import numpy as np
 
-from lstm.config.model import Strict
+from lstm.config.model import StrictModel
 from lstm.errors import DataError
 
 Strategy = Literal["zscore", "minmax", "robust", "none"]
@@ -30,7 +30,7 @@ class Statistics:
         return cls(np.nanmean(x, axis=0), np.nanstd(x, axis=0), np.nanmin(x, axis=0), np.nanmax(x, axis=0), thirds)
 
 
-class _NormalizerConfig(Strict):
+class _NormalizerConfig(StrictModel):
     strategy: Strategy = "zscore"
 
 

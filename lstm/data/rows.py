@@ -13,7 +13,7 @@ import pandas as pd
 
 from lstm.config.data import DataSpec
 from lstm.data.timestamps import StampReader, shown
-from lstm.errors import DataError, nearest
+from lstm.errors import DataError, did_you_mean
 from lstm.sources.row_filter import RowFilter
 
 SERIES, TIME, ROW = "series", "time", "__row__"
@@ -108,7 +108,7 @@ class RowReader:
         for column in wanted:
             if column not in there:
                 known = self._columns() if self._columns else map(str, frame.columns)
-                raise DataError(f"{self.name}: column {column!r}{role} is not there.{nearest(column, known, _LONGEST)}")
+                raise DataError(f"{self.name}: column {column!r}{role} is not there.{did_you_mean(column, known, _LONGEST)}")
             if column in twice:
                 raise DataError(f"{self.name}: column {column!r} is there twice. Give each column its own name.")
 

@@ -11,7 +11,7 @@ import pandas as pd
 from lstm.config.data import NormalizeSpec
 from lstm.data.normalize import Statistics, centered_and_scaled
 from lstm.data.panel import Panel
-from lstm.errors import DataError, nearest
+from lstm.errors import DataError, did_you_mean
 
 ALL = "\0all"  # a name that no file can give to a series
 _LONGEST = 300  # characters of a list of series, of which there may be thousands
@@ -88,7 +88,7 @@ class PanelNormalizer:
             return np.zeros(len(names), np.int64)
         for name in names:
             if name not in self._position:
-                raise DataError(f"series {name!r} was not there in training.{nearest(name, self.names, _LONGEST)}")
+                raise DataError(f"series {name!r} was not there in training.{did_you_mean(name, self.names, _LONGEST)}")
         return np.array([self._position[name] for name in names], np.int64)
 
     def features(self, panel: Panel) -> np.ndarray:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from lstm.config.data import DataSpec
-from lstm.errors import DataError, nearest
+from lstm.errors import DataError, did_you_mean
 from lstm.sources.row_filter import RowFilter, comparables
 from lstm.sources.source import Source, open_source
 
@@ -72,7 +72,7 @@ def check_found(source: Source, chosen: RowFilter) -> None:
         if known:  # else the source holds no rows, which has an error of its own
             raise DataError(
                 f"{source.name}: no row has {value!r} in column {column!r}, which data.where asks for."
-                f"{nearest(str(value), known, _LONGEST)}"
+                f"{did_you_mean(str(value), known, _LONGEST)}"
             )
     elif not chosen.some and chosen.wanted:
         raise DataError(
@@ -90,7 +90,7 @@ def _distinct(source: Source, columns: Sequence[str], chosen: RowFilter) -> tupl
         for column in wanted:
             if column not in frame:
                 key = "partition_by" if column in columns else "where"
-                hint = nearest(column, source.columns(), _LONGEST)
+                hint = did_you_mean(column, source.columns(), _LONGEST)
                 raise DataError(f"{source.name}: column {column!r} of data.{key} is not there.{hint}")
         frame = frame[chosen.kept(frame)]
         coded = [comparables(frame[column]) for column in columns]

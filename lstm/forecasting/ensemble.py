@@ -19,13 +19,13 @@ _GAIN = 1e-9  # share of a squared error that is no rounding
 def point_forecast(network: ForecastNetwork, windows: Windows) -> np.ndarray:
     """One network's point forecast (its median where it has quantiles): (windows, horizon, targets) float64."""
     out = forecast(network, windows)
-    return out[..., outputs.point(network.config)].numpy().astype(np.float64)
+    return out[..., outputs.point_index(network.config)].numpy().astype(np.float64)
 
 
 def prediction_of(network: ForecastNetwork, windows: Windows) -> Prediction:
     """One network's point forecast, and its quantiles where it has learned more than the median."""
     out, levels = forecast(network, windows), shared_levels([network.config])
-    point = out[..., outputs.point(network.config)].numpy().astype(np.float64)
+    point = out[..., outputs.point_index(network.config)].numpy().astype(np.float64)
     if not levels:
         return Prediction(point)
     return Prediction(point, outputs.quantiles(out.numpy(), network.config).astype(np.float64), levels)

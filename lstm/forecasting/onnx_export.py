@@ -88,7 +88,7 @@ def _description(forecaster: Forecaster, made: tuple[Exported, ...]) -> dict[str
             "file": one.file,
             "sequence_length": member.config.sequence_length,
             "inputs": list(_inputs(member, 1)),
-            "point": outputs.point(member.config),
+            "point": outputs.point_index(member.config),
             "difference": one.difference,
         }
         for one, member in zip(made, forecaster.members, strict=True)

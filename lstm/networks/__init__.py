@@ -1,1 +1,1 @@
-"""What learns: networks, losses, training, checkpoints."""
+"""Networks, their losses, training and checkpoints."""

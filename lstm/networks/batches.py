@@ -1,4 +1,4 @@
-"""The training windows in random order, pass after pass, a batch at a time."""
+"""Batches of training windows: their indices in random order, pass after pass."""
 
 import torch
 from torch import Tensor
@@ -7,38 +7,38 @@ from lstm.config.model import ModelConfig
 
 
 class Batches:
-    """Indices of windows, (batch_size,) int64 on `device`; every window once a pass, the last batch may be smaller.
+    """Indices of windows, (batch_size,) int64 on `device`; a pass has every window once, its last batch may be smaller.
 
-    A last window all alone joins the batch before where there is batch norm, which can't compare it with itself.
+    With batch norm, which needs two windows, a single window left over joins the batch before it.
     """
 
-    def __init__(self, windows: int, config: ModelConfig, generator: torch.Generator, device: torch.device) -> None:
-        """Draw each pass's order from `generator`."""
-        self.windows, self.size, self.generator, self.device = windows, config.batch_size, generator, device
-        alone = config.batch_norm and windows > self.size and windows % self.size == 1
-        self.in_a_pass = windows // self.size if alone else -(-windows // self.size)
-        self.taken = self.in_a_pass  # of this pass
+    def __init__(self, n_windows: int, config: ModelConfig, generator: torch.Generator, device: torch.device) -> None:
+        """Draw the order of each pass from `generator`."""
+        self.n_windows, self.size, self.generator, self.device = n_windows, config.batch_size, generator, device
+        single_left = config.batch_norm and n_windows > self.size and n_windows % self.size == 1
+        self.per_pass = n_windows // self.size if single_left else -(-n_windows // self.size)
+        self.position = self.per_pass  # batches of this pass that were returned
 
     def shuffle(self) -> None:
-        """Draw the next pass's order where this pass is over."""
-        if self.taken < self.in_a_pass:
+        """Draw the order of the next pass if this pass is over."""
+        if self.position < self.per_pass:
             return
-        self.drawn_from = self.generator.get_state()
-        # int32: of a hundred million windows the order is the largest thing in memory
-        self.order = torch.randperm(self.windows, generator=self.generator, dtype=torch.int32).to(self.device)
-        self.taken = 0
+        self.generator_state = self.generator.get_state()
+        # int32: the order of a hundred million windows is the largest array in memory
+        self.order = torch.randperm(self.n_windows, generator=self.generator, dtype=torch.int32).to(self.device)
+        self.position = 0
 
     def next(self) -> Tensor:
-        """The next batch."""
+        """Return the next batch."""
         self.shuffle()
-        start, self.taken = self.taken * self.size, self.taken + 1
-        end = self.windows if self.taken == self.in_a_pass else start + self.size
+        start, self.position = self.position * self.size, self.position + 1
+        end = self.n_windows if self.position == self.per_pass else start + self.size
         return self.order[start:end].long()
 
-    def restore(self, drawn_from: Tensor, taken: int) -> None:
-        """Go on in a pass whose order was drawn from that state of the generator, which is left as it is."""
-        now = self.generator.get_state()
-        self.generator.set_state(drawn_from)
+    def restore(self, generator_state: Tensor, position: int) -> None:
+        """Continue a pass whose order was drawn from that state of the generator. The generator's state is kept."""
+        current = self.generator.get_state()
+        self.generator.set_state(generator_state)
         self.shuffle()
-        self.taken = taken
-        self.generator.set_state(now)
+        self.position = position
+        self.generator.set_state(current)

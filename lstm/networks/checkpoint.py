@@ -1,4 +1,4 @@
-"""Weights and JSON in one safetensors file, written whole or not at all. No pickle is ever read."""
+"""Checkpoints: weights and JSON in one safetensors file, written atomically. Pickles are refused."""
 
 import hashlib
 import json
@@ -17,36 +17,38 @@ _FORMAT = "lstm/1"
 
 
 def write_atomic(path: Path, content: bytes, durable: bool = True) -> None:
-    """Write beside `path` and move into place: readers see the old file or the new one. `durable`: after a power cut,
-    too, since it is flushed to the disk before."""
+    """Write a temporary file and move it to `path`, so that readers see the old file or the new one.
+
+    `durable`: flush it to the disk first, so that this holds after a power cut, too.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with beside.open("wb") as file:
+        with temporary.open("wb") as file:
             file.write(content)
             if durable:
                 file.flush()
                 os.fsync(file.fileno())
-        os.replace(beside, path)
+        os.replace(temporary, path)
     finally:
-        beside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 def save_checkpoint(
     path: str | Path, tensors: Mapping[str, Tensor], meta: Mapping[str, Any], durable: bool = True
 ) -> None:
-    """Save tensors and a JSON-ready description under any file name."""
+    """Save tensors and JSON-ready metadata under any file name."""
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     text = json.dumps(meta, allow_nan=False)
-    described = {"format": _FORMAT, "meta": text, "sha256": _checksum(contiguous, text)}
-    write_atomic(Path(path), save(contiguous, metadata=described), durable)
+    metadata = {"format": _FORMAT, "meta": text, "sha256": _checksum(contiguous, text)}
+    write_atomic(Path(path), save(contiguous, metadata=metadata), durable)
 
 
 def load_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """What `save_checkpoint` wrote: tensors on the CPU, and the description.
+    """Load what `save_checkpoint` wrote: tensors on the CPU, and the metadata.
 
     Raises:
-        CheckpointError: the file is missing, a pickle, damaged, or of another origin.
+        CheckpointError: the file is missing, a pickle, damaged, or not of this package.
     """
     path = Path(path)
     if not path.is_file():
@@ -55,19 +57,30 @@ def load_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]
         raise CheckpointError(f"{path}: is a pickle, which can run code when loaded. Save the model anew with .save().")
     try:
         with safe_open(path, framework="pt") as file:
-            described = file.metadata() or {}
+            metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
     except (SafetensorError, OSError, RuntimeError, ValueError) as error:
         raise CheckpointError(f"{path}: is damaged, or no saved model ({error}).") from None
-    if "format" not in described:
+    if "format" not in metadata:
         raise CheckpointError(f"{path}: holds weights, but not of this package.")
-    if described["format"] != _FORMAT or described.get("sha256") != _checksum(tensors, described.get("meta", "")):
+    if metadata["format"] != _FORMAT or metadata.get("sha256") != _checksum(tensors, metadata.get("meta", "")):
         raise CheckpointError(f"{path}: is damaged: its content is not what was saved. Restore it from a copy.")
-    return tensors, json.loads(described["meta"])
+    return tensors, json.loads(metadata["meta"])
+
+
+def add_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors under the names `PREFIX.NAME`."""
+    return {f"{prefix}.{name}": tensor for name, tensor in tensors.items()}
+
+
+def strip_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors whose names start with `PREFIX.`, without it."""
+    start = f"{prefix}."
+    return {name.removeprefix(start): tensor for name, tensor in tensors.items() if name.startswith(start)}
 
 
 def _checksum(tensors: Mapping[str, Tensor], text: str) -> str:
-    """sha256 over names, shapes and bits of the tensors, and the description."""
+    """Return the sha256 over names, shapes and bits of the tensors, and the metadata."""
     digest = hashlib.sha256(text.encode())
     for name in sorted(tensors):
         digest.update(f"{name}{tuple(tensors[name].shape)}".encode())
@@ -76,7 +89,10 @@ def _checksum(tensors: Mapping[str, Tensor], text: str) -> str:
 
 
 def _is_pickle(path: Path) -> bool:
-    """A pickle starts with 0x80 or '(', torch.save's archive with 'PK'; safetensors has its JSON at byte 8."""
+    """Whether a file starts like a pickle (0x80 or '(') or an archive of torch.save ('PK').
+
+    A safetensors file may start with the same bytes, but has '{' at byte 8.
+    """
     with path.open("rb") as file:
         start = file.read(9)
     return (start[:1] in (b"\x80", b"(") or start[:2] == b"PK") and start[8:] != b"{"

@@ -1,4 +1,4 @@
-"""All parameters of a network as one, for the optimiser: on the CPU its calls cost more than its arithmetic."""
+"""One flat parameter for all weights of a network: on the CPU the optimizer's calls cost more than its arithmetic."""
 
 from itertools import accumulate
 
@@ -6,16 +6,16 @@ import torch
 from torch import nn
 
 
-def flattened(network: nn.Module) -> nn.Parameter:
-    """One parameter, (numbers of the network,), whose parts the network's parameters and gradients become views of.
+def flatten_parameters(network: nn.Module) -> nn.Parameter:
+    """Return one parameter (n_weights,); the network's parameters and gradients become views of its parts.
 
-    Gradients add up in place: they have to be set to zero, never to None.
+    Gradients accumulate in place: set them to zero, never to None.
     """
     parameters = list(network.parameters())
-    whole = nn.Parameter(torch.cat([one.detach().flatten() for one in parameters]))
-    whole.grad = torch.zeros_like(whole)
-    ends = list(accumulate(one.numel() for one in parameters))
-    for one, start, end in zip(parameters, [0, *ends], ends, strict=False):
-        one.data = whole.data[start:end].view_as(one)
-        one.grad = whole.grad[start:end].view_as(one)
-    return whole
+    flat = nn.Parameter(torch.cat([parameter.detach().flatten() for parameter in parameters]))
+    flat.grad = torch.zeros_like(flat)
+    ends = list(accumulate(parameter.numel() for parameter in parameters))
+    for parameter, start, end in zip(parameters, [0, *ends], ends, strict=False):
+        parameter.data = flat.data[start:end].view_as(parameter)
+        parameter.grad = flat.grad[start:end].view_as(parameter)
+    return flat

@@ -1,4 +1,4 @@
-"""Losses on what was really measured: NaN in the actual values weighs nothing."""
+"""Losses over measured values: NaN in the actual values has no weight."""
 
 from collections.abc import Callable
 
@@ -7,25 +7,25 @@ from torch import Tensor
 from torch.nn import functional
 
 from lstm.config.model import LIKELIHOODS, ModelConfig
-from lstm.networks.outputs import negative_log_likelihood, point
+from lstm.networks.outputs import negative_log_likelihood, point_index
 
 LossFunction = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
-_SMALLEST = 0.01  # naive error that mase divides by, on the normalised scale
+_MIN_NAIVE_ERROR = 0.01  # that mase divides by, on the normalized scale
 
 
 def make_loss(config: ModelConfig, device: torch.device) -> LossFunction:
-    """The loss of `config` as a function of out (B, H, O, numbers), actual (B, H, O), and the targets' past (B, L, O).
+    """Return the loss of `config`: f(out (B, H, O, n_params), actual (B, H, O), the targets' past (B, L, O)).
 
-    It returns the summed loss and the number of values measured, both as scalars on `device`, so that
+    The function returns the summed loss and the number of values measured, both as scalars on `device`, so that
     batches add up to an exact mean. `pinball` (Koenker & Bassett 1978) is averaged over the levels; `mase` is the
-    absolute error over that of the seasonal naive within the look-back (Hyndman & Koehler 2006); `gaussian` and
+    absolute error over that of the seasonal naive within the lookback (Hyndman & Koehler 2006); `gaussian` and
     `student_t` are negative log-likelihoods.
     """
     levels = torch.tensor(config.levels, device=device)
 
     def loss(out: Tensor, actual: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
         measured = ~torch.isnan(actual)
-        out, filled = out.float(), torch.where(measured, actual, out[..., point(config)].detach().float())
+        out, filled = out.float(), torch.where(measured, actual, out[..., point_index(config)].detach().float())
         if config.trained_loss in LIKELIHOODS:
             values = negative_log_likelihood(out, filled, config)
         elif config.trained_loss == "mase":
@@ -38,11 +38,14 @@ def make_loss(config: ModelConfig, device: torch.device) -> LossFunction:
 
 
 def naive_error(past: Tensor, season: int) -> Tensor:
-    """Mean absolute difference from one season before, within the look-back: (B, L, O) -> (B, 1, O)."""
-    apart = season if season < past.shape[1] else 1
+    """Return the mean absolute difference from one season before, within the lookback: (B, L, O) -> (B, 1, O).
+
+    If the lookback is no longer than a season, the difference of neighbours is taken.
+    """
+    lag = season if season < past.shape[1] else 1
     if past.shape[1] < 2:
         return torch.ones_like(past[:, :1])
-    return (past[:, apart:] - past[:, :-apart]).abs().mean(dim=1, keepdim=True).clamp_min(_SMALLEST)
+    return (past[:, lag:] - past[:, :-lag]).abs().mean(dim=1, keepdim=True).clamp_min(_MIN_NAIVE_ERROR)
 
 
 def _huber(error: Tensor, _: Tensor) -> Tensor:

@@ -1,11 +1,11 @@
-"""What the numbers that a network puts out for each step mean: a point, quantiles, or a distribution.
+"""Outputs of a network for each step and target: a point, quantiles, or parameters of a distribution.
 
-| loss      | numbers a step              | point forecast |
-|-----------|-----------------------------|----------------|
-| pinball   | one a level, never crossing | the median     |
-| gaussian  | mean, standard deviation    | the mean       |
-| student_t | location, scale, freedom    | the location   |
-| any other | the value                   | the value      |
+| loss      | params a step                       | point forecast |
+|-----------|-------------------------------------|----------------|
+| pinball   | one a level, never crossing         | the median     |
+| gaussian  | mean, standard deviation            | the mean       |
+| student_t | location, scale, degrees of freedom | the location   |
+| any other | the value                           | the value      |
 """
 
 import math
@@ -16,60 +16,64 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lstm.config.model import ModelConfig
+from lstm.config.model import LIKELIHOODS, ModelConfig
 
-_SMALLEST = 1e-4  # of a standard deviation, on the normalised scale
+_MIN_SCALE = 1e-4  # on the normalized scale
 
 
-def count(config: ModelConfig) -> int:
-    """Numbers a step and target."""
+def n_params(config: ModelConfig) -> int:
+    """Return the number of output values for each step and target."""
     return {"pinball": len(config.levels), "gaussian": 2, "student_t": 3}.get(config.trained_loss, 1)
 
 
-def point(config: ModelConfig) -> int:
-    """Which of them is the point forecast."""
+def point_index(config: ModelConfig) -> int:
+    """Return the index of the point forecast among the params."""
     return config.levels.index(0.5) if config.trained_loss == "pinball" else 0
 
 
-def shaped(raw: Tensor, config: ModelConfig) -> Tensor:
-    """Numbers that go together, (…, numbers): quantiles rise, spreads are positive, freedom is over 2."""
+def constrain(raw: Tensor, config: ModelConfig) -> Tensor:
+    """Map raw outputs (…, n_params) to valid params: rising quantiles, scale > 0, degrees of freedom > 2."""
     if config.trained_loss == "pinball":
         steps = functional.softplus(raw[..., 1:]).unbind(-1)
         # No cumsum: CUDA has no deterministic one.
         return torch.stack(list(accumulate([raw[..., 0], *steps])), dim=-1)
-    if config.trained_loss in ("gaussian", "student_t"):
-        spread = functional.softplus(raw[..., 1:2]) + _SMALLEST
-        return torch.cat([raw[..., :1], spread, 2 + functional.softplus(raw[..., 2:])], dim=-1)
+    if config.trained_loss in LIKELIHOODS:
+        scale = functional.softplus(raw[..., 1:2]) + _MIN_SCALE
+        return torch.cat([raw[..., :1], scale, 2 + functional.softplus(raw[..., 2:])], dim=-1)
     return raw
 
 
-def placed(out: Tensor, base: Tensor, scale: Tensor, config: ModelConfig) -> Tensor:
-    """From the window's own scale to that of the inputs: places are shifted and stretched, spreads stretched."""
-    if config.trained_loss in ("gaussian", "student_t"):
-        place, spread = base[..., None] + scale[..., None] * out[..., :1], scale[..., None] * out[..., 1:2]
-        return torch.cat([place, spread, out[..., 2:]], dim=-1)
-    return base[..., None] + scale[..., None] * out
+def rescale(params: Tensor, base: Tensor, scale: Tensor, config: ModelConfig) -> Tensor:
+    """Map params (B, H, O, n_params) from the anchored scale of a window to that of its inputs.
+
+    `base` (B, H, O) is added to values and locations; `scale` (B, 1, O) multiplies them and the scales of
+    distributions. Degrees of freedom stay.
+    """
+    if config.trained_loss in LIKELIHOODS:
+        loc, spread = base[..., None] + scale[..., None] * params[..., :1], scale[..., None] * params[..., 1:2]
+        return torch.cat([loc, spread, params[..., 2:]], dim=-1)
+    return base[..., None] + scale[..., None] * params
 
 
-def quantiles(out: np.ndarray, config: ModelConfig) -> np.ndarray:
-    """The quantiles at `config.levels`, (…, levels), of what a network put out, (…, numbers)."""
+def quantiles(params: np.ndarray, config: ModelConfig) -> np.ndarray:
+    """Return the quantiles at `config.levels`, (…, levels), of a network's output, (…, n_params)."""
     if config.trained_loss == "pinball":
-        return out
+        return params
     from scipy import stats
 
     levels = np.array(config.levels)
-    place, spread = out[..., :1], out[..., 1:2]
+    loc, scale = params[..., :1], params[..., 1:2]
     if config.trained_loss == "gaussian":
-        return np.asarray(place + spread * stats.norm.ppf(levels), dtype=out.dtype)
-    return np.asarray(place + spread * stats.t.ppf(levels, out[..., 2:3]), dtype=out.dtype)
+        return np.asarray(loc + scale * stats.norm.ppf(levels), dtype=params.dtype)
+    return np.asarray(loc + scale * stats.t.ppf(levels, params[..., 2:3]), dtype=params.dtype)
 
 
-def negative_log_likelihood(out: Tensor, actual: Tensor, config: ModelConfig) -> Tensor:
-    """Of `actual` (…) under the normal or Student's t distribution that `out` (…, numbers) describes."""
-    place, spread = out[..., 0], out[..., 1]
-    z = (actual - place) / spread
+def negative_log_likelihood(params: Tensor, actual: Tensor, config: ModelConfig) -> Tensor:
+    """Return -log density of `actual` (…) under the normal or Student's t distribution with `params` (…, n_params)."""
+    loc, scale = params[..., 0], params[..., 1]
+    z = (actual - loc) / scale
     if config.trained_loss == "gaussian":
-        return 0.5 * z.square() + spread.log() + 0.5 * math.log(2 * math.pi)
-    freedom = out[..., 2]
-    constant = torch.lgamma(freedom / 2) - torch.lgamma((freedom + 1) / 2) + 0.5 * (freedom * math.pi).log()
-    return constant + spread.log() + (freedom + 1) / 2 * torch.log1p(z.square() / freedom)
+        return 0.5 * z.square() + scale.log() + 0.5 * math.log(2 * math.pi)
+    df = params[..., 2]
+    constant = torch.lgamma(df / 2) - torch.lgamma((df + 1) / 2) + 0.5 * (df * math.pi).log()
+    return constant + scale.log() + (df + 1) / 2 * torch.log1p(z.square() / df)

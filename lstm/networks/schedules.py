@@ -1,4 +1,4 @@
-"""How the learning rate changes: by step, or by epoch."""
+"""Learning rate schedules, by step or by epoch."""
 
 import math
 from typing import Any
@@ -9,45 +9,45 @@ from torch.optim.lr_scheduler import LRScheduler
 from lstm.config.model import ModelConfig
 
 _WARMUP_STEPS = 100
-_LOWEST = 0.01  # share of the rate that a cosine ends at
+_FINAL_SHARE = 0.01  # of the learning rate, at the end of a cosine
 
 
 class Schedule:
-    """A learning rate that changes with the steps of the optimiser, or with the epochs' validation losses."""
+    """A learning rate that changes after optimizer steps, or after epochs by their validation loss."""
 
     def __init__(self, scheduler: LRScheduler | None = None, by_step: bool = False) -> None:
-        """`scheduler`: None keeps the rate as it is."""
+        """Wrap a scheduler of torch; None keeps the learning rate constant."""
         self.scheduler, self.by_step = scheduler, by_step
 
     def after_step(self) -> None:
-        """Call it after each step of the optimiser."""
+        """Advance after an optimizer step."""
         if self.scheduler is not None and self.by_step:
             self.scheduler.step()
 
     def after_epoch(self, val_loss: float) -> None:
-        """Call it after each epoch."""
+        """Advance after an epoch."""
         if isinstance(self.scheduler, lr_scheduler.ReduceLROnPlateau):
             self.scheduler.step(val_loss)
         elif self.scheduler is not None and not self.by_step:
             self.scheduler.step()
 
     def state(self) -> dict[str, Any]:
-        """What changes as it goes on, as JSON can hold it."""
+        """Return the scheduler's state, JSON-ready."""
         state = {} if self.scheduler is None else self.scheduler.state_dict()
         return {key: value for key, value in state.items() if not isinstance(value, float) or math.isfinite(value)}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Stand where `state` was taken."""
+        """Continue from what `state` returned."""
         if self.scheduler is not None:
             self.scheduler.load_state_dict(state)
 
 
 def make_schedule(optimizer: Optimizer, config: ModelConfig, steps: int) -> Schedule:
-    """The schedule of `config` over `epochs` epochs of `steps` steps.
+    """Return the schedule of `config` over `epochs` epochs of `steps` steps.
 
-    `cosine`: up over the first 100 steps (or a tenth of all), then half a cosine down to 1 % (Loshchilov & Hutter
-    2017). `onecycle`: up to the rate over 30 % of the steps, and down again (Smith & Topin 2018). `step`: a tenth
-    after each third of the epochs. `plateau`: half at the fourth epoch in a row without gain.
+    `cosine`: linear warm-up over the first 100 steps (or a tenth of all), then half a cosine down to 1 % (Loshchilov &
+    Hutter 2017). `onecycle`: up over 30 % of the steps, then down (Smith & Topin 2018). `step`: a tenth after each
+    third of the epochs. `plateau`: half at the fourth epoch in a row without a better validation loss.
     """
     if config.scheduler == "cosine":
         return Schedule(_warmup_cosine(optimizer, steps * config.epochs), by_step=True)
@@ -67,7 +67,7 @@ def _warmup_cosine(optimizer: Optimizer, steps: int) -> lr_scheduler.LambdaLR:
         if step < warmup:
             return (step + 1) / warmup
         progress = min((step - warmup) / max(steps - warmup, 1), 1.0)
-        return _LOWEST + (1 - _LOWEST) * 0.5 * (1 + math.cos(math.pi * progress))
+        return _FINAL_SHARE + (1 - _FINAL_SHARE) * 0.5 * (1 + math.cos(math.pi * progress))
 
     return lr_scheduler.LambdaLR(optimizer, factor)
 

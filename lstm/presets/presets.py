@@ -7,9 +7,9 @@ import math
 from typing import Any
 
 from lstm.config.pipeline import PipelineConfig
-from lstm.config.search import Options, Range, listed
+from lstm.config.search import Options, Range, choices
 from lstm.errors import ConfigError
-from lstm.presets.recipes import Network, largest_divisor, networks, sound
+from lstm.presets.recipes import ModelParams, drop_unreachable_lags, largest_divisor, suggest_networks
 from lstm.profiling.run_lengths import Runs
 
 _MEMBERS = {"fast": 2, "accurate": 8}  # at most
@@ -21,7 +21,7 @@ _LENGTHS = {"sequence_length", "patch_length"}
 _COMMON = {"num_layers": 1, "batch_size": 64, "patience": 3}
 
 
-def completed(config: PipelineConfig, runs: Runs | None = None) -> PipelineConfig:
+def with_defaults(config: PipelineConfig, runs: Runs | None = None) -> PipelineConfig:
     """The configuration with every default written out.
 
     Args:
@@ -31,7 +31,7 @@ def completed(config: PipelineConfig, runs: Runs | None = None) -> PipelineConfi
     Raises:
         ConfigError: what the file says and what follows from it don't go together.
     """
-    said = config.said
+    said = config.explicit_values
     model, members = _model_and_members(config, runs)
     ensemble, search = said.get("ensemble", {}), {"space": _space(config), **said.get("search", {})}
     values = {
@@ -54,13 +54,13 @@ def _beside(config: PipelineConfig, space: dict[str, Any]) -> int:
     """How many trials there are beside the members."""
     if not space:
         return 0  # they would all be the first network
-    return _SEARCHED if config.preset == "accurate" or "space" in config.said.get("search", {}) else 0
+    return _SEARCHED if config.preset == "accurate" or "space" in config.explicit_values.get("search", {}) else 0
 
 
-def _model_and_members(config: PipelineConfig, runs: Runs | None) -> tuple[Network, list[Network]]:
+def _model_and_members(config: PipelineConfig, runs: Runs | None) -> tuple[ModelParams, list[ModelParams]]:
     """What the first network is, and what each changes in it."""
-    said = config.said.get("model", {})
-    made = networks(config, runs)[: _MEMBERS[config.preset]]
+    said = config.explicit_values.get("model", {})
+    made = suggest_networks(config, runs)[: _MEMBERS[config.preset]]
     held = {*said, "loss"} if said.get("quantiles") else set(said)  # quantiles have a loss of their own
     searched = {key: _bounds(options) for key, options in config.search.space.items() if key in _LENGTHS}
     if held & _LENGTHS or searched:
@@ -78,7 +78,7 @@ def _model_and_members(config: PipelineConfig, runs: Runs | None) -> tuple[Netwo
 
 def _space(config: PipelineConfig) -> dict[str, Any]:
     """What is searched by default: no key that the configuration says, of the model or of members."""
-    said = set().union(config.said.get("model", {}), *(config.ensemble.members or ()))
+    said = set().union(config.explicit_values.get("model", {}), *(config.ensemble.members or ()))
     space = config.model_dump(mode="json")["search"]["space"]
     return {key: options for key, options in space.items() if key not in said}
 
@@ -87,17 +87,17 @@ def _bounds(options: Options) -> list[int]:
     """The choices; of a range its ends and a number beside them, with which no patch but 1 goes."""
     if isinstance(options, Range):
         return [int(options.low), min(int(options.low) + 1, int(options.high)), int(options.high)]
-    return [int(option) for option in listed(options)]
+    return [int(option) for option in choices(options)]
 
 
-def _reaching(network: Network, config: PipelineConfig, searched: dict[str, list[int]]) -> Network:
+def _reaching(network: ModelParams, config: PipelineConfig, searched: dict[str, list[int]]) -> ModelParams:
     """Without lags and anchors that the shortest look-back of the search does not reach."""
     shortest = min(searched.get("sequence_length", [network["sequence_length"]]))
-    reached = sound({**network, "sequence_length": shortest}, config.evaluate.season)
+    reached = drop_unreachable_lags({**network, "sequence_length": shortest}, config.evaluate.season)
     return {**reached, "sequence_length": network["sequence_length"]}
 
 
-def _lengths(network: Network, said: dict[str, Any], searched: dict[str, list[int]]) -> dict[str, int]:
+def _lengths(network: ModelParams, said: dict[str, Any], searched: dict[str, list[int]]) -> dict[str, int]:
     """Look-back and patch that go together with what the configuration says of either, or searches."""
     length, patch = network["sequence_length"], network["patch_length"]
     if "sequence_length" in searched and "patch_length" not in said:
@@ -115,19 +115,19 @@ def _lengths(network: Network, said: dict[str, Any], searched: dict[str, list[in
     return {"sequence_length": length, "patch_length": patch}
 
 
-def _fitting(config: PipelineConfig, members: list[Network]) -> list[Network]:
+def _fitting(config: PipelineConfig, members: list[ModelParams]) -> list[ModelParams]:
     """Members that go with the rest of the configuration, such as its search space, and are other networks there."""
-    found: dict[str, Network] = {}
+    found: dict[str, ModelParams] = {}
     for member in members:
         try:
-            network = config.network(config.trial_of(member))
+            network = config.network_config(config.trial_params(member))
         except ConfigError:
             continue
         found.setdefault(network.model_dump_json(), member)
     return list(found.values())
 
 
-def _stride(config: PipelineConfig, model: Network, runs: Runs | None) -> int:
+def _stride(config: PipelineConfig, model: ModelParams, runs: Runs | None) -> int:
     """Thin the training windows of long data: neighbours tell almost the same."""
     if runs is None:
         return 1

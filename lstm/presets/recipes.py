@@ -32,11 +32,11 @@ _CERTAIN = 0.6  # of `Runs.change`: below it the last value tells most of what c
 _LONGEST_PATCH = 48
 _LONGEST = 1_000_000  # that `sequence_length` may be
 _DAY = 86_400  # seconds
-Network = dict[str, Any]
+ModelParams = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Task:
+class ForecastTask:
     """What the rules look at."""
 
     season: int
@@ -46,7 +46,7 @@ class Task:
     runs: Runs | None  # None: before the data are known
 
     @classmethod
-    def of(cls, config: PipelineConfig, runs: Runs | None) -> "Task":
+    def of(cls, config: PipelineConfig, runs: Runs | None) -> "ForecastTask":
         """The task of a configuration."""
         season, frequency = config.evaluate.season, config.data.frequency
         return cls(season, config.window.horizon, _is_day(season, frequency), bool(config.data.known), runs)
@@ -75,19 +75,19 @@ class Task:
         return {"sequence_length": length, "patch_length": largest_divisor(length, most)}
 
 
-def networks(config: PipelineConfig, runs: Runs | None) -> list[Network]:
+def suggest_networks(config: PipelineConfig, runs: Runs | None) -> list[ModelParams]:
     """Keys of the model for each network, the most useful first; they differ in what an average gains from.
 
     Args:
         config: season, horizon, frequency and roles count.
         runs: of the panel; None: before the data are known, so that there is enough of them.
     """
-    task = Task.of(config, runs)
+    task = ForecastTask.of(config, runs)
     made = _case(task)(task)
-    return [sound(network, task.season) for network in made]
+    return [drop_unreachable_lags(network, task.season) for network in made]
 
 
-def _case(task: Task) -> Callable[[Task], list[Network]]:
+def _case(task: ForecastTask) -> Callable[[ForecastTask], list[ModelParams]]:
     if task.season == 1:
         return _unseasonal
     if task.known and task.horizon > task.season / 4:
@@ -99,7 +99,7 @@ def _case(task: Task) -> Callable[[Task], list[Network]]:
     return _far if task.horizon >= 4 * task.season else _near
 
 
-def _unseasonal(task: Task) -> list[Network]:
+def _unseasonal(task: ForecastTask) -> list[ModelParams]:
     wanted = min(max(4 * task.horizon, 24), 96)
     length = wanted if task.runs is None else _affordable(wanted, 1, task.horizon, task.runs)
     own = {"sequence_length": length, "patch_length": 1, "anchor": "last", "head": "direct", "lags": ()}
@@ -112,7 +112,7 @@ def _unseasonal(task: Task) -> list[Network]:
     ]
 
 
-def _known_ahead(task: Task) -> list[Network]:
+def _known_ahead(task: ForecastTask) -> list[ModelParams]:
     cycle = _cycle(task)
     one, two = task.lengths(cycle, task.season), task.lengths(2 * cycle, task.season)
     own = {"head": "bidirectional", "anchor": "none", "lags": (task.season, cycle * task.season)}
@@ -128,7 +128,7 @@ def _known_ahead(task: Task) -> list[Network]:
     ]
 
 
-def _level(task: Task) -> list[Network]:
+def _level(task: ForecastTask) -> list[ModelParams]:
     """The last value tells more than the one a season before, as in the weather: short looks back, at changes."""
     two, one = task.lengths(2, task.season / 4), task.lengths(1, task.season / 4)
     own = {"anchor": "last", "head": "direct", "lags": (), **(_SMALL if task.few else _MEDIUM)}
@@ -142,7 +142,7 @@ def _level(task: Task) -> list[Network]:
     ]
 
 
-def _far(task: Task) -> list[Network]:
+def _far(task: ForecastTask) -> list[ModelParams]:
     three, four = task.lengths(21, task.season), task.lengths(30, 2 * task.season)
     two = task.lengths(14, task.season)
     own = {"head": "direct", "lags": (), "anchor": "seasonal", "loss": "mse", **_MEDIUM}
@@ -158,7 +158,7 @@ def _far(task: Task) -> list[Network]:
     ]
 
 
-def _near(task: Task) -> list[Network]:
+def _near(task: ForecastTask) -> list[ModelParams]:
     cycle = _cycle(task)
     one, two = task.lengths(cycle, task.season), task.lengths(2 * cycle, task.season)
     fine, lags = task.lengths(cycle, task.season / 4), (task.season, cycle * task.season)
@@ -174,7 +174,7 @@ def _near(task: Task) -> list[Network]:
     ]
 
 
-def _next(task: Task) -> list[Network]:
+def _next(task: ForecastTask) -> list[ModelParams]:
     """Dropout would only blur what is nearly certain."""
     cycle = _cycle(task)
     fine, one = task.lengths(cycle, task.season / 4), task.lengths(cycle, task.season)
@@ -195,7 +195,7 @@ _EXACT = {"hidden_size": 64, "dropout": 0.0, "learning_rate": 2e-3, "epochs": 20
 _LARGE = {"hidden_size": 128, "dropout": 0.5, "learning_rate": 1e-3, "epochs": 6}
 
 
-def sound(network: Network, season: int) -> Network:
+def drop_unreachable_lags(network: ModelParams, season: int) -> ModelParams:
     """Without what the look-back does not reach: lags, and anchors on a season."""
     length, anchor = network["sequence_length"], network["anchor"]
     if anchor in ("seasonal", "gate") and length < season:
@@ -204,7 +204,7 @@ def sound(network: Network, season: int) -> Network:
     return {"cell": "lstm", **network, "lags": lags, "anchor": anchor}
 
 
-def _cycle(task: Task) -> int:
+def _cycle(task: ForecastTask) -> int:
     """Seasons of the longer cycle: a week of days."""
     return 7 if task.daily else 4
 

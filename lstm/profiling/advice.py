@@ -97,7 +97,7 @@ def _linear_trend(profile: Profile) -> Iterator[Advisory]:
 def _latency(config: PipelineConfig, panel: PanelStore) -> Iterator[Advisory]:
     if config.evaluate.latency is None:
         return
-    network = config.network(config.trial_of(config.members[0]))
+    network = config.network_config(config.trial_params(config.members[0]))
     size = min(config.ensemble.size, config.search.trials)
     limit = duration(config.evaluate.latency).total_seconds()
     taken = forecast_seconds(network, size, len(panel.columns), panel.normalizer.n_targets, panel.n_known)

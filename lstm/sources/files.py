@@ -13,7 +13,7 @@ from typing import Literal
 
 import pandas as pd
 
-from lstm.errors import DataError, nearest
+from lstm.errors import DataError, did_you_mean
 
 Kind = Literal["CSV", "Parquet"]
 _KINDS: dict[str, Kind] = {".csv": "CSV", ".csv.gz": "CSV", ".parquet": "Parquet"}
@@ -159,8 +159,8 @@ def _meant(path: Path, known: list[str]) -> str:
     """The closest table of the same folder, or name of the catalogue."""
     folder = path.parent
     tables = [other for other in os.listdir(folder) if suffix_of(other)] if os.path.isdir(folder) else []
-    close = nearest(path.name, [*known, *tables])
-    return close if close.startswith(" Did you mean") else nearest(path.name, known)
+    close = did_you_mean(path.name, [*known, *tables])
+    return close if close.startswith(" Did you mean") else did_you_mean(path.name, known)
 
 
 def _file_sha256(path: Path, label: str) -> str:

@@ -1,15 +1,15 @@
-"""A search worker: a process of its own that trains one network after the other. Imports torch and the library only.
+"""A worker of the search: a process that trains one network after the other. Imports torch and the library only.
 
-The parent sends a job. The worker answers `("epoch", record, 0)` after each epoch and waits for `go`, `finish` (time
-is over: keep the best epoch so far) or `prune`; then `(state, result, cpu_seconds)` with state done, cut (by `finish`),
-pruned or failed. Of a trial that another process began, `("history", records, 0)` tells first what that one reached.
+The parent sends a `Job`. The worker answers with messages of event, payload and seconds of CPU time:
 
-What a trial leaves in its folder: `network.safetensors` and `validation.npy` unless it was pruned; `result.json` when
-it has ended, or `progress.safetensors` until then: also where time was over, since with more time it may go on. A job
-whose folder holds a result is not done again.
+- `ready`, once, when it has started.
+- `history`: the records of the epochs that an earlier process has trained of this trial.
+- `epoch`: the record of an epoch. The parent replies `continue`, `finish` (the time is over: keep the best epoch so
+  far) or `prune`.
+- `result`: the `TrialResult`. Its state is `interrupted` after `finish` if epochs were left; such a trial has no
+  `result.json`, and continues when the same job is sent again.
 """
 
-import json
 import os
 import statistics
 import sys
@@ -19,6 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,35 +29,45 @@ from lstm.data.arrays import SplitArrays
 from lstm.data.windows import Windows
 from lstm.errors import CheckpointError
 from lstm.forecasting.ensemble import point_forecast
-from lstm.networks.checkpoint import save_checkpoint, write_atomic
+from lstm.networks.checkpoint import save_checkpoint
 from lstm.networks.network import ForecastNetwork
 from lstm.networks.training import OnEpoch, TrainingResult, fit
-from tasks.search.trial_folder import OUTPUTS, PROGRESS, RESULT, Result, partial_history, result_of
+from tasks.handles import TrialMetrics
+from tasks.search.trial_folder import (
+    FORECAST,
+    NETWORK,
+    PROGRESS,
+    TrialResult,
+    result_of,
+    unfinished_history,
+    write_result,
+)
 
-ReportEpoch = Callable[[dict[str, float]], str]  # an epoch's record -> go, finish or prune
+Message = tuple[str, Any, float]  # event, payload, seconds of CPU time
+ReportEpoch = Callable[[dict[str, float]], str]  # the record of an epoch -> continue, finish or prune
 _N_TIMED = 30  # forecasts of one window, of which the median counts
 
 
 @dataclass(frozen=True)
 class Job:
-    """One network to train."""
+    """One network to train; see `worker_pool.make_job`."""
 
     config: ModelConfig
-    windows: Path  # the folder of `train` and `validation`; the test arrays are none of a worker's business
+    windows: Path  # folder with the arrays of `train` and `validation`
     n_targets: int
     n_known: int
     n_series: int
     stride: int
-    folder: Path  # where weights, validation forecast and result go
-    timed: bool  # whether to measure how long a forecast takes
+    folder: Path  # of the trial
+    measure_latency: bool
 
 
 class _PrunedError(Exception):
-    """The parent has seen enough."""
+    """The parent has pruned the trial."""
 
 
 def main() -> None:
-    """What the parent starts: `main` with the file descriptor of its pipe and the number of threads as arguments."""
+    """Start a worker; the last two arguments of the process are the pipe's file descriptor and the number of threads."""
     descriptor, threads = map(int, sys.argv[-2:])
     threading.Thread(target=_exit_with_parent, args=(os.getppid(),), daemon=True).start()
     with Connection(descriptor) as connection:
@@ -64,127 +75,122 @@ def main() -> None:
 
 
 def serve(connection: Connection, threads: int) -> None:
-    """Train what the parent sends until it hangs up. `threads`: of the CPU; one, where several workers share it."""
+    """Run jobs from the parent until the pipe is closed. `threads`: of torch on the CPU."""
     torch.set_num_threads(threads)
     try:
         connection.send(("ready", None, 0.0))
         while True:
             job = connection.recv()
             before = time.process_time()
-            answer = _run_job(job, connection)
-            connection.send((*answer, time.process_time() - before))
+            result = _run_job(job, connection)
+            connection.send(("result", result, time.process_time() - before))
     except (EOFError, BrokenPipeError, ConnectionResetError, KeyboardInterrupt):
-        pass  # the parent is gone: so is the reason to work
+        pass  # the parent has hung up or died
 
 
 def _exit_with_parent(parent: int) -> None:
-    """A killed parent closes the pipe, which an epoch does not look at."""
+    """Exit when the parent has died: training does not notice that the pipe is closed until the epoch ends."""
     while os.getppid() == parent:
         time.sleep(0.5)
     os._exit(1)
 
 
-def _run_job(job: Job, connection: Connection) -> tuple[str, Result]:
+def _run_job(job: Job, connection: Connection) -> TrialResult:
     def report(record: dict[str, float]) -> str:
         connection.send(("epoch", record, 0.0))
-        answer: str = connection.recv()
-        return answer
+        reply: str = connection.recv()
+        return reply
 
     try:
-        if history := partial_history(job.folder):
+        if history := unfinished_history(job.folder):
             connection.send(("history", history, 0.0))
-        result = train(job, report)
-        return result["state"], result
+        return train(job, report)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         raise
-    except Exception as error:  # whatever it is, it fails this trial and no other
-        text = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-        return "failed", {"state": "failed", "error": text, "history": partial_history(job.folder)}
+    except Exception as error:  # any other error fails this trial only
+        message = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        return TrialResult("failed", unfinished_history(job.folder), error=message)
 
 
-def train(job: Job, report: ReportEpoch | None = None) -> Result:
-    """Train one network, from where its folder says that training stood, and write what it came to.
+def train(job: Job, report: ReportEpoch | None = None) -> TrialResult:
+    """Train one network, continuing from the state in its folder, and write its files there.
 
-    Returns:
-        `state`: done, cut or pruned; `history`; unless it was pruned `val_rmse`, `best_epoch`, `findings`, `seconds`,
-        `parameters`, and `latency_ms` where that was asked for.
+    `report` is called after each epoch and returns `continue`, `finish` or `prune`. A finished trial is not trained
+    again.
     """
-    if (ended := result_of(job.folder)) is not None:
-        return ended
+    if (finished := result_of(job.folder)) is not None:
+        return finished
     started = time.perf_counter()
     if job.folder.is_file():
         job.folder.unlink()
     job.folder.mkdir(parents=True, exist_ok=True)
-    training, validation = _windows(job)
-    answers: list[str] = []
+    training, validation = _load_windows(job)
+    replies: list[str] = []
 
-    def told(record: dict[str, float]) -> bool:
-        answers.append("go" if report is None else report(record))
-        if answers[-1] == "prune":
+    def should_finish(record: dict[str, float]) -> bool:
+        replies.append("continue" if report is None else report(record))
+        if replies[-1] == "prune":
             raise _PrunedError
-        return answers[-1] == "finish"
+        return replies[-1] == "finish"
 
     try:
-        fitted = _fit(job, training, validation, told)
+        trained = _fit(job, training, validation, should_finish)
     except _PrunedError:
-        result: Result = {"state": "pruned", "history": partial_history(job.folder)}
+        result = TrialResult("pruned", unfinished_history(job.folder))
     else:
-        _save_network(job, fitted)
-        np.save(job.folder / "validation.npy", point_forecast(fitted.network, validation))
-        result = {
-            "state": "cut" if answers[-1:] == ["finish"] and len(fitted.history) < job.config.epochs else "done",
-            "val_rmse": fitted.history[fitted.best_epoch]["val_rmse"],
-            "best_epoch": fitted.best_epoch + 1,
-            "findings": "; ".join(fitted.findings),
-            "seconds": time.perf_counter() - started,
-            "parameters": sum(weight.numel() for weight in fitted.network.parameters()),
-            "latency_ms": _measure_latency(fitted.network, validation) if job.timed else None,
-            "history": fitted.history,
-        }
-    if result["state"] != "cut":
-        outputs = [] if result["state"] == "pruned" else [job.folder / name for name in OUTPUTS]
-        result["sizes"] = {path.name: path.stat().st_size for path in outputs}
-        write_atomic(job.folder / RESULT, json.dumps(result).encode())
-        (job.folder / PROGRESS).unlink(missing_ok=True)
+        _save_network(job, trained.network)
+        np.save(job.folder / FORECAST, point_forecast(trained.network, validation))
+        interrupted = replies[-1:] == ["finish"] and len(trained.history) < job.config.epochs
+        metrics = TrialMetrics(
+            val_rmse_normalized=trained.history[trained.best_epoch]["val_rmse"],
+            best_epoch=trained.best_epoch + 1,
+            parameters=sum(weight.numel() for weight in trained.network.parameters()),
+            latency_ms=_measure_latency(trained.network, validation) if job.measure_latency else None,
+            seconds=time.perf_counter() - started,
+            findings="; ".join(trained.findings),
+        )
+        result = TrialResult("interrupted" if interrupted else "done", trained.history, metrics)
+    if result.state != "interrupted":
+        write_result(job.folder, result)
     return result
 
 
-def _windows(job: Job) -> tuple[Windows, Windows]:
+def _load_windows(job: Job) -> tuple[Windows, Windows]:
     arrays = {name: SplitArrays.load(job.windows / name) for name in ("train", "validation")}
     shape = (job.config.sequence_length, job.config.horizon, job.n_known)
     return arrays["train"].windows(*shape, stride=job.stride), arrays["validation"].windows(*shape)
 
 
-def _fit(job: Job, training: Windows, validation: Windows, report: OnEpoch) -> TrainingResult:
-    sized = job.config.replace(input_size=training.features.shape[1], output_size=job.n_targets)
+def _fit(job: Job, training: Windows, validation: Windows, on_epoch: OnEpoch) -> TrainingResult:
+    config = job.config.replace(input_size=training.features.shape[1], output_size=job.n_targets)
 
-    def network() -> ForecastNetwork:
-        return ForecastNetwork(sized, range(job.n_targets), job.n_known, job.n_series)
+    def make_network() -> ForecastNetwork:
+        return ForecastNetwork(config, range(job.n_targets), job.n_known, job.n_series)
 
     progress = job.folder / PROGRESS
     try:
-        return fit(network(), training, validation, report, progress)
-    except CheckpointError:  # torn by a power cut, or of another version: a new start costs least
+        return fit(make_network(), training, validation, on_epoch, progress)
+    except CheckpointError:  # truncated, or of another version of lstm: start again
         progress.unlink()
-        return fit(network(), training, validation, report, progress)
+        return fit(make_network(), training, validation, on_epoch, progress)
 
 
-def _save_network(job: Job, fitted: TrainingResult) -> None:
+def _save_network(job: Job, network: ForecastNetwork) -> None:
     meta = {
-        "config": fitted.network.config.model_dump(mode="json"),
+        "config": network.config.model_dump(mode="json"),
         "n_targets": job.n_targets,
         "n_known": job.n_known,
         "n_series": job.n_series,
     }
-    save_checkpoint(job.folder / "network.safetensors", fitted.network.state_dict(), meta)
+    save_checkpoint(job.folder / NETWORK, network.state_dict(), meta)
 
 
 def _measure_latency(network: ForecastNetwork, windows: Windows) -> float:
-    """Milliseconds of a forecast of one window, in the middle of some; the network is on the CPU."""
-    inputs, found = windows.inputs(torch.zeros(1, dtype=torch.int64)), []
+    """Return the median time to forecast one window on the CPU, in milliseconds."""
+    inputs, seconds = windows.inputs(torch.zeros(1, dtype=torch.int64)), []
     with torch.inference_mode():
         for _ in range(_N_TIMED):
             started = time.perf_counter()
             network(*inputs)
-            found.append(time.perf_counter() - started)
-    return statistics.median(found) * 1000
+            seconds.append(time.perf_counter() - started)
+    return statistics.median(seconds) * 1000

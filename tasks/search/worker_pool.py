@@ -1,4 +1,4 @@
-"""The search's workers: processes that live as long as the search, one a GPU, else one a core with one thread each."""
+"""The worker pool: processes that train networks as long as the search runs, one per GPU, else one per CPU core."""
 
 import os
 import socket
@@ -8,105 +8,123 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
-from typing import Any
+from pathlib import Path
 
 import torch
 
+from lstm.config.model import ModelConfig
 from lstm.config.pipeline import PipelineConfig
 from lstm.errors import ConfigError, TrainingError
 from lstm.networks.devices import check_precision, pick_device
-from tasks.search.worker import Job
+from tasks.handles import WindowsHandle
+from tasks.search.worker import Job, Message
 from tasks.settings import worker_environment
 
-# Not multiprocessing's own start, which imports the parent's main module once more: Prefect's, in a scheduled run.
+# multiprocessing would import the parent's main module in each worker: in a scheduled run, that of Prefect.
 _START = "from tasks.search.worker import main; main()"
 _DISCONNECTED = (EOFError, ConnectionResetError, BrokenPipeError)
 
 
 class WorkerDiedError(Exception):
-    """Its process has ended, whatever the reason; the exit code is what it holds."""
+    """The process of a worker has ended; the argument is its exit code."""
 
 
 @dataclass(eq=False)
 class Worker:
-    """One process and its pipe."""
+    """A process that trains networks, and the pipe to it."""
 
     device: str
     threads: int
     connection: Connection = field(init=False)
     process: subprocess.Popen[bytes] = field(init=False)
-    ready: bool = field(init=False)  # has imported what it needs
+    ready: bool = field(init=False)  # whether it has sent a message yet
 
     def __post_init__(self) -> None:
-        """Start the process; it imports torch on its own time."""
+        """Start the process, without waiting until it is ready."""
         ours, theirs = socket.socketpair()
         paths = [path or os.getcwd() for path in sys.path]
         environment = {**worker_environment(self.threads), "PYTHONPATH": os.pathsep.join(paths)}
-        # -P: what lies in the working directory is no module of ours
+        # -P: a file in the working directory must not hide one of our modules
         command = [sys.executable, "-P", "-c", _START, str(theirs.fileno()), str(self.threads)]
         with theirs:
             self.process = subprocess.Popen(command, env=environment, pass_fds=[theirs.fileno()])
         self.connection, self.ready = Connection(ours.detach()), False
 
     def send(self, message: Job | str) -> None:
-        """Send a job, or the answer to an epoch; what the death of the worker loses is seen by `hear`."""
+        """Send a job, or the reply to an epoch. If the worker is dead, the next `recv` raises."""
         with suppress(*_DISCONNECTED):
             self.connection.send(message)
 
-    def hear(self) -> tuple[str, Any, float]:
-        """What it has to say; waits for it.
+    def recv(self) -> Message:
+        """Wait for the next message; return its event, its payload and the seconds of CPU time of a job.
 
         Raises:
-            WorkerDiedError: it can't say anything any more.
-            TrainingError: it gave up before it could start.
+            WorkerDiedError: the process has ended.
+            TrainingError: the process ended before it was ready, and not by a signal.
         """
         try:
-            what, content, seconds = self.connection.recv()
+            message: Message = self.connection.recv()
         except _DISCONNECTED:
             code = self.process.wait()
-            if not self.ready and code >= 0:  # by itself, not by a signal
-                raise TrainingError(f"a search worker could not start (exit code {code}): see what it said.") from None
+            if not self.ready and code >= 0:
+                raise TrainingError(f"a search worker could not start (exit code {code}). See its output.") from None
             raise WorkerDiedError(code) from None
         self.ready = True
-        return what, content, seconds
+        return message
 
     def replace(self) -> None:
         """Start another process in the place of a dead one."""
-        self.end(0)
+        self.stop(0)
         self.__post_init__()
 
-    def end(self, patience: float) -> None:
-        """Hang up, and kill it where it does not go by itself within `patience` seconds."""
+    def stop(self, timeout: float) -> None:
+        """Close the pipe, and kill the process if it has not ended after `timeout` seconds."""
         self.connection.close()
         with suppress(subprocess.TimeoutExpired):
-            self.process.wait(patience)
+            self.process.wait(timeout)
         self.process.kill()
         self.process.wait(5)
 
 
 @contextmanager
 def worker_pool(devices: Sequence[str]) -> Iterator[list[Worker]]:
-    """One a device; they end with the block."""
+    """Run a worker for each device as long as the block runs."""
     threads = 1 if devices[0] == "cpu" else max((os.cpu_count() or 1) // len(devices), 1)
-    crew: list[Worker] = []
+    workers: list[Worker] = []
     try:
-        crew += [Worker(device, threads) for device in devices]
-        yield crew
+        workers += [Worker(device, threads) for device in devices]
+        yield workers
     finally:
-        for worker in crew:
-            worker.end(0.5)
+        for worker in workers:
+            worker.stop(0.5)
 
 
-def search_devices(config: PipelineConfig, most: int | None = None) -> list[str]:
-    """The device of each worker: one a GPU, else the CPU once a core, and never more workers than trials.
+def make_job(
+    config: PipelineConfig, windows: WindowsHandle, network: ModelConfig, folder: Path, measure_latency: bool = False
+) -> Job:
+    """Return the job that trains a network in a folder."""
+    return Job(
+        config=network,
+        windows=windows.folder,
+        n_targets=len(config.data.target),
+        n_known=windows.n_known,
+        n_series=windows.n_series,
+        stride=config.window.stride,
+        folder=folder,
+        measure_latency=measure_latency,
+    )
+
+
+def search_devices(config: PipelineConfig, max_cores: int | None = None) -> list[str]:
+    """Return the device of each worker: one worker per GPU, else one per core, and no more workers than trials.
 
     Args:
-        config: complete.
-        most: cores that `search.workers: auto` may take; all by default.
+        config: with all defaults filled in.
+        max_cores: cores that `search.workers: auto` may use; None: all.
 
     Raises:
-        ConfigError: the device is not there or can't compute in a precision that some trial may have, or more workers
-            are asked for than there are cores.
+        ConfigError: the device is missing or lacks a precision that some trial may have, or `search.workers` is larger
+            than the number of cores.
     """
     if config.model.device != "auto":
         available = [str(pick_device(config.model.device))]
@@ -117,16 +135,15 @@ def search_devices(config: PipelineConfig, most: int | None = None) -> list[str]
     for precision in _precisions(config):
         check_precision(precision, torch.device(available[0]))
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    places = min(cores, most or cores) if available == ["cpu"] else len(available)
-    asked = config.search.workers
-    count = min(places, config.search.trials) if asked == "auto" else asked
+    places = min(cores, max_cores or cores) if available == ["cpu"] else len(available)
+    count = min(places, config.search.trials) if config.search.workers == "auto" else config.search.workers
     if available == ["cpu"] and count > cores:
         raise ConfigError(f"`search.workers <= cores` must hold on the CPU, but got {count} > {cores}. Use auto.")
     return [available[number % len(available)] for number in range(count)]
 
 
 def _precisions(config: PipelineConfig) -> list[str]:
-    """Of the model, the members and every choice of the search."""
-    searched = config.search.bounds("precision")
-    own = (config.network_config(config.trial_params(member)).precision for member in ({}, *config.members))
-    return sorted({*searched, *own})
+    """Return every precision that the model, a planned trial or a suggested one may have."""
+    suggested = config.search.bounds("precision")
+    planned = (config.network_config(config.trial_params(member)).precision for member in ({}, *config.members))
+    return sorted({*suggested, *planned})

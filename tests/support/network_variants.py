@@ -94,7 +94,7 @@ def actual_of(size=3, seed=9):
 
 def point_of(network, out):
     """Return the point forecast in a network's output."""
-    return out[..., outputs.point(network.config)]
+    return out[..., outputs.point_index(network.config)]
 
 
 def weights(network):

@@ -26,7 +26,7 @@ def make_config(season: int = 24, horizon: int = 24, frequency: str = "1h", **se
         "window": {"horizon": horizon, **sections.get("window", {})},
         "evaluate": {"season": season},
     }
-    return PipelineConfig.parse(values, unfinished=True)
+    return PipelineConfig.parse(values, partial=True)
 
 
 def one_run(train: int, validation: int, test: int) -> Runs:

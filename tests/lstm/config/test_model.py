@@ -66,7 +66,7 @@ def test_public_names_are_all_there():
 
 def test_example_fills_in_horizon_and_season():
     config = load_config(EXAMPLE)
-    network = config.network(config.trial_of({}))
+    network = config.network_config(config.trial_params({}))
     assert (network.horizon, network.season) == (24, 24)
 
 

@@ -4,10 +4,10 @@ import pytest
 import yaml
 
 from lstm.config.pipeline import PipelineConfig
-from lstm.config.search import DEFAULT_SPACE, Choices, Range, SearchSpec, every, nearest_to, possible
+from lstm.config.search import DEFAULT_SPACE, Choices, Range, SearchSpec, grid_values, nearest_to, is_valid
 from lstm.errors import ConfigError
 from lstm.load_config import load_config
-from lstm.presets.presets import completed
+from lstm.presets.presets import with_defaults
 from tests.support.paths import ROOT
 
 LAYERS = {"low": 1, "high": 3}
@@ -71,11 +71,11 @@ def test_nothing_said_is_a_tpe_search_with_median_pruning_by_error():
     ids=["conditional", "grid", "two objectives", "nothing said"],
 )
 def test_what_is_dumped_configures_the_same_again(search):
-    for one in (config(search=search), completed(config(search=search))):
+    for one in (config(search=search), with_defaults(config(search=search))):
         again = PipelineConfig.parse(yaml.safe_load(yaml.safe_dump(one.to_dict(), sort_keys=False)))
         assert again == one
         assert list(again.search.space) == list(one.search.space)
-    assert completed(again) == again
+    assert with_defaults(again) == again
 
 
 def test_several_objectives_are_not_pruned_unless_the_file_asks_for_it():
@@ -174,7 +174,7 @@ def test_the_default_space_is_a_grid_where_the_model_says_what_has_fractions(tmp
     path = written(tmp_path, sampler="grid")
     with pytest.raises(ConfigError, match="sampler grid needs lists or whole numbers"):
         load_config(path)
-    settings = completed(load_config(path, ("model.dropout=0.1", "model.learning_rate=0.001")))
+    settings = with_defaults(load_config(path, ("model.dropout=0.1", "model.learning_rate=0.001")))
     assert list(settings.search.space) == ["hidden_size", "num_layers"]
 
 
@@ -203,15 +203,15 @@ def test_conditions_may_hang_on_one_another():
 
 def test_a_member_keeps_its_own_value_of_a_key_that_is_not_asked():
     settings = config(search={"space": CONDITIONAL})
-    assert settings.trial_of({"num_layers": 1, "dropout": 0.9})["dropout"] == 0.9
-    assert settings.trial_of({"num_layers": 2, "dropout": 0.9})["dropout"] == 0.5
-    assert "dropout" not in settings.trial_of({"num_layers": 1})
-    assert settings.network(settings.trial_of({"num_layers": 1})).dropout == settings.model.dropout
+    assert settings.trial_params({"num_layers": 1, "dropout": 0.9})["dropout"] == 0.9
+    assert settings.trial_params({"num_layers": 2, "dropout": 0.9})["dropout"] == 0.5
+    assert "dropout" not in settings.trial_params({"num_layers": 1})
+    assert settings.network_config(settings.trial_params({"num_layers": 1})).dropout == settings.model.dropout
 
 
 def test_lengths_with_a_condition_count_as_the_others_do(tmp_path):
     space = {"hidden_size": [8, 16], "sequence_length": {"choices": [48, 336], "when": {"hidden_size": [8]}}}
-    settings = completed(load_config(written(tmp_path, space=space)))
+    settings = with_defaults(load_config(written(tmp_path, space=space)))
     assert settings.longest_lookback == 336
     assert 48 % settings.model.patch_length == 0
 
@@ -232,15 +232,15 @@ def test_lengths_with_a_condition_count_as_the_others_do(tmp_path):
 def test_a_start_is_the_possible_value_nearest_to_the_models(key, options, value, found):
     start = nearest_to(key, options, value)
     assert (start, type(start)) == (found, type(found))
-    assert possible(key, options, start)
-    assert possible(key, options, value) is (value == found)
+    assert is_valid(key, options, start)
+    assert is_valid(key, options, value) is (value == found)
 
 
 def test_a_range_of_whole_numbers_holds_both_of_its_ends():
-    assert tuple(every("num_layers", Range(low=2, high=4))) == (2, 3, 4)
-    assert SearchSpec.parse({"space": CONDITIONAL}).choices("num_layers") == (1, 3)
-    assert SearchSpec.parse({"space": CONDITIONAL}).choices("head") == ("direct", "parallel")
-    assert SearchSpec().choices("head") == ()
+    assert tuple(grid_values("num_layers", Range(low=2, high=4))) == (2, 3, 4)
+    assert SearchSpec.parse({"space": CONDITIONAL}).bounds("num_layers") == (1, 3)
+    assert SearchSpec.parse({"space": CONDITIONAL}).bounds("head") == ("direct", "parallel")
+    assert SearchSpec().bounds("head") == ()
 
 
 def test_the_guide_names_every_key_and_every_value():

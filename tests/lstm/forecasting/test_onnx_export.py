@@ -103,11 +103,11 @@ def test_what_depends_on_its_numbers_is_refused_and_nothing_is_left(forecaster, 
     class Doubled(torch.nn.Module):
         def __init__(self, inner):
             super().__init__()
-            self.inner, self.state_size = inner, inner.state_size
+            self.inner, self.encoding_size = inner, inner.encoding_size
 
         def forward(self, x):
-            state, memory = self.inner(x)
-            return (state * 2 if len(x) < 3 else state), memory  # a trace sees one side only
+            encoding, state = self.inner(x)
+            return (encoding * 2 if len(x) < 3 else encoding), state  # a trace sees one side only
 
     second.cell = Doubled(second.cell)
     with pytest.raises(ConfigError) as told:

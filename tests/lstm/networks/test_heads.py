@@ -29,11 +29,11 @@ def test_a_horizon_that_ends_within_a_patch_is_the_start_of_one_that_ends_with_i
 @pytest.mark.parametrize("patch", [1, 3])
 def test_a_parallel_head_asks_its_cell_once_a_patch(patch):
     network, (past, known, _) = network_of(head="parallel", patch_length=patch), batch()
-    asked = []
-    answer = network.cell.answer
-    network.cell.answer = lambda queries, memory: asked.append(queries.shape) or answer(queries, memory)
+    shapes = []
+    decode = network.cell.decode
+    network.cell.decode = lambda queries, state: shapes.append(queries.shape) or decode(queries, state)
     network(past, known)
-    assert asked == [(3, math.ceil(5 / patch), 16)]
+    assert shapes == [(3, math.ceil(5 / patch), 16)]
 
 
 def test_a_direct_head_without_known_inputs_is_one_linear_map_of_the_state():

@@ -139,7 +139,7 @@ def test_quantiles_are_the_least_one_and_the_sums_of_what_lies_between():
     config = ModelConfig(quantiles=LEVELS)
     raw = torch.tensor([0.3, -1.0, 2.0])
     expected = [0.3, 0.3 + np.log1p(np.exp(-1)), 0.3 + np.log1p(np.exp(-1)) + np.log1p(np.exp(2))]
-    np.testing.assert_allclose(outputs.shaped(raw, config).numpy(), expected, rtol=1e-6)
+    np.testing.assert_allclose(outputs.constrain(raw, config).numpy(), expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("loss", ["gaussian", "student_t"])
@@ -175,9 +175,9 @@ def test_quantiles_of_a_likelihood_are_scipy_s(levels):
 @pytest.mark.parametrize("changes", EVERY_LOSS[-3:], ids=["gaussian", "student_t", "pinball"])
 def test_a_distribution_is_moved_and_stretched_as_its_quantiles_are(changes):
     config = ModelConfig(**changes)
-    out = outputs.shaped(drawn(4, 3, 2, outputs.count(config)), config)
+    out = outputs.constrain(drawn(4, 3, 2, outputs.n_params(config)), config)
     base, scale = drawn(4, 3, 2, seed=1), drawn(4, 1, 2, seed=2).exp()
-    moved = outputs.quantiles(outputs.placed(out, base, scale, config).numpy(), config)
+    moved = outputs.quantiles(outputs.rescale(out, base, scale, config).numpy(), config)
     expected = base[..., None].numpy() + scale[..., None].numpy() * outputs.quantiles(out.numpy(), config)
     np.testing.assert_allclose(moved, expected, rtol=1e-4, atol=1e-5)
 

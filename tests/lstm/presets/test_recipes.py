@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from lstm.config.pipeline import PipelineConfig
 from lstm.data.arrays import SplitArrays
 from lstm.data.panel_store import write_splits
-from lstm.presets.recipes import Network, largest_divisor, networks, sound
+from lstm.presets.recipes import ModelParams, largest_divisor, suggest_networks, drop_unreachable_lags
 from lstm.profiling.run_lengths import Runs
 from tests.support.panels import store_panel
 from tests.support.preset_inputs import (
@@ -32,11 +32,11 @@ from tests.support.preset_inputs import (
 from tests.support.tables import make_hourly
 
 
-def lengths(made: list[Network]) -> set[tuple[int, int]]:
+def lengths(made: list[ModelParams]) -> set[tuple[int, int]]:
     return {(one["sequence_length"], one["patch_length"]) for one in made}
 
 
-def values(made: list[Network], key: str) -> set[Any]:
+def values(made: list[ModelParams], key: str) -> set[Any]:
     return {one[key] for one in made}
 
 
@@ -138,7 +138,7 @@ TABLE = [  # season, horizon, frequency, data, change; look-backs and patches, a
 
 @pytest.mark.parametrize(("season", "horizon", "frequency", "data", "change", "pairs", "anchors", "head"), TABLE)
 def test_networks_are_those_of_the_table(season, horizon, frequency, data, change, pairs, anchors, head):
-    made = networks(make_config(season, horizon, frequency, data=data), replace(LONG, change=change))
+    made = suggest_networks(make_config(season, horizon, frequency, data=data), replace(LONG, change=change))
     assert lengths(made[:1]) <= pairs <= lengths(made)
     assert max(values(made, "sequence_length")) == max(pairs)[0]
     assert values(made, "anchor") == anchors
@@ -149,20 +149,20 @@ def test_networks_are_those_of_the_table(season, horizon, frequency, data, chang
 def test_before_the_data_are_known_there_is_enough_of_them():
     for season, horizon, data in ((24, 24, {}), (24, 96, {}), (24, 24, KNOWN), (1, 12, {})):
         asked = make_config(season, horizon, data=data)
-        assert networks(asked, None) == networks(asked, LONG)
-    assert networks(make_config(24, 6), None) == networks(make_config(24, 6), replace(LONG, change=SURE))
+        assert suggest_networks(asked, None) == suggest_networks(asked, LONG)
+    assert suggest_networks(make_config(24, 6), None) == suggest_networks(make_config(24, 6), replace(LONG, change=SURE))
 
 
 @pytest.mark.parametrize("frequency", ["infer", "irregular"])
 def test_without_a_frequency_a_season_is_not_taken_for_a_day(frequency):
-    assert networks(make_config(frequency=frequency), LONG) == networks(make_config(frequency="30min"), LONG)
-    assert networks(make_config(frequency="infer").with_frequency("1h"), LONG) == networks(make_config(frequency="1h"), LONG)
+    assert suggest_networks(make_config(frequency=frequency), LONG) == suggest_networks(make_config(frequency="30min"), LONG)
+    assert suggest_networks(make_config(frequency="infer").with_frequency("1h"), LONG) == suggest_networks(make_config(frequency="1h"), LONG)
 
 
 @pytest.mark.parametrize(("season", "horizon"), [(1, 12), (24, 6), (24, 96)])
 def test_where_the_level_counts_few_windows_get_smaller_networks(season, horizon):
     few, enough = (
-        networks(make_config(season, horizon), replace(one_run(30_000 + rows, 5000, 5000), change=LEVEL))[0]
+        suggest_networks(make_config(season, horizon), replace(one_run(30_000 + rows, 5000, 5000), change=LEVEL))[0]
         for rows in (horizon - 1, horizon)
     )
     assert few["hidden_size"] < enough["hidden_size"] and few["learning_rate"] < enough["learning_rate"]
@@ -173,7 +173,7 @@ def test_where_the_level_counts_few_windows_get_smaller_networks(season, horizon
 
 
 def lookback(asked: PipelineConfig, panel: Runs) -> int:
-    return networks(asked, panel)[0]["sequence_length"]
+    return suggest_networks(asked, panel)[0]["sequence_length"]
 
 
 def test_a_look_back_that_costs_a_fifth_of_the_training_windows_is_cut_to_fewer_seasons():
@@ -191,7 +191,7 @@ def test_a_look_back_that_costs_a_twentieth_of_the_windows_of_validation_or_test
 def test_where_no_season_fits_the_look_back_is_a_part_of_one_and_nothing_leans_on_seasons():
     # 57 windows look back one step. A season would cost 23 of them, more than a fifth; below one half of them may go.
     for data in ({}, KNOWN):
-        made = networks(make_config(horizon=7, data=data), one_run(64, 200, 200))
+        made = suggest_networks(make_config(horizon=7, data=data), one_run(64, 200, 200))
         assert values(made, "sequence_length") == {21}
         assert values(made, "anchor") <= {"last", "none"}
         assert all(one["lags"] == [] for one in made)
@@ -204,7 +204,7 @@ def test_where_no_window_fits_the_look_back_is_one_step_for_the_error_to_come():
 @pytest.mark.parametrize("season", [50_000, 300_000, 1_000_000])
 @pytest.mark.parametrize("horizon", [1, 1_000_000])
 def test_seasons_as_long_as_a_configuration_allows_have_a_look_back_that_it_allows(season, horizon):
-    for one in networks(make_config(season, horizon), None):
+    for one in suggest_networks(make_config(season, horizon), None):
         assert one["sequence_length"] % season == 0
         assert one["sequence_length"] <= 1_000_000
 
@@ -214,7 +214,7 @@ def test_seasons_as_long_as_a_configuration_allows_have_a_look_back_that_it_allo
 def test_a_look_back_costs_few_windows_beyond_those_that_the_seasonal_naive_costs(asked, panel):
     season, horizon = asked.evaluate.season, asked.window.horizon
     train, scored = panel.windows(1, horizon)[0], panel.windows(season, horizon)[1:]
-    for one in networks(asked, panel):
+    for one in suggest_networks(asked, panel):
         length = one["sequence_length"]
         assert (5 if length >= season else 8) * panel.windows(length, horizon)[0] >= 4 * train
         kept = panel.windows(max(length, season), horizon)[1:]
@@ -230,21 +230,21 @@ def test_a_look_back_costs_few_windows_beyond_those_that_the_seasonal_naive_cost
 
 def test_covariates_known_ahead_are_read_beside_the_target_a_season_and_a_cycle_before():
     for frequency, cycle in (("1h", 7), ("30min", 4)):
-        made = networks(make_config(24, 24, frequency, data=KNOWN), LONG)
+        made = suggest_networks(make_config(24, 24, frequency, data=KNOWN), LONG)
         assert all(one["lags"] == [24, cycle * 24] for one in made)
 
 
 @pytest.mark.parametrize(("season", "horizon", "change"), [(1, 12, SHOWN), (24, 24, LEVEL), (24, 96, SHOWN)])
 def test_without_known_covariates_only_near_horizons_of_seasons_that_show_are_shown_lags(season, horizon, change):
-    assert not any(one["lags"] for one in networks(make_config(season, horizon), replace(LONG, change=change)))
+    assert not any(one["lags"] for one in suggest_networks(make_config(season, horizon), replace(LONG, change=change)))
     for near, shows in ((24, SHOWN), (6, SURE)):
-        assert any(one["lags"] for one in networks(make_config(24, near), replace(LONG, change=shows)))
+        assert any(one["lags"] for one in suggest_networks(make_config(24, near), replace(LONG, change=shows)))
 
 
 @given(st.integers(1, 500), st.integers(2, 100), st.sampled_from(["none", "last", "seasonal", "gate"]))
 def test_what_a_look_back_does_not_reach_is_left_out_and_all_else_stays(length, season, anchor):
     network = {"sequence_length": length, "lags": (season, 7 * season), "anchor": anchor, "loss": "mae"}
-    found = sound(network, season)
+    found = drop_unreachable_lags(network, season)
     assert found["lags"] == [lag for lag in (season, 7 * season) if lag <= length]
     assert found["anchor"] == (anchor if length >= season or anchor == "none" else "last")
     assert (found["sequence_length"], found["loss"]) == (length, "mae")

@@ -88,7 +88,7 @@ def test_latency_is_held_against_the_stated_limit(panel, monkeypatch, seconds, s
     config = config_of(evaluate={"latency": "10ms"}, ensemble={"size": 3})
     found = advise(profile_of(), config, 5000, panel)
     assert checks(found) == ["latency"] * said
-    network = config.network(config.trial_of({}))
+    network = config.network_config(config.trial_params({}))
     assert asked == [(network, 3, 2, 1, 0)]  # networks, inputs, targets, known ahead
     assert not said or ("10.1 ms" in str(found[0]) and "3 networks" in str(found[0]))
 
@@ -100,7 +100,7 @@ def test_latency_is_not_measured_where_no_limit_is_stated(panel, monkeypatch):
 
 def test_the_time_of_a_forecast_is_measured(panel):
     config = config_of(evaluate={"latency": "1us"}, model={"sequence_length": 24, "hidden_size": 8})
-    assert 0 < forecast_seconds(config.network(config.trial_of({})), 1, 5, 2, 3) < 10
+    assert 0 < forecast_seconds(config.network_config(config.trial_params({})), 1, 5, 2, 3) < 10
     assert checks(advise(profile_of(), config, 5000, panel)) == ["latency"]
     assert advise(profile_of(), config_of(evaluate={"latency": "1h"}), 5000, panel) == ()
 

@@ -15,7 +15,7 @@ from lstm.data.panel_store import PanelStore, write_panel, write_splits
 from lstm.data.splits import cut
 from lstm.errors import DataError
 from lstm.load_config import load_config
-from lstm.presets.presets import completed
+from lstm.presets.presets import with_defaults
 from lstm.profiling.run_lengths import Runs
 from lstm.starter.config import first_look, starter_config
 from lstm.starter.guess import Guess, guess
@@ -109,7 +109,7 @@ def windows(config: PipelineConfig, folder: Path) -> dict[str, int]:
     panel.mkdir()
     write_panel(table, data, config.normalize, cuts, panel)
     store = PanelStore.load(panel)
-    config = completed(config, Runs.of(store, config.evaluate.season, config.window.horizon))
+    config = with_defaults(config, Runs.of(store, config.evaluate.season, config.window.horizon))
     lookback, horizon = max(config.longest_lookback, config.evaluate.season), config.window.horizon
     splits.mkdir()
     write_splits(store, lookback, splits)
