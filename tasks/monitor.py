@@ -1,4 +1,4 @@
-"""The champion's scheduled forecasts against what came since: live errors, and whether the world has moved."""
+"""Score the champion's logged forecasts against the actual values, and look for drift of errors and inputs."""
 
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -29,21 +29,22 @@ from tasks.forecast_store.schedule import slot_grid
 from tasks.forecast_store.schema import VERSION
 from tasks.monitoring.result import ErrorChart, MonitorResult
 from tasks.normalize import cuts_of
-from tasks.registry.models import resolved
-from tasks.registry.provenance import Origin, origin_of
+from tasks.registry.models import resolve_version
+from tasks.registry.provenance import Provenance, load_provenance
+from tasks.run_context import frequency_of
 from tasks.runtime.timestamps import as_utc
 from tasks.settings import folder
 
 _DAY = pd.Timedelta(1, "D")
-_PROMISED = ("rmse", "mae", "mase", "rmse_skill")  # of the backtest, beside the coverages
+_PROMISED = ("rmse", "mae", "mase", "rmse_skill")  # metrics of the backtest, besides the coverages
 _INSTANT = np.timedelta64(1, "us")
 
 
 @dataclass(frozen=True)
-class _Scene:
-    """All that a moment is judged by."""
+class _Inputs:
+    """Version, moment and data that a result is computed from."""
 
-    origin: Origin
+    provenance: Provenance
     frequency: Frequency | None
     moment: pd.Timestamp
     since: pd.Timestamp
@@ -51,29 +52,29 @@ class _Scene:
     reference: Reference
 
     @classmethod
-    def of(cls, config: PipelineConfig, origin: Origin, moment: pd.Timestamp) -> Self:
-        spec = origin.forecaster.spec
-        frequency = None if spec.frequency == "irregular" else Frequency.parse(spec.frequency, spec.timezone)
+    def load(cls, config: PipelineConfig, provenance: Provenance, moment: pd.Timestamp) -> Self:
+        spec = provenance.forecaster.spec
+        frequency = frequency_of(spec)
         since = moment - duration(config.monitor.window)
-        cuts = _cuts(origin)
-        panel = _panel(config, origin, cuts, moment)
+        cuts = _cuts(provenance)
+        panel = _known_panel(config, provenance, cuts, moment)
         every = 1 if frequency is None else max(1, round(slot_grid(config.forecast, spec).step / frequency.step))
-        season, day = origin.config.evaluate.season, _day(frequency)
-        reference = Reference.of(origin.forecaster, panel, cuts, season, every, day)
-        return cls(origin, frequency, moment, since, panel, reference)
+        season = provenance.config.evaluate.season
+        reference = Reference.of(provenance.forecaster, panel, cuts, season, every, _chart_day(frequency))
+        return cls(provenance, frequency, moment, since, panel, reference)
 
     @property
     def day(self) -> np.timedelta64:
-        return _day(self.frequency)
+        return _chart_day(self.frequency)
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
 def monitor(config: PipelineConfig, now: datetime | None = None) -> MonitorResult:
-    """Judge the champion's forecasts of `monitor.window` as of a moment. Writes nothing.
+    """Score the champion's forecasts of `monitor.window` as of a moment. Writes nothing.
 
     Args:
         config: of one model.
-        now: nothing issued or measured after it is looked at; default: this moment. Without a time zone: UTC.
+        now: later forecasts and values are ignored; default: the current time. UTC if it has no time zone.
 
     Raises:
         CheckpointError: there is no champion, or it can't be loaded.
@@ -81,41 +82,39 @@ def monitor(config: PipelineConfig, now: datetime | None = None) -> MonitorResul
         StoreError: the registry, the log or the training run's records can't be read.
     """
     moment = as_utc(now or datetime.now(UTC), "now")
-    origin = origin_of(f"{config.name}/{resolved(config.name)}")
-    rows = _issued(config, moment)
-    own = rows[rows[VERSION] == origin.version]
-    scene = _Scene.of(config, origin, moment)
-    season = origin.config.evaluate.season
-    live = Live.of(own, scene.panel, scene.reference.naive_error, season, scene.frequency)
-    since, until = (stamp.tz_localize(None).to_datetime64() for stamp in (scene.since, moment))
-    columns, recent = inputs_of(origin.forecaster, scene.panel, since, until + _INSTANT)
-    inputs = input_shifts(scene.reference.inputs, recent, columns, config.monitor.psi, config.monitor.ks)
-    errors = _errors(live, scene, config.monitor) if len(live) else None
-    found = MonitorResult(
+    provenance = load_provenance(f"{config.name}/{resolve_version(config.name)}")
+    rows = _logged_forecasts(config, moment)
+    own_rows = rows[rows[VERSION] == provenance.version]
+    inputs = _Inputs.load(config, provenance, moment)
+    season = provenance.config.evaluate.season
+    live = Live.of(own_rows, inputs.panel, inputs.reference.naive_error, season, inputs.frequency)
+    shifts = _input_shifts(inputs, config.monitor)
+    errors = _error_chart(live, inputs, config.monitor) if len(live) else None
+    result = MonitorResult(
         name=config.name,
-        version=origin.version,
+        version=provenance.version,
         moment=moment.isoformat(),
-        age_days=int(max((moment - _learned_until(origin)) // _DAY, 0)),
-        since=scene.since.isoformat(),
-        forecasts=len(own) - live.repeated,
+        age_days=int(max((moment - _data_end(provenance)) // _DAY, 0)),
+        since=inputs.since.isoformat(),
+        forecasts=len(own_rows) - live.repeated,
         waiting=live.waiting,
         repeated=live.repeated,
-        others=len(rows) - len(own),
-        promised=_promised(origin),
+        others=len(rows) - len(own_rows),
+        promised=_backtest_metrics(provenance),
         live=live.scores if len(live) else {},
-        rmse_interval=_interval(live, scene),
+        rmse_interval=_rmse_interval(live, inputs),
         errors=errors,
-        inputs=inputs,
-        by_age=_by_age(live, origin),
+        inputs=shifts,
+        by_age=_by_age(live, provenance),
         by_step=_records(live.by_step) if len(live) else (),
         drifted=errors is not None and errors.cusum > errors.limit and errors.ratio >= config.monitor.ratio,
         reason="",
-        warnings=tuple(_moved(one) for one in inputs if one.drifted),
+        warnings=tuple(_describe_shift(shift) for shift in shifts if shift.drifted),
     )
-    return replace(found, reason=_reason(found))
+    return replace(result, reason=_reason(result))
 
 
-def _issued(config: PipelineConfig, moment: pd.Timestamp) -> pd.DataFrame:
+def _logged_forecasts(config: PipelineConfig, moment: pd.Timestamp) -> pd.DataFrame:
     log, window = open_log(config), config.monitor.window
     since = moment - duration(window)
     rows = log.read(since, moment + pd.Timedelta(1, "us"))
@@ -130,104 +129,111 @@ def _issued(config: PipelineConfig, moment: pd.Timestamp) -> pd.DataFrame:
     )
 
 
-def _cuts(origin: Origin) -> Cuts:
-    if origin.data.first is None or origin.data.last is None:
+def _cuts(provenance: Provenance) -> Cuts:
+    data = provenance.data
+    if data.first is None or data.last is None:
         raise StoreError(
-            f"{origin.version}: profile/summary.json of its training run {origin.training_run_id} can't be read, and "
-            "without it nobody knows what it was trained and tested on. Check that the store answers, or train again."
+            f"{provenance.version}: profile/summary.json of its training run {provenance.training_run_id} can't be "
+            "read, so its training and test spans are unknown. Check that the store answers, or train again."
         )
-    return cuts_of(origin.config, origin.data.first, origin.data.last)
+    return cuts_of(provenance.config, data.first, data.last)
 
 
-def _learned_until(origin: Origin) -> pd.Timestamp:
-    return pd.Timestamp(str(origin.data.last))
+def _data_end(provenance: Provenance) -> pd.Timestamp:
+    return pd.Timestamp(str(provenance.data.last))
 
 
-def _panel(config: PipelineConfig, origin: Origin, cuts: Cuts, moment: pd.Timestamp) -> Panel:
-    """What was known at the moment, from the training on, of the series that the version knows."""
-    forecaster = origin.forecaster
-    place = {key: getattr(config.data, key) for key in ("source", "sha256", "csv")}
-    spec: DataSpec = forecaster.spec.model_copy(update=place)
+def _known_panel(config: PipelineConfig, provenance: Provenance, cuts: Cuts, moment: pd.Timestamp) -> Panel:
+    """Build the panel of what was known at the moment, from the start of training, of the version's series."""
+    forecaster = provenance.forecaster
+    source = {key: getattr(config.data, key) for key in ("source", "sha256", "csv")}
+    spec: DataSpec = forecaster.spec.model_copy(update=source)
     with scratch_folder("monitor", folder("work")) as scratch:
         rows = ingest_table(spec, scratch, folder("downloads")).part(since=cuts.start)
-    names = {one for one in rows[SERIES].unique() if forecaster.normalizer.knows(one)} - set(forecaster.left_out)
-    known = as_of(rows[rows[SERIES].isin(names)], spec, moment)
-    if known.empty:
-        raise DataError(f"{origin.version}: the source holds no row of its series by {moment.isoformat()}.")
-    return build_panel(known, spec, forecaster.levels)
+    known = {name for name in rows[SERIES].unique() if forecaster.normalizer.knows(name)}
+    rows = as_of(rows[rows[SERIES].isin(known - set(forecaster.left_out))], spec, moment)
+    if rows.empty:
+        raise DataError(f"{provenance.version}: the source holds no row of its series by {moment.isoformat()}.")
+    return build_panel(rows, spec, forecaster.levels)
 
 
-def _day(frequency: Frequency | None) -> np.timedelta64:
-    """How long a day of the chart is: a step where that is longer."""
+def _chart_day(frequency: Frequency | None) -> np.timedelta64:
+    """Length of a day of the chart: a step if that is longer."""
     return (_DAY if frequency is None else max(_DAY, frequency.step)).to_timedelta64()
 
 
-def _errors(live: Live, scene: _Scene, spec: MonitorSpec) -> ErrorChart | None:
+def _input_shifts(inputs: _Inputs, spec: MonitorSpec) -> tuple[Shift, ...]:
+    since, until = (time.tz_localize(None).to_datetime64() for time in (inputs.since, inputs.moment))
+    columns, recent = inputs_of(inputs.provenance.forecaster, inputs.panel, since, until + _INSTANT)
+    return input_shifts(inputs.reference.inputs, recent, columns, spec.psi, spec.ks)
+
+
+def _error_chart(live: Live, inputs: _Inputs, spec: MonitorSpec) -> ErrorChart | None:
     times, squared = live.squared()
     end = times.max() + _INSTANT
-    days, errors = daily(times, squared, end, scene.day)
-    found = chart(scene.reference.days, errors, spec.cusum)
-    if found is None or not len(days):
+    days, errors = daily(times, squared, end, inputs.day)
+    cusum = chart(inputs.reference.days, errors, spec.cusum)
+    if cusum is None or not len(days):
         return None
-    promised = float(np.sqrt(np.mean(np.square(scene.reference.days))))
-    ends = [pd.Timestamp(end - number * scene.day - _INSTANT).tz_localize("UTC") for number in days]
+    expected = float(np.sqrt(np.mean(np.square(inputs.reference.days))))
+    ends = [pd.Timestamp(end - number * inputs.day - _INSTANT).tz_localize("UTC") for number in days]
     return ErrorChart(
-        cusum=float(found.sums[-1]),
-        limit=found.limit,
-        ratio=float(np.sqrt(np.mean(np.square(errors[found.latest])))) / promised,
-        since=_began(found, ends, scene.day),
+        cusum=float(cusum.sums[-1]),
+        limit=cusum.limit,
+        ratio=float(np.sqrt(np.mean(np.square(errors[cusum.latest])))) / expected,
+        since=_rise_start(cusum, ends, inputs.day),
         days=tuple(
-            {"until": until.isoformat(), "ratio": float(error) / promised, "cusum": float(total)}
-            for until, error, total in zip(ends, errors, found.sums, strict=True)
+            {"until": until.isoformat(), "ratio": float(error) / expected, "cusum": float(total)}
+            for until, error, total in zip(ends, errors, cusum.sums, strict=True)
         ),
     )
 
 
-def _began(found: Chart, ends: list[pd.Timestamp], day: np.timedelta64) -> str:
-    return (ends[found.since] - pd.Timedelta(day)).date().isoformat() if found.since < len(ends) else ""
+def _rise_start(cusum: Chart, ends: list[pd.Timestamp], day: np.timedelta64) -> str:
+    return (ends[cusum.since] - pd.Timedelta(day)).date().isoformat() if cusum.since < len(ends) else ""
 
 
-def _interval(live: Live, scene: _Scene) -> tuple[float, float] | None:
-    low, high = live.rmse_interval(scene.day) if len(live) else (float("nan"), float("nan"))
+def _rmse_interval(live: Live, inputs: _Inputs) -> tuple[float, float] | None:
+    low, high = live.rmse_interval(inputs.day) if len(live) else (float("nan"), float("nan"))
     return (low, high) if np.isfinite(low) else None
 
 
-def _promised(origin: Origin) -> dict[str, float]:
-    names = (*_PROMISED, *(f"coverage_{level}" for level in origin.config.evaluate.levels))
-    return {name: origin.metrics[f"test_{name}"] for name in names if f"test_{name}" in origin.metrics}
+def _backtest_metrics(provenance: Provenance) -> dict[str, float]:
+    names = (*_PROMISED, *(f"coverage_{level}" for level in provenance.config.evaluate.levels))
+    return {name: provenance.metrics[f"test_{name}"] for name in names if f"test_{name}" in provenance.metrics}
 
 
-def _by_age(live: Live, origin: Origin) -> tuple[dict[str, Any], ...]:
+def _by_age(live: Live, provenance: Provenance) -> tuple[dict[str, Any], ...]:
     if not len(live):
         return ()
-    learned = _learned_until(origin).tz_convert("UTC").tz_localize(None).to_datetime64()
-    return _records(live.by_age((live.issued - learned) / np.timedelta64(1, "D")))
+    data_end = _data_end(provenance).tz_convert("UTC").tz_localize(None).to_datetime64()
+    return _records(live.by_age((live.issued - data_end) / np.timedelta64(1, "D")))
 
 
 def _records(table: pd.DataFrame) -> tuple[dict[str, Any], ...]:
     return tuple({str(name): value for name, value in row.items()} for row in table.to_dict("records"))
 
 
-def _reason(found: MonitorResult) -> str:
-    """What, how much, against what."""
-    errors, live = found.errors, found.live
+def _reason(result: MonitorResult) -> str:
+    """Return the verdict with the figures that it rests on."""
+    errors, live, version = result.errors, result.live, result.version
     if not live:
-        told = f"{found.waiting} forecasts of {found.version} wait for what they forecast"
-        elsewhere = f", and {found.others} are by other versions" if found.others else ""
-        return f"nothing to judge yet: {told}{elsewhere}"
-    rmse = f"live RMSE {live['rmse']:.4g} since {found.since[:10]}, promised {found.promised.get('rmse', np.nan):.4g}"
+        others = f", and {result.others} are by other versions" if result.others else ""
+        return f"nothing to judge yet: {result.waiting} forecasts of {version} wait for their actual values{others}"
+    promised = result.promised.get("rmse", np.nan)
+    rmse = f"live RMSE {live['rmse']:.4g} since {result.since[:10]}, promised {promised:.4g}"
     if errors is None:
         why = "fewer than 5 days of its backtest can be forecast again from the source"
-        return f"errors of {found.version} are told, but not judged: {why}; {rmse}"
-    how = f"{errors.ratio:.2f} times the backtest's (CUSUM {errors.cusum:.1f}, limit {errors.limit:.1f})"
-    moved = f"; inputs moved: {'; '.join(found.warnings)}" if found.warnings and found.drifted else ""
-    when = f", on the rise since {errors.since}," if errors.since else ""
-    verb = "drift: the" if found.drifted else "the"
-    return f"{verb} latest error of {found.version}{when} is {how}; {rmse}{moved}"
+        return f"errors of {version} are not judged: {why}; {rmse}"
+    size = f"{errors.ratio:.2f} times the backtest's (CUSUM {errors.cusum:.1f}, limit {errors.limit:.1f})"
+    moved = f"; inputs moved: {'; '.join(result.warnings)}" if result.warnings and result.drifted else ""
+    since = f", on the rise since {errors.since}," if errors.since else ""
+    verdict = "drift: the" if result.drifted else "the"
+    return f"{verdict} latest error of {version}{since} is {size}; {rmse}{moved}"
 
 
-def _moved(one: Shift) -> str:
+def _describe_shift(shift: Shift) -> str:
     return (
-        f"{one.column}: PSI {one.psi:.2f} (in training up to {one.usual_psi:.2f}), Kolmogorov-Smirnov distance "
-        f"{one.ks:.2f} (up to {one.usual_ks:.2f}), mean moved by {one.moved:+.1f} standard deviations"
+        f"{shift.column}: PSI {shift.psi:.2f} (in training up to {shift.usual_psi:.2f}), Kolmogorov-Smirnov distance "
+        f"{shift.ks:.2f} (up to {shift.usual_ks:.2f}), mean moved by {shift.moved:+.1f} standard deviations"
     )

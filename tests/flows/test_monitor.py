@@ -21,7 +21,7 @@ from flows.services.processes import start
 from lstm.errors import CheckpointError, DataError
 from lstm.load_config import load_config
 from tasks.forecast_store.log import open_log
-from tasks.monitoring.mlflow_log import log_monitored
+from tasks.monitoring.mlflow_log import log_monitoring
 from tasks.monitoring.result import MonitorResult
 from tasks.runtime.network import free_port
 from tasks.tracking import runs as tracking
@@ -44,7 +44,7 @@ def day(number: float) -> pd.Timestamp:
 
 @dataclass(frozen=True)
 class Watched:
-    """A champion whose forecasts of 13 days are in the log; from the tenth day on sales are half as high again."""
+    """A champion with 14 days of logged forecasts; from the tenth day on, sales are 1.5 times as high."""
 
     place: Place
     source: Path
@@ -58,11 +58,11 @@ class Watched:
         return load_config("shops.yaml", self.overrides)
 
     def judged(self, number: float, *overrides: str) -> MonitorResult:
-        (found,) = monitor.fn("shops.yaml", (*self.overrides, *overrides), day(number).to_pydatetime())
-        return found
+        (result,) = monitor.fn("shops.yaml", (*self.overrides, *overrides), day(number).to_pydatetime())
+        return result
 
     def joined(self, number: float) -> pd.DataFrame:
-        """By a plain merge: what was issued and has come by then."""
+        """Merge the forecasts issued so far with the true values known by then."""
         rows = open_log(self.config).read(None, day(number) + pd.Timedelta(1, "us"))
         came = pd.read_csv(self.source, parse_dates=["time"]).rename(columns={"shop": "series"})
         return rows.merge(came[came["time"] <= day(number)], on=["series", "time"])
@@ -86,10 +86,10 @@ def watched(trained, tmp_path_factory) -> Iterator[Watched]:
         patch.setenv("LSTM_HOME", str(place.folder / "mlruns"))
         patch.chdir(place.folder)
         tracking.client.cache_clear()
-        found = Watched(place, source)
+        champion = Watched(place, source)
         for number in range(14):
-            forecast.fn("shops.yaml", found.overrides, day(number).to_pydatetime())
-        yield found
+            forecast.fn("shops.yaml", champion.overrides, day(number).to_pydatetime())
+        yield champion
         shutil.rmtree(place.folder / "mlruns" / "forecasts", ignore_errors=True)
         tracking.client.cache_clear()
 
@@ -100,29 +100,29 @@ def runs() -> list:
 
 
 def history(run_id: str, metric: str) -> list[tuple[int, float]]:
-    return [(one.step, one.value) for one in tracking.client().get_metric_history(run_id, metric)]
+    return [(point.step, point.value) for point in tracking.client().get_metric_history(run_id, metric)]
 
 
 @slow
 def test_figures_are_those_of_a_plain_merge(watched):
-    found, both = watched.judged(8), watched.joined(8)
+    result, both = watched.judged(8), watched.joined(8)
     error = both["forecast"] - both["sales"]
-    assert found.forecasts - found.waiting == len(both)
-    assert found.live["rmse"] == pytest.approx(np.sqrt((error**2).mean()))
-    assert found.live["coverage_80"] == pytest.approx(both["sales"].between(both["lo-80"], both["hi-80"]).mean())
-    assert sum(row["windows"] for row in found.by_age) == both.groupby(["series", "issued_at"]).ngroups
+    assert result.forecasts - result.waiting == len(both)
+    assert result.live["rmse"] == pytest.approx(np.sqrt((error**2).mean()))
+    assert result.live["coverage_80"] == pytest.approx(both["sales"].between(both["lo-80"], both["hi-80"]).mean())
+    assert sum(row["windows"] for row in result.by_age) == both.groupby(["series", "issued_at"]).ngroups
 
 
 @slow
 def test_what_was_promised_is_what_the_registry_says(watched):
-    found = watched.judged(8)
+    result = watched.judged(8)
     champion = tracking.client().get_model_version_by_alias("shops", "champion")
     metrics = tracking.client().get_run(champion.run_id).data.metrics
-    assert found.version == f"shops/{champion.version}"
-    assert found.promised == {
+    assert result.version == f"shops/{champion.version}"
+    assert result.promised == {
         name: metrics[f"test_{name}"] for name in ("rmse", "mae", "mase", "rmse_skill", "coverage_80", "coverage_95")
     }
-    assert found.age_days == 8
+    assert result.age_days == 8
 
 
 @slow
@@ -150,17 +150,19 @@ def test_nothing_after_the_moment_is_looked_at(watched):
 
 @slow
 def test_the_history_is_one_run_a_version_with_a_point_a_day(watched):
-    config, found = watched.config, [replace(watched.judged(number), version="shops/77") for number in (6, 7)]
-    for one in (*found, *found):  # the second time nothing is added
-        log_monitored(config, one, alarm=True)
-    (run,) = [one for one in runs() if one.data.tags["model_version"] == "shops/77"]
+    config, results = watched.config, [replace(watched.judged(number), version="shops/77") for number in (6, 7)]
+    for result in (*results, *results):  # the second time nothing is added
+        log_monitoring(config, result, alarm=True)
+    (run,) = [run for run in runs() if run.data.tags["model_version"] == "shops/77"]
     assert run.info.run_name == "monitor-shops-v77" and run.info.status == "FINISHED"
     points = history(run.info.run_id, "live_rmse")
-    assert points == [(6, found[0].live["rmse"]), (7, found[1].live["rmse"])]
+    assert points == [(6, results[0].live["rmse"]), (7, results[1].live["rmse"])]
     named = {"promised_rmse", "live_mase", "live_rmse_skill", "live_coverage_80", "cusum", "psi_sales", "ks_visitors"}
     assert named <= set(run.data.metrics)
-    assert {one.path for one in tracking.client().list_artifacts(run.info.run_id)} == {"monitor.json", "monitor.png"}
-    (point,) = [one for one in tracking.client().get_metric_history(run.info.run_id, "live_rmse") if one.step == 7]
+    assert {file.path for file in tracking.client().list_artifacts(run.info.run_id)} == {"monitor.json", "monitor.png"}
+    (point,) = [
+        metric for metric in tracking.client().get_metric_history(run.info.run_id, "live_rmse") if metric.step == 7
+    ]
     assert pd.Timestamp(point.timestamp, unit="ms", tz="UTC") == day(7)
 
 
@@ -168,28 +170,31 @@ def test_the_history_is_one_run_a_version_with_a_point_a_day(watched):
 def test_drift_is_told_once_within_the_cool_down_and_a_new_champion_has_one_of_its_own(watched):
     config, moments = watched.config, (0, 3, 6.9, 7, 8)
     drift = replace(watched.judged(12), version="shops/78")
-    made = [replace(drift, moment=day(12 + number).isoformat(), age_days=12 + int(number)) for number in moments]
-    assert [log_monitored(config, one, alarm=True).alarmed for one in made] == [True, False, False, True, False]
-    assert log_monitored(config, replace(made[1], version="shops/79"), alarm=True).alarmed
+    results = [replace(drift, moment=day(12 + number).isoformat(), age_days=12 + int(number)) for number in moments]
+    assert [log_monitoring(config, result, alarm=True).alarmed for result in results] == [
+        True,
+        False,
+        False,
+        True,
+        False,
+    ]
+    assert log_monitoring(config, replace(results[1], version="shops/79"), alarm=True).alarmed
     calm = replace(drift, version="shops/80", drifted=False)
-    assert not log_monitored(config, calm, alarm=True).alarmed
+    assert not log_monitoring(config, calm, alarm=True).alarmed
 
 
 @slow
 def test_by_hand_there_is_no_alarm_and_no_cool_down(watched):
-    found = replace(watched.judged(12), version="shops/81")
-    assert found.drifted and not log_monitored(watched.config, found, alarm=False).alarmed
-    assert log_monitored(watched.config, found, alarm=True).alarmed
+    result = replace(watched.judged(12), version="shops/81")
+    assert result.drifted and not log_monitoring(watched.config, result, alarm=False).alarmed
+    assert log_monitoring(watched.config, result, alarm=True).alarmed
 
 
 @slow
 def test_before_anything_came_there_is_nothing_to_judge(watched):
-    found = watched.judged(0)
-    assert found.live == {} and found.errors is None and not found.drifted
-    assert (
-        found.reason
-        == f"nothing to judge yet: {found.waiting} forecasts of {found.version} wait for what they forecast"
-    )
+    result = watched.judged(0)
+    assert result.live == {} and result.errors is None and not result.drifted
+    assert result.reason.startswith(f"nothing to judge yet: {result.waiting} forecasts of {result.version} wait")
 
 
 @slow
@@ -266,7 +271,7 @@ def test_the_monitor_s_event_starts_a_training_whose_run_says_why(watched, tmp_p
         )
         servers.enter_context(run_server(worker, url, tmp_path / "worker.log", environment, ROOT))
         done([sys.executable, "-c", watch], "monitor.log")
-        run = _ended(api, "train", config)
+        run = _wait_for_run(api, "train", config)
     assert run["state_type"] == "COMPLETED", (tmp_path / "worker.log").read_text()
     assert run["parameters"]["overrides"] == overrides
     client = MlflowClient(f"sqlite:///{place.folder / 'mlruns' / 'mlflow.db'}")
@@ -277,8 +282,8 @@ def test_the_monitor_s_event_starts_a_training_whose_run_says_why(watched, tmp_p
     assert reason.startswith("drift: the latest error of shops/")
 
 
-def _ended(api: str, name: str, config: str) -> dict:
-    """The run that an automation has started, when it has come to its end."""
+def _wait_for_run(api: str, name: str, config: str) -> dict:
+    """Wait for the run that an automation has started to end; return it."""
     deadline = time.monotonic() + 300
     while time.monotonic() < deadline:
         _, found = request(f"{api}/flow_runs/filter", {"flows": {"name": {"any_": [name]}}})

@@ -1,3 +1,5 @@
+"""The plot of a monitoring result, and its JSON."""
+
 import json
 from dataclasses import replace
 
@@ -6,14 +8,14 @@ import pytest
 
 from lstm.config.pipeline import PipelineConfig
 from lstm.monitoring.drift import Shift
-from tasks.monitoring.plots import monitor_figure
+from tasks.monitoring.plots import monitor_plot
 from tasks.monitoring.result import ErrorChart, MonitorResult
 from tests.support.tables import DATA
 
 CONFIG = PipelineConfig.parse({"name": "shops", "data": DATA, "monitor": {"ratio": 1.5}})
 
 
-def monitored() -> MonitorResult:
+def make_result() -> MonitorResult:
     ends = pd.date_range("2024-04-10 23:00", periods=5, freq="D", tz="UTC")
     days = tuple(
         {"until": end.isoformat(), "ratio": 1.0 + number, "cusum": 2.0 * number} for number, end in enumerate(ends)
@@ -42,35 +44,35 @@ def monitored() -> MonitorResult:
     )
 
 
-def test_errors_stand_beside_the_promise_and_the_threshold_of_the_configuration():
-    errors, sums, _ = monitor_figure(monitored(), CONFIG).axes
+def test_errors_are_plotted_with_the_promise_and_the_configured_threshold():
+    errors, sums, _ = monitor_plot(make_result(), CONFIG).axes
     live, promised, threshold = errors.lines
     assert live.get_ydata().tolist() == [1, 2, 3, 4, 5]
     assert [promised.get_ydata()[0], threshold.get_ydata()[0]] == [1, 1.5]
     assert [sums.lines[0].get_ydata().tolist(), sums.lines[1].get_ydata()[0]] == [[0, 2, 4, 6, 8], 4]
 
 
-def test_alarms_are_marked_where_they_lie_in_the_picture():
+def test_alarms_within_the_plotted_days_are_marked():
     alarms = ["2024-01-01T00:00:00+00:00", "2024-04-14T00:00:00+00:00", "2024-04-15T00:00:00+00:00"]
-    errors, sums, _ = monitor_figure(monitored(), CONFIG, alarms).axes
+    errors, sums, _ = monitor_plot(make_result(), CONFIG, alarms).axes
     assert len(errors.lines) == 3 + 2 and len(sums.lines) == 2 + 2
     assert [text.get_text() for text in errors.get_legend().get_texts()].count("alarm") == 1
 
 
-def test_inputs_say_how_far_they_moved_and_those_that_drifted_have_another_colour():
-    *_, inputs = monitor_figure(monitored(), CONFIG).axes
+def test_inputs_show_their_distance_and_drifted_ones_another_colour():
+    *_, inputs = monitor_plot(make_result(), CONFIG).axes
     assert [label.get_text() for label in inputs.get_yticklabels()] == ["sales (PSI 0.50)", "visitors (PSI 0.50)"]
     assert [bar.get_width() for bar in inputs.patches] == [0.4, 0.4]
     assert inputs.patches[0].get_facecolor() != inputs.patches[1].get_facecolor()
 
 
 @pytest.mark.parametrize("changes", [{"errors": None}, {"inputs": ()}])
-def test_where_there_is_nothing_to_draw_a_sentence_says_so(changes):
-    figure = monitor_figure(replace(monitored(), reason="nothing to judge yet", **changes), CONFIG)
-    said = " ".join(text.get_text() for axes in figure.axes for text in axes.texts)
-    assert said in ("nothing to judge yet nothing to judge yet", "no input has values to compare")
+def test_without_data_a_text_replaces_the_plot(changes):
+    figure = monitor_plot(replace(make_result(), reason="nothing to judge yet", **changes), CONFIG)
+    shown = " ".join(text.get_text() for axes in figure.axes for text in axes.texts)
+    assert shown in ("nothing to judge yet nothing to judge yet", "no input has values to compare")
 
 
-def test_what_was_found_is_json():
-    found = json.loads(json.dumps(monitored().to_dict()))
-    assert found["inputs"][0]["column"] == "visitors" and found["errors"]["ratio"] == 4.5
+def test_a_result_is_json_ready():
+    content = json.loads(json.dumps(make_result().to_dict()))
+    assert content["inputs"][0]["column"] == "visitors" and content["errors"]["ratio"] == 4.5
