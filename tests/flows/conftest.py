@@ -1,4 +1,4 @@
-"""One real training run, through the command, that the tests of this folder look at from all sides."""
+"""Fixtures: one training run by the command, which many tests share, and an empty workspace."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,7 @@ from tests.support.workspace import Place
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Place, dict[str, Any]]:
-    """A place where `lstm train shops.yaml --json` has run, and what it printed."""
+    """A workspace in which `lstm train shops.yaml --json` has run, and its JSON."""
     place = Place(tmp_path_factory.mktemp("trained"))
     place.write()
     done = place.run("train", "shops.yaml", "--json")
@@ -20,5 +20,5 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Place, dict[str, 
 
 @pytest.fixture
 def place(tmp_path: Path) -> Place:
-    """A fresh place."""
+    """An empty workspace."""
     return Place(tmp_path)

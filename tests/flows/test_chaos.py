@@ -27,11 +27,11 @@ def test_each_part_of_a_deployed_training_may_be_killed_and_nothing_is_lost(tmp_
     command = [sys.executable, "-c", _CHAOS, str(tmp_path), str(_SEED)]
     with subprocess.Popen(command, env=environment, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
         try:
-            said, _ = process.communicate(timeout=600)
+            output, _ = process.communicate(timeout=600)
         finally:
             process.terminate()  # it clears the stage
-    assert process.returncode == 0, said
-    found = json.loads(said.splitlines()[-1])
-    assert sorted(found["kills"].values()) == [1, 1, 1, 1, 1]
-    assert found["wrong"] == []
-    assert found["looked"] > 10
+    assert process.returncode == 0, output
+    report = json.loads(output.splitlines()[-1])
+    assert sorted(report["kills"].values()) == [1, 1, 1, 1, 1]
+    assert report["wrong"] == []
+    assert report["looked"] > 10

@@ -31,7 +31,7 @@ COLUMNS = ["series", "time", "forecast", "lo-80", "hi-80", "lo-95", "hi-95", "is
 
 @dataclass(frozen=True)
 class Shops:
-    """A trained champion, and data of its own to forecast from."""
+    """A trained champion, and a source to forecast from."""
 
     place: Place
     source: Path
@@ -41,21 +41,21 @@ class Shops:
         return (f"data.source={self.source}",)
 
     def forecast(self, hour: float, *overrides: str):
-        """What the flow returns for a slot so many hours after TEN."""
-        (made,) = forecast.fn("shops.yaml", (*self.overrides, *overrides), at(hour))
-        return made
+        """Run the flow for the slot `hour` hours after TEN."""
+        (result,) = forecast.fn("shops.yaml", (*self.overrides, *overrides), at(hour))
+        return result
 
     def log(self, *overrides: str) -> ForecastLog:
         return open_log(load_config("shops.yaml", overrides))
 
     def files(self) -> dict[str, tuple[int, bytes]]:
-        """Of the log: when they were written, and what they hold."""
+        """Modification time and content of each file of the log."""
         folder = self.place.folder / "mlruns" / "forecasts" / "shops"
         return {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in sorted(folder.iterdir())}
 
     @contextmanager
     def damaged(self, alias: str) -> Iterator[str]:
-        """An artefact of a version is cut short, for the length of a block; the version."""
+        """Truncate the weights of a version inside the block; yield the version."""
         client = runs.client()
         version = client.get_model_version_by_alias("shops", alias)
         folder = Path(unquote(urlparse(client.get_model_version_download_uri("shops", version.version)).path))
@@ -69,10 +69,10 @@ class Shops:
 
     @contextmanager
     def previous(self) -> Iterator[str]:
-        """There is a champion before the champion, for the length of a block."""
+        """Set the alias `previous` inside the block; yield its version."""
         client = runs.client()
         champion = client.get_model_version_by_alias("shops", "champion").version
-        number = next(one for one in ("1", "2") if one != str(champion))
+        number = next(version for version in ("1", "2") if version != str(champion))
         client.set_registered_model_alias("shops", "previous", number)
         try:
             yield f"shops/{number}"
@@ -105,15 +105,15 @@ def shops(trained, tmp_path, monkeypatch) -> Iterator[Shops]:
 
 
 def test_a_slot_s_rows_say_what_they_are(shops):
-    made = shops.forecast(0.3)
+    result = shops.forecast(0.3)
     rows = shops.log().read()
-    assert made.slots == ("2024-04-08T10:00:00+00:00",)
+    assert result.slots == ("2024-04-08T10:00:00+00:00",)
     assert list(rows.columns) == COLUMNS
     assert rows.groupby("series")["time"].agg(["min", "max"]).drop_duplicates().values.tolist() == [
         [stamp(1), stamp(6)]
     ]
     assert rows["issued_at"].unique().tolist() == [stamp(0)]
-    assert rows["model_version"].unique().tolist() == [made.version] and rows["run"].unique().tolist() == [""]
+    assert rows["model_version"].unique().tolist() == [result.version] and rows["run"].unique().tolist() == [""]
     assert (rows["lo-95"] < rows["lo-80"]).all() and (rows["lo-80"] < rows["forecast"]).all()
 
 
@@ -130,9 +130,9 @@ def test_a_slot_that_is_in_the_log_is_left_as_it_is(shops, caplog):
 def test_slots_that_were_missed_are_made_up_for(shops, caplog):
     shops.forecast(0)
     before = shops.files()
-    made = shops.forecast(6, "forecast.backfill=3")
-    assert made.slots == tuple(stamp(hour).isoformat() for hour in (3, 4, 5, 6))
-    assert made.left_out == 2 and "2 missed slots are older than forecast.backfill (3) reaches" in caplog.text
+    result = shops.forecast(6, "forecast.backfill=3")
+    assert result.slots == tuple(stamp(hour).isoformat() for hour in (3, 4, 5, 6))
+    assert result.left_out == 2 and "2 missed slots are older than forecast.backfill (3) reaches" in caplog.text
     assert shops.log().slots() == [stamp(hour) for hour in (0, 3, 4, 5, 6)]
     assert before.items() <= shops.files().items()
 
@@ -155,7 +155,7 @@ KILLED = """if True:
     import os, sys
     from datetime import datetime
     from flows.forecast import forecast
-    from tasks.forecast_log import FolderLog
+    from tasks.forecast_store.log import FolderLog
 
     write, left = FolderLog.write, 2
     def dying(self, slot, frame):
@@ -188,12 +188,12 @@ def test_a_run_that_is_killed_between_two_slots_is_gone_on_from(shops):
 
 def test_a_champion_that_can_not_be_loaded_gives_way_to_the_one_before_and_that_is_loud(shops, caplog):
     with shops.previous() as previous, shops.damaged("champion") as champion:
-        made = shops.forecast(0)
-    assert made.version == previous != champion
-    assert champion in made.fallback
+        result = shops.forecast(0)
+    assert result.version == previous != champion
+    assert champion in result.fallback
     assert shops.log().read()["model_version"].unique().tolist() == [previous]
-    (said,) = [one for one in caplog.records if one.levelno == logging.ERROR]
-    assert f"the champion can't be loaded, so {previous} forecasts instead" in said.getMessage()
+    (record,) = [record for record in caplog.records if record.levelno == logging.ERROR]
+    assert f"the champion can't be loaded, so {previous} forecasts instead" in record.getMessage()
     assert shops.forecast(1).fallback == ""  # mended
 
 
@@ -279,8 +279,8 @@ def test_a_missed_slot_that_can_not_be_made_does_not_stop_the_newer_ones(shops, 
     shops.forecast(0)
     recent = make_hourly()[lambda rows: rows["time"] > "2024-04-07T13:00:00Z"]  # of the source the last days are left
     recent.to_csv(shops.source, index=False)
-    made = shops.forecast(5)
-    assert made.failed == tuple(stamp(hour).isoformat() for hour in (1, 2))  # 24 rows of history from 13:00 on
+    result = shops.forecast(5)
+    assert result.failed == tuple(stamp(hour).isoformat() for hour in (1, 2))  # 24 rows of history from 13:00 on
     assert shops.log().slots() == [stamp(hour) for hour in (0, 3, 4, 5)]
     assert "missed slot 2024-04-08T11:00:00+00:00 can't be made up for" in caplog.text
 
@@ -300,9 +300,9 @@ SCHEDULED = """if True:
     from datetime import datetime, timezone
     from tasks.settings import quiet_environment
     quiet_environment()
-    from flows.server import prefect_server, wait_until_ready
+    from flows.services.prefect_server import prefect_server, wait_until_ready
 
-    async def asked(run):
+    async def report_of(run):
         from prefect import get_client
         from prefect.client.schemas.filters import LogFilter
         async with get_client() as client:
@@ -310,13 +310,13 @@ SCHEDULED = """if True:
                 logs = await client.read_logs(LogFilter(flow_run_id={"any_": [run]}))
                 events = (await client._client.post("/events/filter", json={
                     "filter": {"event": {"name": ["lstm.forecast.fallback"]}}})).json()["events"]
-                if events and any(one.level >= 40 for one in logs):
+                if events and any(log.level >= 40 for log in logs):
                     break
                 await asyncio.sleep(0.5)
-            found = await client.read_flow_run(run)
-            errors = [one.message for one in logs if one.level >= 40]
-            return dict(tags=found.tags, state=found.state.name, errors=errors,
-                        events=[dict(resource=one["resource"], payload=one["payload"]) for one in events])
+            flow_run = await client.read_flow_run(run)
+            errors = [log.message for log in logs if log.level >= 40]
+            return dict(tags=flow_run.tags, state=flow_run.state.name, errors=errors,
+                        events=[dict(resource=event["resource"], payload=event["payload"]) for event in events])
 
     def run(slot):
         state = module.forecast(
@@ -327,10 +327,10 @@ SCHEDULED = """if True:
         from flows import forecast as module
         wait_until_ready()
         _, first = run(sys.argv[2])
-        found = asyncio.run(asked(first))
+        report = asyncio.run(report_of(first))
         module.partitions = lambda settings: (settings.model_copy(update={"name": "shops.gone"}), settings)
         state, second = run(sys.argv[3])
-        print(json.dumps({**found, "runs": [first, second], "second": [state.name, state.message]}))
+        print(json.dumps({**report, "runs": [first, second], "second": [state.name, state.message]}))
 """
 
 
@@ -346,13 +346,13 @@ def test_a_flow_run_tells_a_fallback_by_log_tag_and_event_and_fails_by_the_name_
             timeout=240,
         )
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout.splitlines()[-1])
-    assert found["state"] == "Completed" and found["tags"] == ["fallback"]
-    assert f"so {previous} forecasts instead" in found["errors"][0]
-    (event,) = found["events"]
+    report = json.loads(done.stdout.splitlines()[-1])
+    assert report["state"] == "Completed" and report["tags"] == ["fallback"]
+    assert f"so {previous} forecasts instead" in report["errors"][0]
+    (event,) = report["events"]
     assert event["resource"]["prefect.resource.id"] == "lstm.model.shops"
     assert (event["payload"]["version"], event["payload"]["config"]) == (previous, "shops.yaml")
-    state, message = found["second"]
+    state, message = report["second"]
     assert state == "Failed" and "1 of 2 models have no forecasts: shops.gone" in message
     rows = shops.log().read()
-    assert rows.groupby("issued_at")["run"].unique().map(list).tolist() == [[run] for run in found["runs"]]
+    assert rows.groupby("issued_at")["run"].unique().map(list).tolist() == [[run] for run in report["runs"]]

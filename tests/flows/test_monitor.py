@@ -204,9 +204,9 @@ def test_forecasts_by_other_versions_are_counted_and_not_judged(watched):
     before = watched.judged(8)
     log.write(slot, rows.assign(model_version="shops/70"))
     try:
-        found = watched.judged(8)
-        assert found.others == len(rows)
-        assert found.forecasts == before.forecasts - len(rows)
+        result = watched.judged(8)
+        assert result.others == len(rows)
+        assert result.forecasts == before.forecasts - len(rows)
     finally:
         log.write(slot, rows)
 
@@ -235,11 +235,11 @@ def test_the_command_prints_a_table_for_people_and_json(watched, capsys):
     from flows.cli.output import as_json
     from flows.cli.output_runs import show_monitoring
 
-    found = watched.judged(12)
-    show_monitoring((found,))
-    said = capsys.readouterr().out
-    assert "promised by the backtest" in said and "drift: the latest error" in said and "visitors" in said
-    assert json.loads(as_json(found.to_dict()))["errors"]["ratio"] == pytest.approx(found.errors.ratio)
+    result = watched.judged(12)
+    show_monitoring((result,))
+    printed = capsys.readouterr().out
+    assert "promised by the backtest" in printed and "drift: the latest error" in printed and "visitors" in printed
+    assert json.loads(as_json(result.to_dict()))["errors"]["ratio"] == pytest.approx(result.errors.ratio)
 
 
 @service
@@ -277,7 +277,7 @@ def test_the_monitor_s_event_starts_a_training_whose_run_says_why(watched, tmp_p
     client = MlflowClient(f"sqlite:///{place.folder / 'mlruns' / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("shops").experiment_id
     trainings = client.search_runs([experiment], "tags.kind = 'train'")
-    (reason,) = [one.data.tags["reason"] for one in trainings if "reason" in one.data.tags]
+    (reason,) = [training.data.tags["reason"] for training in trainings if "reason" in training.data.tags]
     assert reason == watched.judged(12).reason
     assert reason.startswith("drift: the latest error of shops/")
 
@@ -286,10 +286,10 @@ def _wait_for_run(api: str, name: str, config: str) -> dict:
     """Wait for the run that an automation has started to end; return it."""
     deadline = time.monotonic() + 300
     while time.monotonic() < deadline:
-        _, found = request(f"{api}/flow_runs/filter", {"flows": {"name": {"any_": [name]}}})
-        ended = [one for one in found if one["state_type"] in ("COMPLETED", "FAILED", "CRASHED")]
-        mine = [one for one in ended if one["parameters"].get("config") == config]
-        if mine:
-            return mine[0]
+        _, flow_runs = request(f"{api}/flow_runs/filter", {"flows": {"name": {"any_": [name]}}})
+        ended = [flow_run for flow_run in flow_runs if flow_run["state_type"] in ("COMPLETED", "FAILED", "CRASHED")]
+        matching = [flow_run for flow_run in ended if flow_run["parameters"].get("config") == config]
+        if matching:
+            return matching[0]
         time.sleep(1)
     raise AssertionError(f"no run of {name} has ended")

@@ -25,9 +25,9 @@ forecast.fn("shops.yaml", ({good!r},), datetime(2024, 4, 9, 12))
 def partitioned(tmp_path_factory) -> tuple[Place, subprocess.CompletedProcess[str]]:
     """A place where two segments have been trained, and one that has too few rows has been tried before them."""
     place = Place(tmp_path_factory.mktemp("partitioned"))
-    own = {**DATA, "series": [], "source": "shops.csv", "partition_by": "shop"}
+    data = {**DATA, "series": [], "source": "shops.csv", "partition_by": "shop"}
     space = {"learning_rate": {"low": 0.005, "high": 0.02, "log": True}}
-    place.write(data=own, search={"trials": 2, "space": space})
+    place.write(data=data, search={"trials": 2, "space": space})
     frame = make_hourly(40, ("north", "south"))
     few = frame[frame["shop"] == "north"][:60].assign(shop="brief")
     pd.concat([few, frame]).to_csv(place.folder / "shops.csv", index=False)
@@ -70,8 +70,8 @@ def test_a_segment_is_compared_and_forecast_by_its_name(partitioned):
     place, _ = partitioned
     rows = json.loads(place.run("compare", "shops.north", "--json").stdout)
     assert any("champion" in row["aliases"] for row in rows)
-    made = json.loads(place.run("forecast", "shops.north", "--json").stdout)
-    assert len(made) == 6 and made[0]["model_version"].startswith("shops.north/")
+    forecasts = json.loads(place.run("forecast", "shops.north", "--json").stdout)
+    assert len(forecasts) == 6 and forecasts[0]["model_version"].startswith("shops.north/")
 
 
 @pytest.mark.parametrize("runner", ["dask", "ray"])

@@ -15,11 +15,11 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def copied(trained, tmp_path_factory) -> Place:
-    """What was trained, in a place whose data may be changed; its artifacts stay where they were logged."""
+    """A copy of the trained workspace whose data may be changed; the artifacts stay where they were logged."""
     place, _ = trained
-    made = Place(tmp_path_factory.mktemp("copied"))
-    copy_stores(place.folder, made.folder)
-    return made
+    copy = Place(tmp_path_factory.mktemp("copied"))
+    copy_stores(place.folder, copy.folder)
+    return copy
 
 
 def client_of(place: Place) -> MlflowClient:
@@ -29,12 +29,12 @@ def client_of(place: Place) -> MlflowClient:
 @pytest.mark.parametrize("model", ["shops@best-single", "shops@best-ensemble"])
 def test_a_version_is_reproduced_to_the_bit(trained, copied, model):
     _, outcome = trained
-    found = json.loads(copied.run("reproduce", model, "--json").stdout)
-    assert found["reproduced"] is True and found["reasons"] == [] and found["tolerance"] == 1e-6
-    assert found["training_run_id"] == outcome["run_id"] and found["data"]["change"] == "none"
-    assert all(member["same_bits"] for member in found["members"])
-    assert set(found["same"].values()) == {True} and found["same"]
-    rows = {row["name"]: row for row in found["metrics"]}
+    report = json.loads(copied.run("reproduce", model, "--json").stdout)
+    assert report["reproduced"] is True and report["reasons"] == [] and report["tolerance"] == 1e-6
+    assert report["training_run_id"] == outcome["run_id"] and report["data"]["change"] == "none"
+    assert all(member["same_bits"] for member in report["members"])
+    assert set(report["same"].values()) == {True} and report["same"]
+    rows = {row["name"]: row for row in report["metrics"]}
     assert {"val_rmse", "val_mae", "test_rmse", "test_mae"} <= rows.keys()
     assert max(row["relative"] for row in rows.values()) <= 1e-6
 
@@ -42,15 +42,15 @@ def test_a_version_is_reproduced_to_the_bit(trained, copied, model):
 def test_a_reproduction_is_a_run_with_its_figures_and_registers_nothing(trained, copied):
     _, outcome = trained
     client = client_of(copied)
-    before = [(one.version, one.aliases) for one in client.search_model_versions("name = 'shops'")]
+    before = [(version.version, version.aliases) for version in client.search_model_versions("name = 'shops'")]
     done = copied.run("reproduce", outcome["run_id"])
     assert "reproduced to 1e-06" in done.stdout and "same bits" in done.stdout
     runs = client.search_runs([client.get_experiment_by_name("shops").experiment_id], "tags.kind = 'reproduction'")
     assert runs[0].info.status == "FINISHED" and runs[0].data.tags["reproduced"] == "true"
     assert runs[0].data.tags["reproduces"] == f"shops/{outcome['promotion']['version']}"
-    kept = json.loads(Path(client.download_artifacts(runs[0].info.run_id, "reproduction.json")).read_text())
-    assert kept["verdict"] == runs[0].data.tags["verdict"] and kept["run_id"] == runs[0].info.run_id
-    assert [(one.version, one.aliases) for one in client.search_model_versions("name = 'shops'")] == before
+    logged = json.loads(Path(client.download_artifacts(runs[0].info.run_id, "reproduction.json")).read_text())
+    assert logged["verdict"] == runs[0].data.tags["verdict"] and logged["run_id"] == runs[0].info.run_id
+    assert [(version.version, version.aliases) for version in client.search_model_versions("name = 'shops'")] == before
 
 
 def test_a_changed_row_and_newer_rows_are_told_apart_and_both_exit_1(copied):
@@ -68,15 +68,15 @@ def test_a_changed_row_and_newer_rows_are_told_apart_and_both_exit_1(copied):
     assert changed.returncode == 1 and "reason: the data have changed: sha256" in changed.stdout
     assert changed.stdout.count("(1920 rows, 2024-03-01T00:00:00+00:00 to 2024-04-09T23:00:00+00:00)") == 2
     assert "nothing was trained" in changed.stdout
-    found = json.loads(grown.stdout)
-    assert grown.returncode == 1 and found["reproduced"] is False and found["data"]["change"] == "appended"
-    assert found["reasons"][0].endswith("10 newer ones have come after 2024-04-09T23:00:00+00:00")
-    assert all(member["same_bits"] for member in found["members"])
-    assert "from those of then reproduced to 1e-06" in found["verdict"]
+    report = json.loads(grown.stdout)
+    assert grown.returncode == 1 and report["reproduced"] is False and report["data"]["change"] == "appended"
+    assert report["reasons"][0].endswith("10 newer ones have come after 2024-04-09T23:00:00+00:00")
+    assert all(member["same_bits"] for member in report["members"])
+    assert "from those of then reproduced to 1e-06" in report["verdict"]
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (("reproduce", "shop"), "there is no registered model 'shop'"),
         (("reproduce", "0" * 32), "MLflow has no run"),
@@ -84,14 +84,14 @@ def test_a_changed_row_and_newer_rows_are_told_apart_and_both_exit_1(copied):
         (("backtest", "shops.yaml", "--set", "evaluate.backtest.folds=1"), "evaluate.backtest.folds"),
     ],
 )
-def test_bad_requests_end_with_one_line_and_exit_code_2(copied, arguments, said):
+def test_bad_requests_end_with_one_line_and_exit_code_2(copied, arguments, message):
     done = copied.run(*arguments, check=False)
     assert done.returncode == 2 and done.stdout == "" and done.stderr.count("\n") == 1
-    assert said in done.stderr
+    assert message in done.stderr
 
 
 def test_the_backtest_prints_its_folds(copied):
-    found = json.loads(copied.run("backtest", "shops.yaml", "--set", "evaluate.backtest.folds=2", "--json").stdout)
-    assert found["refit"] is True and [span["windows"] for span in found["spans"]] == [110, 110]
+    report = json.loads(copied.run("backtest", "shops.yaml", "--set", "evaluate.backtest.folds=2", "--json").stdout)
+    assert report["refit"] is True and [span["windows"] for span in report["spans"]] == [110, 110]
     printed = copied.run("backtest", "shops.yaml", "--no-refit", "--set", "evaluate.backtest.folds=2").stdout
     assert "RMSE by fold" in printed and "fitted once, before the first fold" in printed

@@ -48,14 +48,14 @@ PLANTED = {
 
 @dataclass
 class Guarded:
-    """Addresses of the services, a place that uses them, and all that its commands have said."""
+    """Addresses of the services, a workspace that uses them, and the output of its commands."""
 
     place: Place
     database: str  # of the superuser, without its name
     mlflow: str
     prefect: str
     s3: str
-    said: list[bytes] = field(default_factory=list)
+    output: list[bytes] = field(default_factory=list)
 
     def url(self, user: str, password: str, database: str) -> str:
         host = urlsplit(self.database).netloc.rpartition("@")[2]
@@ -63,7 +63,7 @@ class Guarded:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Of a command."""
+        """Environment of a command."""
         (self.place.folder / "tmp").mkdir(exist_ok=True)
         return {
             **self.place.environment,
@@ -78,12 +78,12 @@ class Guarded:
         }
 
     def run(self, *arguments: str, **changed: str) -> subprocess.CompletedProcess[bytes]:
-        """A command to its end."""
+        """Run a command to its end and keep its output."""
         environment = {**self.environment, **changed}
         done = subprocess.run(
             [*LSTM, *arguments], cwd=self.place.folder, env=environment, capture_output=True, timeout=300
         )
-        self.said += [done.stdout, done.stderr]
+        self.output += [done.stdout, done.stderr]
         return done
 
 
@@ -95,9 +95,9 @@ def guarded(tmp_path_factory) -> Iterator[Guarded]:
     with ExitStack() as stack:
         database = stack.enter_context(postgres_server())
         s3, mlflow, prefect = (f"http://127.0.0.1:{free_port()}" for _ in range(3))
-        made = Guarded(place, database, mlflow, f"{prefect}/api", s3)
-        fill(made)
-        stack.enter_context(serving_all(made, servers))
+        services = Guarded(place, database, mlflow, f"{prefect}/api", s3)
+        fill(services)
+        stack.enter_context(serving_all(services, servers))
         source = {"sql": "select * from shops order by shop, time", "uri": "env:SHOPS_DB"}
         place.write(
             data={**DATA, "source": source, "calendar": {"features": ["hour"]}},
@@ -105,14 +105,14 @@ def guarded(tmp_path_factory) -> Iterator[Guarded]:
             search={"trials": 2, "workers": 1, "space": {"learning_rate": {"low": 0.005, "high": 0.02, "log": True}}},
         )
         (place.folder / "shops.csv").rename(servers / "shops.csv")
-        done = made.run("train", "shops.yaml", "--json")
+        done = services.run("train", "shops.yaml", "--json")
         assert done.returncode == 0, done.stderr.decode()
-        yield made
+        yield services
 
 
-def fill(made: Guarded) -> None:
-    """Databases with a user each."""
-    engine = create_engine(made.database, isolation_level="AUTOCOMMIT")
+def fill(services: Guarded) -> None:
+    """Create the databases, each with a user of its own."""
+    engine = create_engine(services.database, isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
         for name in ("shops", "studies", "mlflow", "logins"):
             connection.exec_driver_sql(f"create database {name}")
@@ -122,18 +122,18 @@ def fill(made: Guarded) -> None:
             )
             connection.exec_driver_sql(f"alter database {name} owner to planted_{user}")
     engine.dispose()
-    engine = create_engine(made.url("planted_source", PLANTED["source"], "shops"))
+    engine = create_engine(services.url("planted_source", PLANTED["source"], "shops"))
     make_hourly().to_sql("shops", engine, index=False)
     engine.dispose()
 
 
 @contextmanager
-def serving_all(made: Guarded, folder: Path) -> Iterator[None]:
-    """S3, MLflow and Prefect, started together."""
-    s3 = made.s3
+def serving_all(services: Guarded, folder: Path) -> Iterator[None]:
+    """Run S3, MLflow and Prefect."""
+    s3 = services.s3
     bucket = {"AWS_ACCESS_KEY_ID": "writer", "AWS_SECRET_ACCESS_KEY": PLANTED["s3"], "AWS_DEFAULT_REGION": "us-east-1"}
-    common = {**add_scripts_to_path(made.place.environment), **bucket, "MLFLOW_S3_ENDPOINT_URL": s3}
-    superuser = made.database.removesuffix("postgres")
+    common = {**add_scripts_to_path(services.place.environment), **bucket, "MLFLOW_S3_ENDPOINT_URL": s3}
+    superuser = services.database.removesuffix("postgres")
     logins = folder / "logins.ini"
     function = "mlflow.server.auth:authenticate_request_basic_auth"
     logins.write_text(
@@ -147,10 +147,10 @@ def serving_all(made: Guarded, folder: Path) -> Iterator[None]:
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "PREFECT_SERVER_API_AUTH_STRING": f"admin:{PLANTED['prefect']}",
-        "PREFECT_API_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{made.place.folder / 'prefect.db'}",
+        "PREFECT_API_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{services.place.folder / 'prefect.db'}",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     }
-    port = {name: str(urlsplit(getattr(made, name)).port) for name in ("s3", "mlflow", "prefect")}
+    port = {name: str(urlsplit(getattr(services, name)).port) for name in ("s3", "mlflow", "prefect")}
     python = [sys.executable, "-m"]
     options: dict[str, Any] = {"environment": {**common, **guarded}, "folder": folder}
     with ExitStack() as stack:
@@ -164,12 +164,14 @@ def serving_all(made: Guarded, folder: Path) -> Iterator[None]:
         stack.enter_context(
             run_server(
                 [*uvicorn, "--log-level", "warning"],
-                f"{made.prefect}/health",
-                made.place.folder / "prefect.log",
+                f"{services.prefect}/health",
+                services.place.folder / "prefect.log",
                 **options,
             )
         )
-        stack.enter_context(run_server(command, f"{made.mlflow}/health", made.place.folder / "mlflow.log", **options))
+        stack.enter_context(
+            run_server(command, f"{services.mlflow}/health", services.place.folder / "mlflow.log", **options)
+        )
         yield
 
 
@@ -200,11 +202,11 @@ def read(guarded) -> list[subprocess.CompletedProcess[bytes]]:
 
 
 def test_models_are_kept_in_postgres_and_s3_and_forecast_from_there(guarded, read):
-    assert [one.returncode for one in read] == [0, 0], read
+    assert [command.returncode for command in read] == [0, 0], read
     rows = json.loads(read[0].stdout)
     assert "champion" in rows[0]["aliases"] + rows[1]["aliases"]
-    made = pd.read_parquet(guarded.place.folder / "next.parquet")
-    assert made.groupby("series").size().to_dict() == {"north": 6, "south": 6}
+    forecasts = pd.read_parquet(guarded.place.folder / "next.parquet")
+    assert forecasts.groupby("series").size().to_dict() == {"north": 6, "south": 6}
     engine = create_engine(guarded.database.removesuffix("postgres") + "mlflow")
     stored = pd.read_sql("select storage_location, source from model_versions", engine)
     engine.dispose()
@@ -214,7 +216,7 @@ def test_models_are_kept_in_postgres_and_s3_and_forecast_from_there(guarded, rea
 
 @pytest.fixture(scope="module")
 def failed(guarded) -> dict[str, subprocess.CompletedProcess[bytes]]:
-    """Commands that are refused, each for a reason of its own."""
+    """Commands that fail for different reasons."""
     study = guarded.url("planted_study", PLANTED["wrong"], "studies")
     wrong = quote(PLANTED["wrong"], safe="")
     elsewhere = guarded.environment["SHOPS_DB"].replace("127.0.0.1", "localhost.invalid")
@@ -232,7 +234,7 @@ def failed(guarded) -> dict[str, subprocess.CompletedProcess[bytes]]:
 
 
 @pytest.mark.parametrize(
-    ("why", "said"),
+    ("why", "message"),
     [
         ("wrong login", ": the server refuses the login of 'admin' (401)"),
         ("no such host", "query on env:SHOPS_DB: the database can't be reached"),
@@ -240,40 +242,40 @@ def failed(guarded) -> dict[str, subprocess.CompletedProcess[bytes]]:
         ("wrong password", "127.0.0.1"),
     ],
 )
-def test_what_fails_says_why_in_one_line(failed, why, said):
+def test_what_fails_says_why_in_one_line(failed, why, message):
     lines = failed[why].stderr.decode().splitlines()
     (line,) = [line for line in lines if line.startswith("lstm: ")]
-    assert failed[why].returncode == 2 and said in line and "Traceback" not in "".join(lines)
+    assert failed[why].returncode == 2 and message in line and "Traceback" not in "".join(lines)
 
 
 def test_a_missing_login_is_told_at_once(guarded, monkeypatch):
     for name in ("USERNAME", "PASSWORD"):
         monkeypatch.delenv(f"MLFLOW_TRACKING_{name}", raising=False)
-    said = r"asks for a login \(401\). Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD.$"
-    with pytest.raises(ConfigError, match=said):
+    message = r"asks for a login \(401\). Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD.$"
+    with pytest.raises(ConfigError, match=message):
         check_answers(guarded.mlflow)
 
 
 @pytest.fixture(scope="module")
 def served(guarded) -> dict[str, Any]:
-    """What a server that other machines reach says and answers."""
+    """Output and responses of a server that listens on all addresses."""
     command = [*LSTM, "serve", "shops", "--host", "0.0.0.0", "--port", "0", "--workers", "2"]
     with (guarded.place.folder / "serve.log").open("wb") as errors:
         options = {"cwd": guarded.place.folder, "env": guarded.environment, "stdout": subprocess.PIPE, "stderr": errors}
         process = subprocess.Popen(command, **options)
     try:
-        said = process.stdout.readline()
+        line = process.stdout.readline()
         tree = [process, *psutil.Process(process.pid).children(recursive=True)]
-        guarded.said += [said, *(" ".join(psutil.Process(one.pid).cmdline()).encode() for one in tree)]
-        url = re.search(r"http://[\d.]+:\d+", said.decode())[0]
+        guarded.output += [line, *(" ".join(psutil.Process(member.pid).cmdline()).encode() for member in tree)]
+        url = re.search(r"http://[\d.]+:\d+", line.decode())[0]
         closed = ("invocations", "docs", "openapi.json", "ping/", "nothing")
         wrong = (f"Bearer {PLANTED['wrong']}", f"Bearer {PLANTED['serve'][:-1]}", f"Basic {PLANTED['serve']}", "Bearer")
-        example = said.decode().partition(": ")[2].strip()
+        example = line.decode().partition(": ")[2].strip()
         asked = ["bash", "-c", f"{example} --silent --fail"]
         return {
-            "open": [status(f"{url}/{one}") for one in ("ping", "health", "version")],
-            "closed": [status(f"{url}/{one}", method="POST") for one in closed],
-            "wrong": [status(f"{url}/invocations", method="POST", Authorization=one) for one in wrong],
+            "open": [status(f"{url}/{path}") for path in ("ping", "health", "version")],
+            "closed": [status(f"{url}/{path}", method="POST") for path in closed],
+            "wrong": [status(f"{url}/invocations", method="POST", Authorization=login) for login in wrong],
             "example": example,
             "answer": subprocess.run(asked, env=guarded.environment, capture_output=True, text=True, timeout=60).stdout,
         }
@@ -289,28 +291,33 @@ def test_a_token_guards_the_served_champion(served):
     assert len(json.loads(served["answer"])["predictions"]) == 12
 
 
-def forms(secret: str) -> dict[str, bytes]:
-    """A secret as it may be written."""
+def encodings_of(secret: str) -> dict[str, bytes]:
+    """Return a secret in every encoding that may be written."""
     raw = secret.encode()
-    found = {"raw": raw, "quoted": quote(secret, safe="").encode(), "plus": quote_plus(secret).encode()}
-    found |= {
+    encodings = {"raw": raw, "quoted": quote(secret, safe="").encode(), "plus": quote_plus(secret).encode()}
+    encodings |= {
         "lower": quote(secret, safe="").lower().encode(),
         "path": quote(secret).encode(),
         "hex": raw.hex().encode(),
     }
     for shift in range(3):  # in base64 of a longer text, the middle is the same at one of three shifts
         whole = base64.b64encode(b"x" * shift + raw)
-        found[f"base64+{shift}"] = whole[4 if shift else 0 : len(whole) // 4 * 4 - 4]
-    return found
+        encodings[f"base64+{shift}"] = whole[4 if shift else 0 : len(whole) // 4 * 4 - 4]
+    return encodings
 
 
-def found_in(content: bytes) -> list[str]:
-    """What is planted there."""
-    return [f"{name} {form}" for name, one in PLANTED.items() for form, text in forms(one).items() if text in content]
+def planted_in(content: bytes) -> list[str]:
+    """Return the planted secrets in some content."""
+    return [
+        f"{name} {form}"
+        for name, secret in PLANTED.items()
+        for form, text in encodings_of(secret).items()
+        if text in content
+    ]
 
 
 def in_the_database(guarded: Guarded, name: str) -> bytes:
-    """Every row of every table."""
+    """Return every row of every table."""
     import psycopg
 
     url = guarded.database.replace("+psycopg", "").removesuffix("postgres") + name
@@ -324,13 +331,13 @@ def in_the_database(guarded: Guarded, name: str) -> bytes:
 
 
 def in_the_bucket(guarded: Guarded) -> dict[str, bytes]:
-    """Every object."""
+    """Return the content of every object."""
     import boto3
 
     login = {"aws_access_key_id": "reader", "aws_secret_access_key": "-", "region_name": "us-east-1"}
     client = boto3.client("s3", endpoint_url=guarded.s3, **login)
     pages = client.get_paginator("list_objects_v2").paginate(Bucket="models")
-    names = [one["Key"] for page in pages for one in page.get("Contents", ())]
+    names = [item["Key"] for page in pages for item in page.get("Contents", ())]
     return {name: client.get_object(Bucket="models", Key=name)["Body"].read() for name in names}
 
 
@@ -338,18 +345,20 @@ def test_the_search_for_secrets_finds_them_in_every_form():
     secret = PLANTED["mlflow"]
     header = base64.b64encode(f"admin:{secret}".encode())
     for content in (secret.encode(), quote(secret, safe="").encode(), header, b"x" + base64.b64encode(secret.encode())):
-        assert [one.split()[0] for one in found_in(b"before " + content + b" after")][:1] == ["mlflow"]
+        assert [match.split()[0] for match in planted_in(b"before " + content + b" after")][:1] == ["mlflow"]
 
 
 def test_no_secret_is_anywhere(guarded, read, failed, served):
-    """After all of it: in files, databases, what the bucket holds, logs, and what the commands said."""
-    kept = {f"said {number}": content for number, content in enumerate(guarded.said)}
+    """Search files, databases, the bucket, logs and the output of all commands."""
+    contents = {f"output {number}": content for number, content in enumerate(guarded.output)}
     files = [path for path in guarded.place.folder.rglob("*") if path.is_file()]
-    kept |= {str(path.relative_to(guarded.place.folder)): path.read_bytes() for path in files}
-    kept |= {name: in_the_database(guarded, name) for name in ("shops", "studies", "mlflow", "logins")}
-    assert b"trial-00" in kept["mlflow"] and b"learning_rate" in kept["studies"] and b"admin" in kept["logins"]
-    assert b"flow_run" in kept["prefect.db"] and any("prefect.log" in name for name in kept)
+    contents |= {str(path.relative_to(guarded.place.folder)): path.read_bytes() for path in files}
+    contents |= {name: in_the_database(guarded, name) for name in ("shops", "studies", "mlflow", "logins")}
+    assert (
+        b"trial-00" in contents["mlflow"] and b"learning_rate" in contents["studies"] and b"admin" in contents["logins"]
+    )
+    assert b"flow_run" in contents["prefect.db"] and any("prefect.log" in name for name in contents)
     objects = in_the_bucket(guarded)
     assert {"report.html", "model.safetensors", "config.yaml"} <= {name.rpartition("/")[2] for name in objects}
-    kept |= objects
-    assert {name: found for name, content in kept.items() if (found := found_in(content))} == {}
+    contents |= objects
+    assert {name: found for name, content in contents.items() if (found := planted_in(content))} == {}

@@ -16,16 +16,16 @@ BAD = SegmentRow("shops.south", "south", "sales.csv: holds no rows. Name a sourc
 
 def test_the_table_has_a_line_for_each_segment_whether_it_failed_or_not(capsys):
     output.show_segments(Segments("shops", (GOOD, BAD)), 12.3)
-    told = capsys.readouterr().out
-    assert "shops.north   version 2 ★" in told and "1.500" in told and "25.0 %" in told
-    assert "shops.south   none: failed" in told and "1 of 2; failed: 1." in told
-    assert "lstm compare shops.north" in told
+    printed = capsys.readouterr().out
+    assert "shops.north   version 2 ★" in printed and "1.500" in printed and "25.0 %" in printed
+    assert "shops.south   none: failed" in printed and "1 of 2; failed: 1." in printed
+    assert "lstm compare shops.north" in printed
 
 
 def test_the_json_holds_the_same(capsys):
-    found = json.loads(output.as_json(Segments("shops", (GOOD, BAD)).to_dict()))
-    assert [row["name"] for row in found["segments"]] == ["shops.north", "shops.south"]
-    assert found["segments"][0]["test_rmse"] == 2.5 and found["segments"][1]["test_rmse"] is None
+    segments = json.loads(output.as_json(Segments("shops", (GOOD, BAD)).to_dict()))
+    assert [row["name"] for row in segments["segments"]] == ["shops.north", "shops.south"]
+    assert segments["segments"][0]["test_rmse"] == 2.5 and segments["segments"][1]["test_rmse"] is None
 
 
 def test_the_error_names_those_that_failed_each_in_a_line():

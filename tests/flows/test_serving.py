@@ -29,20 +29,20 @@ pytestmark = pytest.mark.service
 
 @dataclass(frozen=True)
 class Served:
-    """A server that runs, and what it says."""
+    """A running server and the line that it printed."""
 
     process: subprocess.Popen[str]
-    said: str  # the line on stdout
+    line: str  # printed on stdout
     log: Path
 
     @property
     def url(self) -> str:
-        found = re.search(r"http://[\d.]+:\d+", self.said)
-        assert found, self.said
-        return found[0]
+        address = re.search(r"http://[\d.]+:\d+", self.line)
+        assert address, self.line
+        return address[0]
 
     def post(self, body: Any, kind: str = "application/json") -> tuple[int, str]:
-        """Status and body of an answer."""
+        """Return status and body of the response."""
         sent = body if isinstance(body, str) else json.dumps(body)
         request = urllib.request.Request(f"{self.url}/invocations", sent.encode(), {"Content-Type": kind})
         try:
@@ -52,7 +52,7 @@ class Served:
             return error.code, error.read().decode()
 
     def forecasts(self, body: Any, kind: str = "application/json") -> pd.DataFrame:
-        """The table of an answer."""
+        """Return the table of the response."""
         status, answer = self.post(body, kind)
         assert status == 200, answer
         return pd.DataFrame(json.loads(answer)["predictions"])
@@ -121,8 +121,8 @@ def split(frame: pd.DataFrame, **more: Any) -> dict[str, Any]:
 
 
 def test_one_line_says_what_answers_where_and_how_to_ask_it(server):
-    assert server.said.startswith("shops/1 answers at http://127.0.0.1:")
-    command = server.said.partition(": ")[2].strip()
+    assert server.line.startswith("shops/1 answers at http://127.0.0.1:")
+    command = server.line.partition(": ")[2].strip()
     assert command.startswith("curl ")
     done = subprocess.run(["bash", "-c", f"{command} --silent --fail"], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0 and len(json.loads(done.stdout)["predictions"]) == 12
@@ -136,34 +136,34 @@ def test_every_form_of_a_request_gives_the_forecasts_of_the_library(server, plac
         server.forecasts(frame.to_csv(index=False), "text/csv"),
     ]
     direct = Forecaster.load(place.version / "artifacts" / "forecaster").forecast(frame)
-    for made in answers:
-        assert list(made.columns) == list(direct.columns)
-        assert made["series"].tolist() == direct["series"].tolist()
-        assert pd.to_datetime(made["time"]).tolist() == direct["time"].tolist()
-        np.testing.assert_allclose(made.drop(columns=["series", "time"]), direct.drop(columns=["series", "time"]))
+    for forecasts in answers:
+        assert list(forecasts.columns) == list(direct.columns)
+        assert forecasts["series"].tolist() == direct["series"].tolist()
+        assert pd.to_datetime(forecasts["time"]).tolist() == direct["time"].tolist()
+        np.testing.assert_allclose(forecasts.drop(columns=["series", "time"]), direct.drop(columns=["series", "time"]))
 
 
 def test_params_choose_horizon_and_levels(server):
-    made = server.forecasts(split(history(), params={"horizon": 2, "levels": [50]}))
-    assert list(made.columns) == ["series", "time", "forecast", "lo-50", "hi-50"]
-    assert made.groupby("series").size().to_dict() == {"north": 2, "south": 2}
+    forecasts = server.forecasts(split(history(), params={"horizon": 2, "levels": [50]}))
+    assert list(forecasts.columns) == ["series", "time", "forecast", "lo-50", "hi-50"]
+    assert forecasts.groupby("series").size().to_dict() == {"north": 2, "south": 2}
 
 
 def test_steps_beyond_the_trained_horizon_are_marked(server):
-    made = server.forecasts(split(history(), params={"horizon": 9, "levels": [80]}))
+    forecasts = server.forecasts(split(history(), params={"horizon": 9, "levels": [80]}))
     trained = server.forecasts(split(history(), params={"levels": [80]}))
-    assert made["rolled"].tolist() == ([False] * 6 + [True] * 3) * 2
-    assert made.loc[~made["rolled"], "forecast"].tolist() == trained["forecast"].tolist()
-    assert np.isfinite(made["forecast"]).all()
+    assert forecasts["rolled"].tolist() == ([False] * 6 + [True] * 3) * 2
+    assert forecasts.loc[~forecasts["rolled"], "forecast"].tolist() == trained["forecast"].tolist()
+    assert np.isfinite(forecasts["forecast"]).all()
 
 
 def test_ten_thousand_series_in_one_request_are_those_of_the_library(server, place):
     frame = of_many_shops()
-    made = server.forecasts(frame.to_csv(index=False), "text/csv")
+    forecasts = server.forecasts(frame.to_csv(index=False), "text/csv")
     direct = Forecaster.load(place.version / "artifacts" / "forecaster").forecast(frame)
-    assert len(made) == 6 * MANY and made["series"].nunique() == MANY
-    assert made["series"].tolist() == direct["series"].tolist()
-    np.testing.assert_allclose(made["forecast"], direct["forecast"], rtol=1e-9)
+    assert len(forecasts) == 6 * MANY and forecasts["series"].nunique() == MANY
+    assert forecasts["series"].tolist() == direct["series"].tolist()
+    np.testing.assert_allclose(forecasts["forecast"], direct["forecast"], rtol=1e-9)
 
 
 def changed(**columns: Any) -> dict[str, Any]:
@@ -235,11 +235,11 @@ def test_what_breaks_the_parser_is_bad_input_too(server, body):
 
 @pytest.mark.parametrize("name", BAD)
 def test_a_bad_request_is_told_in_one_line_and_harms_nothing(server, name):
-    body, kind, status, said = BAD[name]
+    body, kind, status, message = BAD[name]
     got, answer = server.post(body, kind)
     assert got == status, answer
     message = json.loads(answer)["message"] if got == 400 else answer
-    assert message.startswith(said)
+    assert message.startswith(message)
     assert "\n" not in message and len(message) < 600
     assert "Traceback" not in answer and "stack_trace" not in answer
     assert len(server.forecasts(split(history()))) == 12
@@ -248,13 +248,13 @@ def test_a_bad_request_is_told_in_one_line_and_harms_nothing(server, name):
 
 def test_a_request_without_a_content_type_is_answered_with_415(server):
     command = ["curl", "--silent", "-H", "Content-Type:", "-d", "a", "-w", "%{http_code}", f"{server.url}/invocations"]
-    said = subprocess.run(command, capture_output=True, text=True, timeout=60).stdout
-    assert said.endswith("415") and "The request has no Content-Type." in said
+    response = subprocess.run(command, capture_output=True, text=True, timeout=60).stdout
+    assert response.endswith("415") and "The request has no Content-Type." in response
 
 
 def test_a_missing_value_within_the_gap_rule_is_no_error(server):
-    made = server.forecasts(with_cell("NaN"))
-    assert len(made) == 12 and np.isfinite(made["forecast"]).all()
+    forecasts = server.forecasts(with_cell("NaN"))
+    assert len(forecasts) == 12 and np.isfinite(forecasts["forecast"]).all()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -295,8 +295,8 @@ def test_artifacts_that_are_gone_are_told_and_no_server_starts(place):
     away = place.version.with_name("away")
     place.version.rename(away)
     try:
-        said = place.refused("shops", "--port", "0")
+        message = place.refused("shops", "--port", "0")
     finally:
         away.rename(place.version)
-    assert said.startswith("lstm: shops/1: its artifacts at ") and "can't be fetched" in said
-    assert said.count("\n") == 1
+    assert message.startswith("lstm: shops/1: its artifacts at ") and "can't be fetched" in message
+    assert message.count("\n") == 1

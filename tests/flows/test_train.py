@@ -16,7 +16,7 @@ from mlflow import MlflowClient
 from flows.cli import app, output
 from flows.train import Outcome
 from lstm import Forecaster
-from tasks.register import Promotion
+from tasks.registry.decision import GateDecision
 from tasks.tracking import runs as tracking
 from tests.support.workspace import Place
 
@@ -88,8 +88,8 @@ def test_the_parent_run_says_where_it_came_from(trained, runs):
 
 def test_artifacts_are_there(trained, client, runs):
     _, outcome = trained
-    found = {artifact.path for artifact in client.list_artifacts(runs[outcome["run_name"]].info.run_id)}
-    assert found >= {"config.yaml", "promotion.json", "report.html", "evaluation", "search", "profile"}
+    artifacts = {artifact.path for artifact in client.list_artifacts(runs[outcome["run_name"]].info.run_id)}
+    assert artifacts >= {"config.yaml", "promotion.json", "report.html", "evaluation", "search", "profile"}
     search = {artifact.path for artifact in client.list_artifacts(runs[outcome["run_name"]].info.run_id, "search")}
     assert search == {f"search/{name}.png" for name in ("search_history", "importance", "parallel_coordinates")}
 
@@ -129,9 +129,9 @@ def test_every_score_is_logged_with_its_skill_and_interval(trained, evaluation, 
 def test_scores_are_broken_down(evaluation, trained, file, by, groups):
     table = pd.read_csv(evaluation / file)
     assert set(table["model"]) == {row["name"] for row in trained[1]["leaderboard"]}
-    for _, own in table.groupby("model"):
-        assert set(own[by]) <= set(groups) and len(own) >= min(len(groups), 4)
-        assert (own["windows"] > 0).all() and (own["rmse"] > 0).all()
+    for _, rows in table.groupby("model"):
+        assert set(rows[by]) <= set(groups) and len(rows) >= min(len(groups), 4)
+        assert (rows["windows"] > 0).all() and (rows["rmse"] > 0).all()
 
 
 def test_the_backtest_is_the_mean_over_the_folds(evaluation, runs):
@@ -170,12 +170,12 @@ def test_the_report_is_one_file_that_names_model_and_decision(trained, client, r
 def test_the_parent_run_holds_a_profile_of_the_data(trained, client, runs):
     place, outcome = trained
     parent = runs[outcome["run_name"]]
-    found = {artifact.path for artifact in client.list_artifacts(parent.info.run_id, "profile")}
+    artifacts = {artifact.path for artifact in client.list_artifacts(parent.info.run_id, "profile")}
     tables, pictures = (
         ("columns.csv", "series.csv", "summary.json"),
         ("autocorrelation", "distribution", "gaps", "series"),
     )
-    assert found == {f"profile/{name}" for name in tables} | {f"profile/{name}.png" for name in pictures}
+    assert artifacts == {f"profile/{name}" for name in tables} | {f"profile/{name}.png" for name in pictures}
     folder = Path(mlflow.artifacts.download_artifacts(run_id=parent.info.run_id, artifact_path="profile"))
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["sha256"] == parent.data.tags["data_sha256"]
@@ -199,8 +199,12 @@ def test_advice_becomes_an_error_where_that_is_asked_for(place: Place):
 def test_notes_and_advice_are_printed_as_they_are(trained, capsys):
     _, outcome = trained
     seconds = outcome["seconds"]
-    told = {"promotion": Promotion(**outcome["promotion"]), "notices": ("[b] was left out",), "advisories": ("few: 9",)}
-    output.show_outcome(Outcome(**{**outcome, **told}), seconds["total"])
+    changes = {
+        "promotion": GateDecision(**outcome["promotion"]),
+        "notices": ("[b] was left out",),
+        "advisories": ("few: 9",),
+    }
+    output.show_outcome(Outcome(**{**outcome, **changes}), seconds["total"])
     lines = capsys.readouterr().out.splitlines()
     assert "note: [b] was left out" in lines and "advice: few: 9" in lines
 
@@ -227,10 +231,10 @@ def test_the_registered_model_loads_without_pickle_and_forecasts_like_the_foreca
     monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
     served = mlflow.pyfunc.load_model("models:/shops@champion")
     history = pd.read_csv(place.folder / "shops.csv")
-    made = served.predict(history, params={"horizon": 3, "levels": [50]})
+    forecasts = served.predict(history, params={"horizon": 3, "levels": [50]})
     folder = next(Path(mlflow.artifacts.download_artifacts("models:/shops@champion")).rglob("forecaster.json")).parent
     direct = Forecaster.load(folder).forecast(history, 3, (50,))
-    pd.testing.assert_frame_equal(pd.DataFrame(made), direct, check_exact=True)
+    pd.testing.assert_frame_equal(pd.DataFrame(forecasts), direct, check_exact=True)
     with pytest.raises(mlflow.exceptions.MlflowException, match="24 rows of history"):
         served.predict(history.groupby("shop").tail(5))
 
@@ -256,9 +260,9 @@ def test_a_second_run_on_the_same_data_keeps_the_champion_unless_it_is_surely_be
 @pytest.mark.slow
 def test_the_same_model_is_not_registered_twice(trained, client):
     place, outcome = trained
-    before = {one.version for one in client.search_model_versions("name = 'shops'")}
+    before = {version.version for version in client.search_model_versions("name = 'shops'")}
     again = json.loads(place.run("train", "shops.yaml", "--json").stdout)
-    assert {one.version for one in client.search_model_versions("name = 'shops'")} == before
+    assert {version.version for version in client.search_model_versions("name = 'shops'")} == before
     version = outcome["promotion"]["version"]
     assert again["promotion"]["version"] == version
     assert f"version {version} is the same model: it was not registered again" in again["notices"]
@@ -291,10 +295,10 @@ def test_over_a_champion_that_can_not_be_fetched_nothing_is_promoted(trained, cl
         artifacts.with_name("away").rename(artifacts)
     assert done.returncode == 2 and done.stderr.count("\n") == 1
     assert done.stderr.startswith(f"lstm: shops/{before['champion']}: its artifacts at file://")
-    told = re.search(r"Nothing is promoted over it: shops/(\d+) is the challenger\.$", done.stderr)
+    challenger = re.search(r"Nothing is promoted over it: shops/(\d+) is the challenger\.$", done.stderr)
     after = client.get_registered_model("shops").aliases
     assert after["champion"] == before["champion"]
-    assert told is not None and str(after["challenger"]) == told[1] != str(before["champion"])
+    assert challenger is not None and str(after["challenger"]) == challenger[1] != str(before["champion"])
 
 
 @pytest.mark.slow
@@ -311,9 +315,9 @@ def test_forecast_writes_every_series_with_intervals(trained):
     place, _ = trained
     for suffix, read in (("parquet", pd.read_parquet), ("csv", pd.read_csv)):
         place.run("forecast", "shops", "--data", "shops.csv", "--out", f"f.{suffix}")
-        made = read(place.folder / f"f.{suffix}")
-        assert made.groupby("series").size().to_dict() == {"north": 6, "south": 6}
-        assert (made["lo-95"] < made["forecast"]).all() and (made["forecast"] < made["hi-80"]).all()
+        forecasts = read(place.folder / f"f.{suffix}")
+        assert forecasts.groupby("series").size().to_dict() == {"north": 6, "south": 6}
+        assert (forecasts["lo-95"] < forecasts["forecast"]).all() and (forecasts["forecast"] < forecasts["hi-80"]).all()
         os.remove(place.folder / f"f.{suffix}")
 
 
@@ -326,14 +330,14 @@ def test_compare_lists_the_versions_with_their_aliases(trained):
 
 
 def test_doctor_tells_versions_devices_and_stores(place: Place):
-    found = json.loads(place.run("doctor", "--json").stdout)
-    assert found["packages"]["torch"].startswith("2.")
-    assert found["devices"][0].startswith("cpu")
-    assert found["stores"]["home"] == str(place.folder / "mlruns")
+    status = json.loads(place.run("doctor", "--json").stdout)
+    assert status["packages"]["torch"].startswith("2.")
+    assert status["devices"][0].startswith("cpu")
+    assert status["stores"]["home"] == str(place.folder / "mlruns")
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (("forecast", "shop"), "there is no registered model 'shop', nor a folder of that name. Did you mean 'shops'"),
         (("forecast", "shops@best"), "'shops' has no alias 'best'"),
@@ -348,7 +352,7 @@ def test_doctor_tells_versions_devices_and_stores(place: Place):
         (("compare", "shop"), "there is no registered model 'shop'"),
     ],
 )
-def test_bad_requests_end_with_one_line_and_exit_code_2(trained, monkeypatch, capsys, arguments, said):
+def test_bad_requests_end_with_one_line_and_exit_code_2(trained, monkeypatch, capsys, arguments, message):
     place, _ = trained
     monkeypatch.chdir(place.folder)
     monkeypatch.setenv("LSTM_HOME", str(place.folder / "mlruns"))
@@ -357,9 +361,9 @@ def test_bad_requests_end_with_one_line_and_exit_code_2(trained, monkeypatch, ca
     with pytest.raises(SystemExit) as ended:
         app.main()
     assert ended.value.code == 2
-    told = capsys.readouterr()
-    assert said in told.err
-    assert told.err.startswith("lstm: ") and told.err.count("\n") == 1
+    printed = capsys.readouterr()
+    assert message in printed.err
+    assert printed.err.startswith("lstm: ") and printed.err.count("\n") == 1
     assert not list(place.folder.glob("f.*"))
 
 

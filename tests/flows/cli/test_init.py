@@ -26,8 +26,8 @@ def run(tmp_path, monkeypatch, capsys):
 
 
 def test_a_file_becomes_a_configuration_that_loads(run, tmp_path):
-    code, said, _ = run("init", "shops.csv")
-    assert (code, said) == (0, "shops.yaml is written. Read it, then run: lstm train shops.yaml\n")
+    code, printed, _ = run("init", "shops.csv")
+    assert (code, printed) == (0, "shops.yaml is written. Read it, then run: lstm train shops.yaml\n")
     config = load_config(tmp_path / "shops.yaml")
     assert (config.data.time, config.data.series, config.data.target) == ("time", ("shop",), ("sales",))
     assert config.evaluate.season == 24
@@ -45,7 +45,7 @@ def test_a_query_becomes_one_too(run, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (("gone.csv",), "gone.csv: no such file"),
         (("shops.csv", "--name", "a b"), "name"),
@@ -54,10 +54,10 @@ def test_a_query_becomes_one_too(run, tmp_path, monkeypatch):
         (("sqlite:///shops.db", "--sql", "SELECT 1"), "must name an environment variable"),
     ],
 )
-def test_what_does_not_do_is_told_and_nothing_written(run, tmp_path, arguments, said):
+def test_what_does_not_do_is_told_and_nothing_written(run, tmp_path, arguments, message):
     (tmp_path / "there.yaml").write_text("mine")
     code, out, err = run("init", *arguments)
     assert (code, out) == (2, "")
-    assert said in err and err.startswith("lstm: ") and err.count("\n") == 1
+    assert message in err and err.startswith("lstm: ") and err.count("\n") == 1
     assert (tmp_path / "there.yaml").read_text() == "mine"
     assert [path.name for path in tmp_path.glob("*.yaml")] == ["there.yaml"]

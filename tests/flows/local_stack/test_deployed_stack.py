@@ -23,7 +23,7 @@ from sqlalchemy.engine import make_url
 
 from flows.services.processes import start, stop_trees
 from tasks.runtime.network import free_port
-from tasks.search.gpu_limits import gpu_limit
+from tasks.search.gpu_limits import gpu_limit_name
 from tests.support.paths import ROOT
 from tests.support.postgres import postgres_server
 from tests.support.servers import add_scripts_to_path, request, run_server
@@ -46,16 +46,16 @@ def test_the_served_champion_answers_with_forecasts(trained):
     with run_server(command, f"{address}/ping", place.folder / "serve.log", environment, place.folder.parent):
         status, answer = request(f"{address}/invocations", {"dataframe_split": split})
         assert status == 200
-        made = pd.DataFrame(answer["predictions"])
-        assert list(made.columns) == ["series", "time", "forecast", "lo-80", "hi-80", "lo-95", "hi-95"]
-        assert made.groupby("series").size().to_dict() == {"north": 6, "south": 6}
+        forecasts = pd.DataFrame(answer["predictions"])
+        assert list(forecasts.columns) == ["series", "time", "forecast", "lo-80", "hi-80", "lo-95", "hi-95"]
+        assert forecasts.groupby("series").size().to_dict() == {"north": 6, "south": 6}
         params = {"horizon": 2, "levels": [50]}
         status, answer = request(f"{address}/invocations", {"dataframe_split": split, "params": params})
         assert (status, len(answer["predictions"])) == (200, 4)
         assert "lo-50" in answer["predictions"][0]
         status, by_csv = request(f"{address}/invocations", history.to_csv(index=False), "text/csv")
         assert status == 200
-        assert [row["forecast"] for row in by_csv["predictions"]] == pytest.approx(made["forecast"].tolist())
+        assert [row["forecast"] for row in by_csv["predictions"]] == pytest.approx(forecasts["forecast"].tolist())
         short = json.loads(history.groupby("shop").tail(3).to_json(orient="split", index=False))
         status, answer = request(f"{address}/invocations", {"dataframe_split": short})
         assert status == 400
@@ -65,7 +65,7 @@ def test_the_served_champion_answers_with_forecasts(trained):
 
 @dataclass(frozen=True)
 class Composed:
-    """compose.yaml's services, on this machine: other ports and folders, and PostgreSQL's address as it is here."""
+    """The services of compose.yaml on this machine, with other ports, folders and another address of PostgreSQL."""
 
     services: dict[str, Any]
     changes: dict[str, str]
@@ -76,8 +76,8 @@ class Composed:
         return [sys.executable, *rest] if first == "python" else [sys.executable, "-m", first, *rest]
 
     def variables(self, name: str) -> dict[str, str]:
-        own = {key: self._here(value) for key, value in self.services[name]["environment"].items()}
-        return {**self.environment, **own}
+        environment = {key: self._here(value) for key, value in self.services[name]["environment"].items()}
+        return {**self.environment, **environment}
 
     def _here(self, text: str) -> str:
         for there, here in self.changes.items():
@@ -88,7 +88,7 @@ class Composed:
 
 @dataclass(frozen=True)
 class Deployed:
-    """The services run, and prefect.yaml is applied."""
+    """Addresses and accounts of the running services."""
 
     api: str
     tracking: str
@@ -106,22 +106,22 @@ class Deployed:
 
 @pytest.fixture(scope="module")
 def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
-    """The commands of compose.yaml, in the order of their dependencies."""
+    """Run the commands of compose.yaml in the order of their dependencies."""
     folder = tmp_path_factory.mktemp("composed")
     ports = {name: free_port() for name in ("prefect", "mlflow", "worker")}
     with postgres_server() as address, ExitStack() as stack:
         composed = compose(folder, ports, address)
         urls = {name: f"http://127.0.0.1:{port}" for name, port in ports.items()}
 
-        def begin(name: str, path: str) -> None:
+        def launch(name: str, path: str) -> None:
             log, variables = folder / f"{name}.log", composed.variables(name)
             stack.enter_context(run_server(composed.command(name), urls[name] + path, log, variables, ROOT))
 
-        begin("prefect", "/api/health")
-        begin("mlflow", "/health")
+        launch("prefect", "/api/health")
+        launch("mlflow", "/health")
         deploy = start(composed.command("deploy"), folder / "deploy.log", composed.variables("deploy"), folder=ROOT)
         assert deploy.wait(180) == 0, (folder / "deploy.log").read_text()
-        begin("worker", "/health")
+        launch("worker", "/health")
         accounts = {"prefect": VARIABLES["PREFECT_AUTH"], "mlflow": f"admin:{VARIABLES['MLFLOW_PASSWORD']}"}
         yield Deployed(f"{urls['prefect']}/api", urls["mlflow"], accounts)
 
@@ -150,15 +150,15 @@ def compose(folder: Path, ports: dict[str, int], address: str) -> Composed:
         there |= {f"--port {port}": f"--port {ports[name]}", f"{name}:{port}": f"127.0.0.1:{ports[name]}"}
         there |= {f":{port}": f":{ports[name]}"}
     hidden = ("MLFLOW_", "PREFECT_", "LSTM_")
-    kept = add_scripts_to_path({key: value for key, value in os.environ.items() if not key.startswith(hidden)})
-    own = {"LSTM_HOME": str(folder / "mlruns"), "PREFECT_HOME": str(folder / "prefect"), "PWD": str(ROOT)}
-    return Composed(content["services"], there, {**kept, **own, "PYTHONPATH": str(ROOT)})
+    inherited = add_scripts_to_path({key: value for key, value in os.environ.items() if not key.startswith(hidden)})
+    stores = {"LSTM_HOME": str(folder / "mlruns"), "PREFECT_HOME": str(folder / "prefect"), "PWD": str(ROOT)}
+    return Composed(content["services"], there, {**inherited, **stores, "PYTHONPATH": str(ROOT)})
 
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from tasks.gpu_limits import gpu_limits
+from tasks.search.gpu_limits import gpu_limits
 
 with gpu_limits(["cuda:0", "cuda:0"]):
     Path(sys.argv[1]).touch()
@@ -168,9 +168,9 @@ with gpu_limits(["cuda:0", "cuda:0"]):
 
 @pytest.fixture(scope="module", autouse=True)
 def second_search(deployed: Deployed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Two searches want one GPU and the first is killed; the file that the second one makes when it holds the GPU."""
+    """Kill the first of two searches that need one GPU; yield the file that the second writes when it holds the GPU."""
     folder = tmp_path_factory.mktemp("gpu")
-    limit = {"name": gpu_limit("cuda:0"), "limit": 1, "active": True}
+    limit = {"name": gpu_limit_name("cuda:0"), "limit": 1, "active": True}
     deployed.prefect("v2/concurrency_limits/", limit)
     environment = {**os.environ, "PREFECT_API_URL": deployed.api, "PREFECT_API_AUTH_STRING": VARIABLES["PREFECT_AUTH"]}
 
@@ -189,12 +189,12 @@ def second_search(deployed: Deployed, tmp_path_factory: pytest.TempPathFactory) 
         stop_trees(searches, timeout=1)
 
 
-def until(what: Callable[[], Any], patience: float = 180.0) -> Any:
-    deadline = time.monotonic() + patience
-    while not (found := what()):
-        assert time.monotonic() < deadline, "it did not come"
+def until(condition: Callable[[], Any], timeout: float = 180.0) -> Any:
+    deadline = time.monotonic() + timeout
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"not met within {timeout:.0f} s"
         time.sleep(0.5)
-    return found
+    return value
 
 
 def test_compose_asks_for_passwords_and_knows_all_deployments(deployed):
@@ -202,12 +202,13 @@ def test_compose_asks_for_passwords_and_knows_all_deployments(deployed):
     assert request(f"{deployed.api}/admin/version")[0] == 401
     assert request(deployed.tracking + search)[0] == 401
     assert request(deployed.tracking + search, account=deployed.accounts["mlflow"])[0] == 200
-    found = {one["name"]: one for one in deployed.prefect("deployments/filter", {})}
-    crons = {name: [each["schedule"]["cron"] for each in one["schedules"]] for name, one in found.items()}
+    deployments = {deployment["name"]: deployment for deployment in deployed.prefect("deployments/filter", {})}
+    schedules = {name: deployment["schedules"] for name, deployment in deployments.items()}
+    crons = {name: [each["schedule"]["cron"] for each in rows] for name, rows in schedules.items()}
     assert crons == {"train": ["0 3 * * 1"], "forecast": ["5 * * * *"], "monitor": ["30 6 * * *"], "backtest": []}
-    assert found["train"]["global_concurrency_limit"]["limit"] == 1
-    assert found["train"]["concurrency_options"]["collision_strategy"] == "ENQUEUE"
-    names = {one["name"] for one in deployed.prefect("automations/filter", {})}
+    assert deployments["train"]["global_concurrency_limit"]["limit"] == 1
+    assert deployments["train"]["concurrency_options"]["collision_strategy"] == "ENQUEUE"
+    names = {automation["name"] for automation in deployed.prefect("automations/filter", {})}
     assert names == {"crash silent flow runs", "crash flow runs that never start", "train on drift"}
     assert until(lambda: deployed.runs(type=["SCHEDULED"])), "the cron schedules of prefect.yaml make no runs"
 

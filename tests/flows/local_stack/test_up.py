@@ -1,4 +1,4 @@
-"""`lstm up` as its user sees it: all starts, one Ctrl-C ends all, a kill leaves nothing, what dies is started again."""
+"""`lstm up` as its user sees it: start, Ctrl-C, kills, and restarts of services that die."""
 
 import os
 import signal
@@ -56,7 +56,7 @@ automations:
 
 @dataclass
 class Up:
-    """A running `lstm up`, in a place of its own."""
+    """A running `lstm up` in a workspace."""
 
     place: Place
     prefect: int
@@ -67,13 +67,13 @@ class Up:
     def api(self) -> str:
         return f"http://127.0.0.1:{self.prefect}/api"
 
-    def said(self) -> str:
-        return (self.place.folder / "said").read_text()
+    def output(self) -> str:
+        return (self.place.folder / "output.log").read_text()
 
-    def until(self, what: Callable[[], object], patience: float = 120.0) -> None:
-        deadline = time.monotonic() + patience
-        while not what():
-            assert time.monotonic() < deadline and self.process.poll() is None, self.said()
+    def until(self, condition: Callable[[], object], timeout: float = 120.0) -> None:
+        deadline = time.monotonic() + timeout
+        while not condition():
+            assert time.monotonic() < deadline and self.process.poll() is None, self.output()
             time.sleep(0.1)
 
     def nap(self, seconds: float, account: str = "") -> str:
@@ -97,16 +97,16 @@ def command(prefect: int, mlflow: int) -> list[str]:
 
 @contextmanager
 def up(place: Place, **secrets: str) -> Iterator[Up]:
-    """`lstm up`, all healthy."""
+    """Run `lstm up` until all services are healthy."""
     ports = free_port(), free_port()
     environment = add_scripts_to_path({**place.environment, **secrets})
-    with (place.folder / "said").open("w") as said:
+    with (place.folder / "output.log").open("w") as output:
         process = subprocess.Popen(
-            command(*ports), cwd=place.folder, env=environment, stdout=said, stderr=said, text=True
+            command(*ports), cwd=place.folder, env=environment, stdout=output, stderr=output, text=True
         )
     it = Up(place, *ports, process)
     try:
-        it.until(lambda: "all is healthy" in it.said(), 180)
+        it.until(lambda: "all is healthy" in it.output(), 180)
         yield it
     finally:
         if process.poll() is None:
@@ -116,7 +116,7 @@ def up(place: Place, **secrets: str) -> Iterator[Up]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Place:
-    """A folder to deploy from: one flow that sleeps beside a child process."""
+    """A folder to deploy from, with a flow that sleeps and has a child process."""
     place = Place(tmp_path_factory.mktemp("up"))
     (place.folder / "prefect.yaml").write_text(DEPLOYED)
     (place.folder / "automations.yaml").write_text(AUTOMATION)
@@ -124,9 +124,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Place:
     return place
 
 
-def gone(processes: list[psutil.Process], patience: float) -> list[psutil.Process]:
-    """Those that are still there after `patience` seconds."""
-    return psutil.wait_procs(processes, patience)[1]
+def still_running(processes: list[psutil.Process], timeout: float) -> list[psutil.Process]:
+    """Return the processes that still run after `timeout` seconds."""
+    return psutil.wait_procs(processes, timeout)[1]
 
 
 def refused(place: Place, *arguments: str, **environment: str) -> str:
@@ -168,86 +168,88 @@ def test_what_is_killed_is_started_again_and_the_flow_run_goes_on_behind_a_passw
         done = subprocess.run(train, env={**folder.environment, **login}, cwd=folder.folder, capture_output=True)
         assert (done.returncode, b"refuses the login (401)" in done.stderr) == (2, True), done.stderr
         run = it.nap(12, account)
-        arguments = " ".join(" ".join(one.cmdline()) for one in it.below())
+        arguments = " ".join(" ".join(process.cmdline()) for process in it.below())
         assert f" server --host 127.0.0.1 --port {it.mlflow} " in arguments
-        server = next(one for one in below if "flows.local_stack.prefect_services server" in " ".join(one.cmdline()))
+        server = next(
+            process for process in below if "flows.local_stack.prefect_services server" in " ".join(process.cmdline())
+        )
         server.kill()
-        it.until(lambda: "prefect   was killed by signal 9; started again" in it.said())
-        it.until(lambda: it.said().count(f"prefect   http://127.0.0.1:{it.prefect}") == 2)
-        parent = next(one for one in it.below() if " mlflow server " in " ".join(one.cmdline()))
+        it.until(lambda: "prefect   was killed by signal 9; started again" in it.output())
+        it.until(lambda: it.output().count(f"prefect   http://127.0.0.1:{it.prefect}") == 2)
+        parent = next(process for process in it.below() if " mlflow server " in " ".join(process.cmdline()))
         mlflow = [parent, *parent.children(recursive=True)]
         assert len(mlflow) > 1
         parent.kill()
-        it.until(lambda: it.said().count(f"mlflow    http://127.0.0.1:{it.mlflow}") == 2)
-        assert gone(mlflow, 0) == []  # its child did not keep the port
+        it.until(lambda: it.output().count(f"mlflow    http://127.0.0.1:{it.mlflow}") == 2)
+        assert still_running(mlflow, 0) == []  # its child did not keep the port
         state = f"{it.api}/flow_runs/{run}"
         it.until(lambda: request(state, account=account)[1]["state"]["type"] == "COMPLETED", 60)
         logs = "".join(log.read_text() for log in (folder.folder / "mlruns" / "logs").iterdir())
-        assert [secret for secret in SECRETS.values() if secret in it.said() + logs + arguments] == []
+        assert [secret for secret in SECRETS.values() if secret in it.output() + logs + arguments] == []
         interrupted = it.nap(600, account)
         below = it.below()
         it.process.send_signal(signal.SIGINT)
-        assert it.process.wait(20) == 0, it.said()
-        assert gone(below, 0.5) == []
+        assert it.process.wait(20) == 0, it.output()
+        assert still_running(below, 0.5) == []
         assert bystander.poll() is None
     with closing(sqlite3.connect(folder.folder / "mlruns" / "prefect.db")) as database:
-        found = database.execute("select state_type from flow_run where id = ?", [interrupted]).fetchone()
-    assert found == ("CRASHED",)
+        state = database.execute("select state_type from flow_run where id = ?", [interrupted]).fetchone()
+    assert state == ("CRASHED",)
 
 
 @pytest.mark.service
 @pytest.mark.skipif(sys.platform != "linux", reason="orphans are adopted by Linux's child subreapers")
 def test_a_kill_leaves_no_orphan_and_the_next_start_is_none_the_wiser(folder):
     with up(folder) as it:
-        assert "prefect.yaml applied" in it.said()
+        assert "prefect.yaml applied" in it.output()
         it.nap(600)
         below = it.below()
-        kinds = " ".join(" ".join(one.cmdline()) for one in below)
+        kinds = " ".join(" ".join(process.cmdline()) for process in below)
         assert all(
             part in kinds for part in ("mlflow.server", "flows.local_stack.prefect_services worker", "sleep 600")
         )
         it.process.kill()
-        assert gone(below, 25) == []
-        assert "Traceback" not in it.said()
+        assert still_running(below, 25) == []
+        assert "Traceback" not in it.output()
         assert refused(folder, "--host", "0.0.0.0")  # for want of passwords, not because one is running
 
 
 def test_what_dies_again_and_again_ends_everything_and_names_its_log(tmp_path):
-    said: list[str] = []
+    lines: list[str] = []
     log = tmp_path / "brittle.log"
     brittle = Service("brittle", [sys.executable, "-c", "exit(3)"], os.environ, "http://127.0.0.1:9", "nowhere", log)
     brittle.start()
     with pytest.raises(ServiceError) as caught:
         while True:
-            brittle.look(said.append)
+            brittle.look(lines.append)
             time.sleep(0.02)
     assert str(caught.value) == f"brittle ended with exit code 3, the 3rd time within 60 s: see {log}."
-    assert said == [f"brittle   ended with exit code 3; started again (log: {log})"] * 2
+    assert lines == [f"brittle   ended with exit code 3; started again (log: {log})"] * 2
 
 
 def test_what_is_stuck_is_killed_and_started_again(tmp_path, monkeypatch):
     monkeypatch.setattr(supervisor, "_HEALTH_INTERVAL_S", 0.1)
     monkeypatch.setattr(supervisor, "_MAX_UNANSWERED", 2)
-    port, said = free_port(), []
+    port, lines = free_port(), []
     command = [sys.executable, "-m", "http.server", str(port), "--bind", "127.0.0.1", "--directory", str(tmp_path)]
     stuck = Service("stuck", command, os.environ, f"http://127.0.0.1:{port}", "here", tmp_path / "stuck.log")
     stuck.start()
 
     def look_until(count: int) -> None:
         deadline = time.monotonic() + 60
-        while len(said) < count and time.monotonic() < deadline:
-            stuck.look(said.append)
+        while len(lines) < count and time.monotonic() < deadline:
+            stuck.look(lines.append)
             time.sleep(0.02)
 
     try:
         look_until(1)
         for _ in range(4):
             time.sleep(0.2)
-            stuck.look(said.append)
-        assert said == ["stuck     here"]
+            stuck.look(lines.append)
+        assert lines == ["stuck     here"]
         os.kill(stuck.process.pid, signal.SIGSTOP)
         look_until(4)
-        assert said[1:] == [
+        assert lines[1:] == [
             "stuck     has not answered 2 times in a row, and is killed",
             f"stuck     was killed by signal 9; started again (log: {stuck.log})",
             "stuck     here",
@@ -258,18 +260,19 @@ def test_what_is_stuck_is_killed_and_started_again(tmp_path, monkeypatch):
 
 
 def test_nobody_else_is_let_in_without_a_password(folder):
-    said = refused(folder, "--host", "0.0.0.0", MLFLOW_AUTH_ADMIN_PASSWORD="a-password-of-73")
+    message = refused(folder, "--host", "0.0.0.0", MLFLOW_AUTH_ADMIN_PASSWORD="a-password-of-73")
     assert (
-        "--host 0.0.0.0: other machines reach it, and PREFECT_SERVER_API_AUTH_STRING, MLFLOW_FLASK_SERVER_SEC" in said
+        "--host 0.0.0.0: other machines reach it, and PREFECT_SERVER_API_AUTH_STRING, MLFLOW_FLASK_SERVER_SEC"
+        in message
     )
-    assert "a-password-of-73" not in said
+    assert "a-password-of-73" not in message
 
 
 def test_a_port_that_is_taken_is_named_with_the_way_out(folder):
     with listening("127.0.0.1", 0, "") as taken:
         port = taken.getsockname()[1]
-        said = refused(folder, "--prefect-port", str(port))
-    assert said == (
+        message = refused(folder, "--prefect-port", str(port))
+    assert message == (
         f"lstm: 127.0.0.1:{port}: can't be listened on (Address already in use). "
         "Choose another --prefect-port or --host.\n"
     )
@@ -277,6 +280,6 @@ def test_a_port_that_is_taken_is_named_with_the_way_out(folder):
 
 def test_a_folder_without_deployments_is_refused(place):
     assert "prefect.yaml: no such file. Change to the folder of your deployments" in refused(place)
-    for content, said in (("deployments: [", "can't be read"), ("name: x", "has no `deployments`")):
+    for content, message in (("deployments: [", "can't be read"), ("name: x", "has no `deployments`")):
         (place.folder / "prefect.yaml").write_text(content)
-        assert f"prefect.yaml: {said}" in refused(place)
+        assert f"prefect.yaml: {message}" in refused(place)

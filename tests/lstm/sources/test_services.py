@@ -95,7 +95,7 @@ def test_a_long_query_takes_a_bounded_amount_of_memory(database, tmp_path):
     script = f"""if True:
         from pathlib import Path
         from lstm.sources.source import open_source
-        from lstm.data.spec import DataSpec
+        from lstm.config.data import DataSpec
 
         def peak():
             lines = Path("/proc/self/status").read_text().splitlines()

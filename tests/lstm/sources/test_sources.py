@@ -182,7 +182,7 @@ def test_parquet_of_one_huge_row_group_takes_a_bounded_amount_of_memory():
     script = """if True:
         from pathlib import Path
         from lstm.sources.source import open_source
-        from lstm.data.spec import DataSpec
+        from lstm.config.data import DataSpec
 
         def peak():
             lines = Path("/proc/self/status").read_text().splitlines()

@@ -13,15 +13,16 @@ import pytest
 from optuna.trial import TrialState
 
 from flows.cli import app
-from lstm.scratch import left_behind, scratch_folder
+from lstm.scratch import orphaned_folders, scratch_folder
 from tasks.operations import doctor
 from tasks.operations.reconcile import Repairs, problems, reconcile
 from tasks.registry import alias_swap
-from tasks.registry.models import alias_version, set_alias
-from tasks.registry.promotion import Promotion, promote, rollback, settle
+from tasks.registry.decision import GateDecision
+from tasks.registry.promotion import judge_and_promote, promote, rollback
+from tasks.registry.versions import alias_version, set_alias
 from tasks.runtime.flow_run_owner import marked_flow_runs, owned_flow_run
 from tasks.runtime.process_owner import this_process
-from tasks.search.storage import journal_of, storage_of
+from tasks.search.storage import journal_path, open_storage
 from tasks.tracking import runs
 from tests.support.paths import ROOT
 from tests.support.versions import aliases, better_if_newer, decide, register_versions
@@ -130,7 +131,7 @@ def test_scratch_that_has_just_been_made_is_not_looked_at(tmp_path):
     old(old_one)
     with scratch_folder("ingest", tmp_path) as mine:
         old(mine)
-        assert left_behind(tmp_path) == [old_one]
+        assert orphaned_folders(tmp_path) == [old_one]
     assert not mine.exists()
 
 
@@ -143,7 +144,7 @@ def test_where_there_is_no_store_nothing_is_wrong_and_none_is_made(home):
 def shops(store, saved):
     """Five registered versions; version 2 is champion and version 1 previous."""
     name = register_versions(saved)
-    settle(name, better_if_newer(2))
+    judge_and_promote(name, better_if_newer(2))
     return name
 
 
@@ -164,7 +165,7 @@ def cut_off(monkeypatch, after, work):
 
 
 PROMOTIONS = {
-    "settle": (lambda name: settle(name, better_if_newer(3)), {"champion": 3, "previous": 2}),
+    "settle": (lambda name: judge_and_promote(name, better_if_newer(3)), {"champion": 3, "previous": 2}),
     "promote": (lambda name: promote(name, "4", True), {"champion": 4, "previous": 2}),
     "rollback": (rollback, {"champion": 1, "previous": 2}),
 }
@@ -182,13 +183,13 @@ def test_aliases_that_were_half_moved_are_moved_to_the_end(shops, monkeypatch, w
 
 
 def test_the_next_promotion_carries_out_the_one_that_was_cut_off_first(shops, monkeypatch):
-    cut_off(monkeypatch, 1, lambda: settle(shops, better_if_newer(3)))
-    settle(shops, better_if_newer(5))
+    cut_off(monkeypatch, 1, lambda: judge_and_promote(shops, better_if_newer(3)))
+    judge_and_promote(shops, better_if_newer(5))
     assert aliases() == {"champion": 5, "previous": 3}
 
 
 def test_a_move_to_a_version_that_is_gone_is_given_up(shops, monkeypatch):
-    cut_off(monkeypatch, 0, lambda: settle(shops, better_if_newer(3)))
+    cut_off(monkeypatch, 0, lambda: judge_and_promote(shops, better_if_newer(3)))
     runs.client().delete_model_version(shops, "3")
     assert reconcile().aliases == 1
     assert aliases() == {"champion": 2, "previous": 1} and problems() == []
@@ -196,8 +197,8 @@ def test_a_move_to_a_version_that_is_gone_is_given_up(shops, monkeypatch):
 
 def test_a_first_champion_and_a_loser_leave_no_mark(store, saved):
     name = register_versions(saved)
-    settle(name, lambda incumbent: decide(2, False, incumbent))
-    assert isinstance(settle(name, better_if_newer(3)), Promotion) and problems() == []
+    judge_and_promote(name, lambda incumbent: decide(2, False, incumbent))
+    assert isinstance(judge_and_promote(name, better_if_newer(3)), GateDecision) and problems() == []
 
 
 def test_a_flow_run_is_marked_for_as_long_as_its_flow_is_at_it(home):
@@ -266,12 +267,12 @@ def test_doctor_says_in_one_line_that_a_store_does_not_answer(home, monkeypatch,
 
 def test_trials_that_were_cut_off_are_told_and_stay_to_be_continued(store, dead):
     folder = store / "studies" / "shops" / "0123"
-    study = optuna.create_study(storage=storage_of(folder), study_name="shops/0123")
+    study = optuna.create_study(storage=open_storage(folder), study_name="shops/0123")
     for owner in (dead, "elsewhere:1:b/1/1"):
         trial = study.ask()
         trial.set_user_attr("owner", owner)
     found = doctor.report()
-    assert journal_of(folder).exists() and found["problems"] == []
+    assert journal_path(folder).exists() and found["problems"] == []
     assert [line.partition(" were")[0] for line in found["interrupted"]] == ["search shops/0123: 1 trials"]
     reconcile()
     assert {trial.state for trial in study.trials} == {TrialState.RUNNING}
@@ -281,7 +282,7 @@ SERVED = """
 import sys, time
 from prefect import flow, task
 from prefect.runtime import flow_run
-from tasks.flow_runs import owned_flow_run
+from tasks.runtime.flow_run_owner import owned_flow_run
 @task
 def waits():
     print(flow_run.id, flush=True); time.sleep(300)

@@ -289,7 +289,7 @@ def test_a_worker_imports_neither_prefect_nor_mlflow_nor_pandas():
 
 PARENT = """
 import time
-from tasks.crew import Worker
+from tasks.search.worker_pool import Worker
 print(Worker("cpu", 1).process.pid, flush=True)
 time.sleep(60)
 """
