@@ -1,4 +1,4 @@
-"""Writes the two tables of docs/data.md anew: .venv/bin/python -m tests.bad_inputs.render"""
+"""Update the two tables of docs/data.md: .venv/bin/python -m tests.bad_inputs.render"""
 
 import re
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ GUIDE = Path(__file__).resolve().parents[2] / "docs" / "data.md"
 
 
 def forms() -> str:
-    """The table of what is accepted."""
+    """Return the table of accepted forms."""
     rows = [
         (
             form.title,
@@ -24,13 +24,13 @@ def forms() -> str:
 
 
 def refusals() -> str:
-    """The table of what is refused."""
+    """Return the table of refused inputs."""
     rows = [(case.title, _code(case.message)) for group in CASES.values() for case in group]
     return _table(("input", "message (… stands for what differs from case to case)"), CASES, iter(rows))
 
 
 def rendered(guide: str) -> str:
-    """The guide with both tables as they are now."""
+    """Return the guide with both tables up to date."""
     for name, table in (("forms", forms()), ("refusals", refusals())):
         block = f"<!-- {name} -->\n{table}<!-- end of {name} -->"
         guide, count = re.subn(f"<!-- {name} -->.*<!-- end of {name} -->", lambda _, new=block: new, guide, flags=re.S)

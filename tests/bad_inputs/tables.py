@@ -79,9 +79,9 @@ def parquet(keep: float = 1.0, **columns: Any) -> Callable[[Path], object]:
     def write(path: Path) -> None:
         table = pa.Table.from_pandas(frame(), preserve_index=False)
         for name, values in columns.items():
-            made = values if isinstance(values, pa.Array) else pa.array(values)
+            column = values if isinstance(values, pa.Array) else pa.array(values)
             table = table.drop_columns([name]) if name in table.column_names else table
-            table = table.append_column(name, made)
+            table = table.append_column(name, column)
         pq.write_table(table, path)
         path.write_bytes(path.read_bytes()[: int(path.stat().st_size * keep)])
 

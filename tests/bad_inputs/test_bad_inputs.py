@@ -32,7 +32,7 @@ def terms_and_words(text: str) -> tuple[set[str], set[str]]:
 
 
 def missing_from(message: str, case: Case) -> str:
-    """What a message lacks: every term of the case, and half of its words. The rest of the wording is free."""
+    """Return what a message lacks: it must have every term of the case and half of its words."""
     terms, words = terms_and_words(case.message)
     said_terms, said_words = terms_and_words(message)
     missing = [term for term in sorted(terms) if term not in said_terms and term not in message]

@@ -21,8 +21,8 @@ def test_a_forecast_beyond_the_trained_horizon_is_noted_in_one_line(model, comma
     done = command("forecast", "./model", "--data", "sales.csv", "--horizon", "15", "--out", "made.csv")
     assert done.code == 0 and "30 rows for 2 series" in done.out
     assert done.err.startswith("lstm: note: horizon 15: trained for 6 steps; ") and done.err.count("\n") == 1
-    made = pd.read_csv(model.parent / "made.csv")
-    assert made["rolled"].tolist() == ([False] * 6 + [True] * 9) * 2
+    forecasts = pd.read_csv(model.parent / "made.csv")
+    assert forecasts["rolled"].tolist() == ([False] * 6 + [True] * 9) * 2
 
 
 def test_a_forecast_within_the_trained_horizon_says_nothing(model, command):
@@ -36,8 +36,8 @@ def test_an_export_says_what_it_wrote_and_how_far_it_is_from_torch(model, comman
     done = command("export", "./model", "--out", "made")
     assert done.code == 0 and done.err == ""
     assert done.out.startswith("networks of ./model: 1, at most ") and done.out.endswith(" from torch: made\n")
-    told = json.loads((model.parent / "made" / "forecaster.json").read_text())
-    assert told["name"] == "sales" and told["onnx"]["members"][0]["file"] == "member-0.onnx"
+    description = json.loads((model.parent / "made" / "forecaster.json").read_text())
+    assert description["name"] == "sales" and description["onnx"]["members"][0]["file"] == "member-0.onnx"
 
 
 def test_an_export_into_a_folder_that_is_there_is_refused_in_one_line(model, command):

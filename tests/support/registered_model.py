@@ -15,8 +15,8 @@ import pytest
 from lstm.config.data import DataSpec
 from lstm.config.pipeline import PipelineConfig
 from lstm.forecasting.forecaster import Forecaster
-from tasks.registry.models import create_version, set_alias
-from tasks.registry.packaging import log_artefact
+from tasks.registry.packaging import log_model
+from tasks.registry.versions import create_version, set_alias
 from tasks.settings import artifact_location, tracking_uri
 from tasks.tracking import runs
 from tests.support.forecasters import make_forecaster
@@ -29,10 +29,10 @@ ROWS = 24  # of history that it needs
 def forecaster() -> Forecaster:
     """Return a forecaster of two untrained networks that knows north, south and `MANY` - 2 more shops."""
     frame = make_hourly()
-    made = make_forecaster(DataSpec.parse({**DATA, "calendar": {"features": ["hour"]}}), frame)
+    small = make_forecaster(DataSpec.parse({**DATA, "calendar": {"features": ["hour"]}}), frame)
     names = ("north", "south", *(f"shop-{number:05d}" for number in range(MANY - 2)))
-    scales = {key: np.resize(getattr(made.normalizer, key), (MANY, 2)) for key in ("center", "scale")}
-    return replace(made, normalizer=replace(made.normalizer, names=names, **scales))
+    scales = {key: np.resize(getattr(small.normalizer, key), (MANY, 2)) for key in ("center", "scale")}
+    return replace(small, normalizer=replace(small.normalizer, names=names, **scales))
 
 
 def history(rows: int = ROWS + 6) -> pd.DataFrame:
@@ -60,7 +60,7 @@ def register(work: Path) -> Path:
     run_id = runs.client().create_run(experiment).info.run_id
     with warnings.catch_warnings():  # mlflow compares the example's columns with a range, which pandas is giving up
         warnings.filterwarnings("ignore", "Operation with range is deprecated")
-        model_id = log_artefact(config, folder, run_id, history())
+        model_id = log_model(config, folder, run_id, history())
     set_alias("shops", "champion", create_version("shops", run_id, model_id, {"kind": "best-single"}))
     location = runs.client().get_logged_model(model_id).artifact_location
     return Path(location.removeprefix("file://"))

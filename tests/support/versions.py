@@ -1,7 +1,7 @@
 """Registered versions of one name, and decisions between them."""
 
-from tasks.registry.models import alias_version, set_alias
-from tasks.registry.promotion import Promotion
+from tasks.registry.decision import GateDecision
+from tasks.registry.versions import alias_version, set_alias
 from tasks.tracking import runs
 
 ALIASES = ("champion", "previous", "challenger")
@@ -24,7 +24,7 @@ def aliases():
 
 def decide(version, champion, against=None):
     """Return the gate's decision on a version."""
-    return Promotion(version, "best-ensemble", champion, f"{version} or {against}", 1.0, 1.0, against)
+    return GateDecision(version, "best-ensemble", champion, f"{version} or {against}", 1.0, 1.0, against)
 
 
 def better_if_newer(version):

@@ -221,7 +221,7 @@ def test_what_dies_again_and_again_ends_everything_and_names_its_log(tmp_path):
     brittle.start()
     with pytest.raises(ServiceError) as caught:
         while True:
-            brittle.look(lines.append)
+            brittle.check(lines.append)
             time.sleep(0.02)
     assert str(caught.value) == f"brittle ended with exit code 3, the 3rd time within 60 s: see {log}."
     assert lines == [f"brittle   ended with exit code 3; started again (log: {log})"] * 2
@@ -235,20 +235,20 @@ def test_what_is_stuck_is_killed_and_started_again(tmp_path, monkeypatch):
     stuck = Service("stuck", command, os.environ, f"http://127.0.0.1:{port}", "here", tmp_path / "stuck.log")
     stuck.start()
 
-    def look_until(count: int) -> None:
+    def check_until(count: int) -> None:
         deadline = time.monotonic() + 60
         while len(lines) < count and time.monotonic() < deadline:
-            stuck.look(lines.append)
+            stuck.check(lines.append)
             time.sleep(0.02)
 
     try:
-        look_until(1)
+        check_until(1)
         for _ in range(4):
             time.sleep(0.2)
-            stuck.look(lines.append)
+            stuck.check(lines.append)
         assert lines == ["stuck     here"]
         os.kill(stuck.process.pid, signal.SIGSTOP)
-        look_until(4)
+        check_until(4)
         assert lines[1:] == [
             "stuck     has not answered 2 times in a row, and is killed",
             f"stuck     was killed by signal 9; started again (log: {stuck.log})",
