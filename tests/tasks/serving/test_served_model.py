@@ -196,7 +196,7 @@ def test_every_form_of_a_request_gives_the_same_forecast(model):
 
 
 def test_lstm_serve_writes_what_mlflow_writes(model):
-    made = app.Strict(model).predict(history())
+    made = app.StrictModel(model).predict(history())
     ours, theirs = StringIO(), StringIO()
     app.write_forecasts(made, ours)
     scoring_server.predictions_to_json(model.predict(history()), theirs)
