@@ -15,8 +15,9 @@ import pytest
 
 from lstm.errors import CheckpointError, ConfigError
 from tasks import settings
-from tasks.registry.checksum import SEAL, seal_of
-from tasks.registry.models import fetched, load_forecaster, version_tags
+from tasks.registry.checksum import CHECKSUM_TAG, checksum
+from tasks.registry.models import download_artifacts, load_forecaster
+from tasks.registry.versions import version_tags
 from tasks.runtime.network import is_loopback
 from tasks.serving import app as serving_app
 from tasks.serving import server
@@ -162,7 +163,7 @@ def answered(path: str, *headers: tuple[bytes, bytes], kind: str = "http") -> li
         sent.append(message)
 
     scope = {"type": kind, "method": "POST", "path": path, "headers": list(headers)}
-    asyncio.run(serving_app.Bearer(app, TOKEN)(scope, None, send))
+    asyncio.run(serving_app.BearerAuth(app, TOKEN)(scope, None, send))
     return sent
 
 
@@ -250,10 +251,10 @@ def artefact(version, tmp_path) -> Iterator[Path]:
 
 
 def test_a_version_is_sealed_when_it_is_registered(version):
-    tagged = version_tags("shops", 1)[SEAL]
+    tagged = version_tags("shops", 1)[CHECKSUM_TAG]
     command = "find . -type f | LC_ALL=C sort | xargs sha256sum | sha256sum"  # docs/security.md
     said = subprocess.run(["bash", "-c", command], cwd=version, capture_output=True, text=True, check=True).stdout
-    assert tagged == seal_of(version) == said.split()[0]
+    assert tagged == checksum(version) == said.split()[0]
     assert load_forecaster("shops/1")[1] == "shops/1"
 
 
@@ -286,7 +287,7 @@ def test_a_changed_artefact_is_told_in_one_line_before_it_is_read(artefact, monk
     with pytest.raises(CheckpointError, match=r"^shops/1: its files are not those that were registered") as caught:
         load_forecaster("shops")
     said = str(caught.value)
-    assert "\n" not in said and version_tags("shops", 1)[SEAL][:12] in said and "lstm train CONFIG" in said
+    assert "\n" not in said and version_tags("shops", 1)[CHECKSUM_TAG][:12] in said and "lstm train CONFIG" in said
 
 
 def test_a_changed_artefact_is_neither_served_nor_promoted(artefact, monkeypatch):
@@ -305,7 +306,7 @@ def test_what_loaders_leave_in_the_store_neither_matters_nor_runs(artefact, tmp_
     cache.mkdir()
     (cache / "errors.cpython-311.pyc").write_bytes(b"planted")
     (artefact / "registered_model_meta").write_text("model_name: shops")
-    copy = fetched("shops/1", str(tmp_path / "fetched"))
+    copy = download_artifacts("shops/1", str(tmp_path / "fetched"))
     assert not list(copy.rglob("__pycache__")) and not (copy / "registered_model_meta").exists()
 
 

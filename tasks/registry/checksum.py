@@ -1,7 +1,7 @@
-"""The seal of a version: one sha256 over all of its files, made when it is registered, held against them before use.
+"""The checksum of a version: one sha256 over its files, stored at registration and verified before use.
 
-MLflow keeps it as the version's tag in its database, apart from the files in the artifact store: who can write to the
-store alone can't change a model unseen.
+MLflow keeps it as a tag in its database, apart from the files in the artifact store. Changing a model unnoticed takes
+write access to both.
 """
 
 import hashlib
@@ -10,20 +10,20 @@ from pathlib import Path
 
 from lstm.errors import CheckpointError
 
-SEAL = "artefact_sha256"  # tag of a version
-_OF_LOADERS = ("__pycache__", "registered_model_meta")  # what MLflow and Python leave in a folder that they load from
-_SHOWN = 12  # digits
+CHECKSUM_TAG = "artefact_sha256"  # tag of a version
+_CACHES = ("__pycache__", "registered_model_meta")  # written by Python and MLflow into a folder that they load from
+_SHOWN_DIGITS = 12
 
 
-def without_leftovers(folder: Path) -> None:
-    """Remove what loaders have left in a copy: byte code would run instead of the code that the seal covers."""
-    for name in _OF_LOADERS:
+def strip_caches(folder: Path) -> None:
+    """Remove caches from a copy: cached byte code would run instead of the code that the checksum covers."""
+    for name in _CACHES:
         for path in list(folder.rglob(name)):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-def seal_of(folder: Path) -> str:
-    """sha256 of what `sha256sum` prints for the files of `folder`, in the order of their paths (docs/security.md)."""
+def checksum(folder: Path) -> str:
+    """Return the sha256 of what `sha256sum` prints for the files of `folder`, sorted by path (docs/security.md)."""
     digest = hashlib.sha256()
     for name in sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()):
         with (folder / name).open("rb") as file:
@@ -31,26 +31,27 @@ def seal_of(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def check_seal(folder: Path, seal: str | None, version: str, runs: bool) -> None:
-    """Hold a copy of a version's files against its seal.
+def verify_checksum(folder: Path, expected: str | None, version: str, runs_code: bool) -> None:
+    """Check a copy of a version's files.
 
     Args:
         folder: the copy.
-        seal: None: the version was registered without one, by MLflow itself or an earlier release.
+        expected: checksum of the version; None if MLflow itself or an earlier release registered it without one.
         version: `NAME/3`, for messages.
-        runs: whether code among the files will be run: then there must be a seal.
+        runs_code: whether code among the files will be run, which needs a checksum.
 
     Raises:
-        CheckpointError: they are not what was registered, or nobody can say.
+        CheckpointError: the files are not those that were registered, or a needed checksum is missing.
     """
-    if seal is None:
-        if runs:
+    if expected is None:
+        if runs_code:
             raise CheckpointError(
-                f"{version}: has no tag {SEAL}, and the code that it carries is not run unchecked. Register it anew: "
+                f"{version}: has no tag {CHECKSUM_TAG}, and code without a checksum is not run. Register it again: "
                 "lstm train CONFIG"
             )
-    elif (found := seal_of(folder)) != seal:
+    elif (actual := checksum(folder)) != expected:
         raise CheckpointError(
-            f"{version}: its files are not those that were registered: expected sha256 {seal[:_SHOWN]}…, as its tag "
-            f"{SEAL} says, but got {found[:_SHOWN]}…. Restore them from a copy, or register it anew: lstm train CONFIG"
+            f"{version}: its files are not those that were registered: expected sha256 {expected[:_SHOWN_DIGITS]}… (tag"
+            f" {CHECKSUM_TAG}), but got {actual[:_SHOWN_DIGITS]}…. Restore them from a copy, or register it again: "
+            "lstm train CONFIG"
         )

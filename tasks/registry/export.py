@@ -1,4 +1,4 @@
-"""A registered model → ONNX files in a folder."""
+"""Export a registered model to ONNX."""
 
 from pathlib import Path
 
@@ -7,15 +7,18 @@ from tasks.registry.models import load_forecaster
 
 
 def export(model: str, out: Path) -> tuple[str, tuple[Exported, ...]]:
-    """Write the networks of `model` as ONNX, and all that their user needs beside; say which version it was.
+    """Write the networks of `model` as ONNX files, with what is needed to use them.
 
     Args:
         model: `NAME`, `NAME@alias`, `NAME/version`, or a folder.
-        out: a folder that is not there yet.
+        out: folder to create.
+
+    Returns:
+        `NAME/3` (or the folder), and the exported networks.
 
     Raises:
-        InputError: there is no such model, the folder can't be made, a package is missing, or a network has no exact
-            ONNX form.
+        InputError: there is no such model, the folder can't be created, a package is missing, or a network has no
+            exact ONNX form.
     """
     forecaster, version = load_forecaster(model)
     return version, export_onnx(forecaster, out)

@@ -1,115 +1,35 @@
-"""Names of models: `NAME`, `NAME@alias`, `NAME/3`, or a folder, and what stands behind them."""
+"""Resolve, download and load registered models by name: `NAME`, `NAME@alias`, `NAME/3`, or a folder."""
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from mlflow.artifacts import download_artifacts
+from mlflow import artifacts
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
-from lstm.errors import CheckpointError, StoreError, nearest
+from lstm.errors import CheckpointError, StoreError, did_you_mean
 from lstm.forecasting.forecaster import Forecaster
 from lstm.networks.checkpoint import load_checkpoint
-from tasks.registry.checksum import SEAL, check_seal, without_leftovers
+from tasks.registry.checksum import CHECKSUM_TAG, strip_caches, verify_checksum
+from tasks.registry.versions import alias_version, first_line, registry_errors, version_tags
 from tasks.settings import home, store_is_empty, without_password
-from tasks.tracking import runs as tracking
+from tasks.tracking import runs
 
-_HEADINGS = ("The following failures", "#####")
-_SHOWN = 200  # characters of an error
-SHOWN = ("val_rmse", "test_rmse", "test_rmse_skill")  # scores that a version has as tags, too
-
-
-@contextmanager
-def asking(name: str) -> Iterator[None]:
-    """A store that does not answer is no empty store, and nothing may be promoted over what it holds.
-
-    Raises:
-        StoreError: for every error of MLflow's.
-    """
-    try:
-        yield
-    except MlflowException as error:
-        raise StoreError(
-            f"{name}: the registry does not answer ({_said(error)}). Check that the store works."
-        ) from None
-
-
-def alias_version(name: str, alias: str) -> int | None:
-    """The version that an alias points at, or None.
-
-    Raises:
-        StoreError: the store does not answer.
-    """
-    with asking(name):
-        try:
-            aliases = tracking.client().get_registered_model(name).aliases
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-                raise
-            return None
-    return int(aliases[alias]) if alias in aliases else None
-
-
-def set_alias(name: str, alias: str, number: int) -> None:
-    """Point an alias at a version."""
-    with asking(name):
-        tracking.client().set_registered_model_alias(name, alias, str(number))
-
-
-def drop_alias(name: str, alias: str) -> None:
-    """Remove an alias."""
-    with asking(name):
-        tracking.client().delete_registered_model_alias(name, alias)
-
-
-def tag_version(name: str, number: int, tags: Mapping[str, str]) -> None:
-    """Set tags of a version."""
-    with asking(name):
-        for key, value in tags.items():
-            tracking.client().set_model_version_tag(name, str(number), key, value)
-
-
-def version_tags(name: str, number: int) -> dict[str, str]:
-    """The tags of a version."""
-    with asking(name):
-        return dict(tracking.client().get_model_version(name, str(number)).tags)
-
-
-def create_version(name: str, run_id: str, model_id: str, tags: dict[str, str]) -> int:
-    """Register a logged model with its seal as the next version of `name`; the name is made if missing."""
-    client = tracking.client()
-    with asking(name):
-        try:
-            client.create_registered_model(name)
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                raise
-        logged = client.get_logged_model(model_id)
-        sealed = {**tags, SEAL: logged.tags[SEAL]}
-        made = client.create_model_version(
-            name, logged.artifact_location, run_id, tags=sealed, await_creation_for=0, model_id=model_id
-        )
-    return int(made.version)
-
-
-def same_version(name: str, fingerprint: str) -> int | None:
-    """The newest version with that fingerprint, or None."""
-    with asking(name):
-        found = tracking.client().search_model_versions(f"name = '{name}' and tags.fingerprint = '{fingerprint}'")
-    return max((int(one.version) for one in found), default=None)
+_MAX_NAMES = 200  # characters of a list of names
+_RECORDED = ("gate", "forced_", "rolled_back_")  # tags that a listing shows
+TAGGED_METRICS = ("val_rmse", "test_rmse", "test_rmse_skill")  # a version has them as tags too
 
 
 def fingerprint(folder: Path, *more: str) -> str:
-    """sha256 of a saved forecaster: its tensors and its description, but not where it came from.
+    """Return the sha256 of a saved forecaster: tensors and description, without lineage.
 
     Args:
         folder: as `Forecaster.save` wrote it.
-        more: what else makes two versions different.
+        more: further texts that tell two versions apart.
     """
     tensors, _ = load_checkpoint(folder / "model.safetensors")
     description = json.loads((folder / "forecaster.json").read_text(encoding="utf-8"))
@@ -121,97 +41,110 @@ def fingerprint(folder: Path, *more: str) -> str:
 
 
 def load_forecaster(model: str) -> tuple[Forecaster, str]:
-    """The forecaster that `model` names, and `NAME/version` (or the folder) for the record. `NAME`: its champion.
+    """Load the forecaster that `model` names.
+
+    Args:
+        model: `NAME` (its champion), `NAME@alias`, `NAME/3`, or a folder.
+
+    Returns:
+        The forecaster, and `NAME/3` (or the folder).
 
     Raises:
         CheckpointError: there is no such model, version, alias or folder, or its artifacts are damaged.
-        StoreError: its artifacts can't be fetched, and may be good.
+        StoreError: its artifacts can't be downloaded.
     """
     if is_folder(model):
         return Forecaster.load(model), model
-    version = "{}/{}".format(*_resolve(model))
-    # Where a file can't be fetched, MLflow's threads may still write others while the folder is removed.
+    version = f"{model_name(model)}/{resolve_version(model)}"
+    # After a failed download, threads of MLflow may still write files while the folder is removed.
     with TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
-        return forecaster_in(fetched(version, scratch), version), version
+        return load_downloaded(download_artifacts(version, scratch), version), version
 
 
-def forecaster_in(folder: Path, version: str) -> Forecaster:
-    """The forecaster among a version's artifacts.
+def load_downloaded(folder: Path, version: str) -> Forecaster:
+    """Load the forecaster from a version's downloaded artifacts.
 
     Raises:
         CheckpointError: there is none, or it is damaged.
     """
-    found = next(folder.rglob("forecaster.json"), None)
-    if found is None:
+    description = next(folder.rglob("forecaster.json"), None)
+    if description is None:
         raise CheckpointError(f"{version}: holds no forecaster of this package.")
     try:
-        return Forecaster.load(found.parent)
-    except CheckpointError as error:  # says where in a scratch folder, which is gone when that is read
-        raise CheckpointError(str(error).replace(str(found.parent), version)) from None
+        return Forecaster.load(description.parent)
+    except CheckpointError as error:  # names the version, not the temporary folder
+        raise CheckpointError(str(error).replace(str(description.parent), version)) from None
 
 
-def fetched(version: str, scratch: str, runs: bool = False) -> Path:
-    """A copy of a version's artifacts, held against its seal before anything of it is read.
+def download_artifacts(version: str, scratch: str, runs_code: bool = False) -> Path:
+    """Copy a version's artifacts and verify their checksum before anything is read from them.
 
     Args:
         version: `NAME/3`.
         scratch: folder to copy into.
-        runs: whether code among them will be run.
+        runs_code: whether code among the artifacts will be run.
+
+    Returns:
+        The folder of the copy.
 
     Raises:
-        StoreError: the store does not hand them out, or has none.
+        StoreError: the store does not answer, or has no artifacts.
         CheckpointError: they are not what was registered.
     """
     name, number = version.rsplit("/", 1)
-    with asking(name):
-        source = tracking.client().get_model_version_download_uri(name, number)
+    with registry_errors(name):
+        source = runs.client().get_model_version_download_uri(name, number)
     try:
-        uri = tracking.client().tracking_uri
-        local = Path(download_artifacts(artifact_uri=source, dst_path=scratch, tracking_uri=uri))
-        if not any(path.is_file() for path in local.rglob("*")):
-            raise FileNotFoundError("nothing is there")
-    except Exception as error:  # every kind of store has errors of its own
+        uri = runs.client().tracking_uri
+        folder = Path(artifacts.download_artifacts(artifact_uri=source, dst_path=scratch, tracking_uri=uri))
+        if not any(path.is_file() for path in folder.rglob("*")):
+            raise FileNotFoundError("no files")
+    except Exception as error:  # each artifact store raises errors of its own
         where = f"{version}: its artifacts at {without_password(source)}"
-        raise StoreError(f"{where} can't be fetched ({_said(error)}). Check that the store answers.") from None
-    without_leftovers(local)
-    check_seal(local, version_tags(name, int(number)).get(SEAL), version, runs)
-    return local
+        raise StoreError(f"{where} can't be fetched ({first_line(error)}). Check that the store answers.") from None
+    strip_caches(folder)
+    verify_checksum(folder, version_tags(name, int(number)).get(CHECKSUM_TAG), version, runs_code)
+    return folder
 
 
-def _said(error: Exception) -> str:
-    """The line of an error that says what happened: MLflow lists the files first."""
-    lines = [line for line in str(error).splitlines() if line.strip() and not line.startswith(_HEADINGS)]
-    return lines[0][:_SHOWN] if lines else type(error).__name__
+def resolve_version(model: str) -> int:
+    """Return the number of the version that `NAME` (its champion), `NAME@alias` or `NAME/3` stands for.
 
-
-def _resolve(model: str) -> tuple[str, int]:
+    Raises:
+        CheckpointError: there is no such model, version or alias.
+        StoreError: the store does not answer.
+    """
     name, at, alias = model.partition("@")
     name, slash, number = (name, "", "") if at else name.partition("/")
     if not _is_registered(name):
         raise CheckpointError(
-            f"{model}: there is no registered model {name!r}, nor a folder of that name.{_others(name)}"
+            f"{model}: there is no registered model {name!r}, nor a folder of that name.{_name_hint(name)}"
         )
-    if not slash:
-        found = alias_version(name, alias or "champion")
-        if found is None:
-            why = "" if alias else " (none has beaten the baseline yet)"
-            raise CheckpointError(
-                f"{model}: {name!r} has no alias {alias or 'champion'!r}{why}. Name a version: {name}/1"
-            )
-        return name, found
-    with asking(name):
-        versions = sorted(int(one.version) for one in tracking.client().search_model_versions(f"name = '{name}'"))
+    return _numbered_version(model, name, number) if slash else _aliased_version(model, name, alias)
+
+
+def _aliased_version(model: str, name: str, alias: str) -> int:
+    version = alias_version(name, alias or "champion")
+    if version is None:
+        why = "" if alias else " (none has beaten the baseline yet)"
+        raise CheckpointError(f"{model}: {name!r} has no alias {alias or 'champion'!r}{why}. Name a version: {name}/1")
+    return version
+
+
+def _numbered_version(model: str, name: str, number: str) -> int:
+    with registry_errors(name):
+        versions = sorted(int(version.version) for version in runs.client().search_model_versions(f"name = '{name}'"))
     if not number.isdecimal() or int(number) not in versions:
         raise CheckpointError(f"{model}: there is no version {number!r} of {name!r}. Known: {versions}.")
-    return name, int(number)
+    return int(number)
 
 
 def _is_registered(name: str) -> bool:
     if store_is_empty() or not name:
         return False
-    with asking(name):
+    with registry_errors(name):
         try:
-            tracking.client().get_registered_model(name)
+            runs.client().get_registered_model(name)
         except MlflowException as error:
             if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
                 raise
@@ -219,74 +152,65 @@ def _is_registered(name: str) -> bool:
     return True
 
 
-def _others(name: str) -> str:
-    """A hint at the name that was meant. Only the first hundred names are looked at."""
-    known = [] if store_is_empty() else [found.name for found in tracking.client().search_registered_models()]
-    return nearest(name, known, _SHOWN) if known else f" Nothing is registered in {home()} yet. Run: lstm train CONFIG"
+def _name_hint(name: str) -> str:
+    """Suggest registered names like `name`, out of the first hundred."""
+    known = [] if store_is_empty() else [model.name for model in runs.client().search_registered_models()]
+    if not known:
+        return f" Nothing is registered in {home()} yet. Run: lstm train CONFIG"
+    return did_you_mean(name, known, _MAX_NAMES)
 
 
-def resolved(model: str) -> int:
-    """The version that `NAME`, `NAME@alias` or `NAME/3` stands for.
-
-    Raises:
-        CheckpointError: there is no such model, version or alias.
-    """
-    return _resolve(model)[1]
-
-
-def versions(name: str) -> list[dict[str, Any]]:
-    """Every registered version with its aliases, kind and scores, best validation RMSE first.
+def list_versions(name: str) -> list[dict[str, Any]]:
+    """Return a row for each version with aliases, kind, scores and gate tags; lowest validation RMSE first.
 
     Raises:
         CheckpointError: there is no such model.
         StoreError: the store does not answer.
     """
     if store_is_empty():
-        _resolve(name)
-    with asking(name):
+        resolve_version(name)
+    with registry_errors(name):
         try:
-            aliases = tracking.client().get_registered_model(name).aliases
+            aliases = runs.client().get_registered_model(name).aliases
         except MlflowException:
-            _resolve(name)  # says which names there are
+            resolve_version(name)  # its error lists the names that exist
             raise
-        rows = [_row(version, aliases) for version in tracking.client().search_model_versions(f"name = '{name}'")]
+        rows = [_version_row(version, aliases) for version in runs.client().search_model_versions(f"name = '{name}'")]
     return sorted(rows, key=lambda row: (row.get("val_rmse", float("inf")), row["version"]))
 
 
-def _row(version: ModelVersion, aliases: Mapping[str, str]) -> dict[str, Any]:
-    run, metrics = _run(str(version.run_id), version.tags)
-    recorded = ("gate", "forced_", "rolled_back_")
+def _version_row(version: ModelVersion, aliases: Mapping[str, str]) -> dict[str, Any]:
+    run_name, metrics = _run_scores(str(version.run_id), version.tags)
     return {
         "version": int(version.version),
         "aliases": sorted(alias for alias, number in aliases.items() if int(number) == int(version.version)),
         "kind": version.tags.get("kind", ""),
-        "run": run,
+        "run": run_name,
         "run_id": version.run_id,
         **metrics,
-        **{key: value for key, value in version.tags.items() if key.startswith(recorded)},
+        **{key: value for key, value in version.tags.items() if key.startswith(_RECORDED)},
     }
 
 
-def _run(run_id: str, tags: Mapping[str, str]) -> tuple[str, dict[str, float]]:
-    """Name and scores of a version's run; where the run is gone, what the version's own tags say."""
+def _run_scores(run_id: str, tags: Mapping[str, str]) -> tuple[str, dict[str, float]]:
+    """Return name and scores of a version's run; from the version's own tags if the run was deleted."""
     try:
-        run = tracking.client().get_run(run_id)
+        run = runs.client().get_run(run_id)
     except MlflowException as error:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
-        return tags.get("run_name", ""), {key: float(tags[key]) for key in SHOWN if key in tags}
-    return run.info.run_name, {
-        key: value for key, value in run.data.metrics.items() if key.startswith(("val_", "test_"))
-    }
+        return tags.get("run_name", ""), {key: float(tags[key]) for key in TAGGED_METRICS if key in tags}
+    scores = {key: value for key, value in run.data.metrics.items() if key.startswith(("val_", "test_"))}
+    return run.info.run_name, scores
 
 
 def model_name(model: str) -> str:
-    """The bare name in `NAME`, `NAME@alias` and `NAME/3`; of a folder its last part."""
+    """Return the bare name in `NAME`, `NAME@alias` and `NAME/3`; of a folder its last part."""
     return Path(model).name if is_folder(model) else model.partition("@")[0].partition("/")[0]
 
 
 def is_folder(model: str) -> bool:
-    """Whether `model` names a folder, and no registered model."""
+    """Return whether `model` names a folder rather than a registered model."""
     try:
         return Path(model).is_dir()
     except OSError:  # too long for a path

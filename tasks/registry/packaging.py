@@ -1,4 +1,4 @@
-"""What a version in the registry is made of: code, tensors and JSON, a signature and an input example; no pickle."""
+"""Package a forecaster as an MLflow model: code, tensors and JSON, signature and input example; no pickle."""
 
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -15,58 +15,78 @@ import lstm
 from lstm.config.pipeline import PipelineConfig
 from lstm.data.ingest import Table
 from lstm.data.rows import SERIES, TIME
-from tasks.registry.checksum import SEAL, seal_of, without_leftovers
+from tasks.registry.checksum import CHECKSUM_TAG, checksum, strip_caches
 from tasks.tracking import runs
 
-# What Forecaster imports; tzdata for images without the system's time zones.
-_NEEDS = ("filelock", "holidays", "numpy", "pandas", "pyarrow", "pydantic", "safetensors", "scipy", "torch", "tzdata")
-_EXAMPLE_SERIES = 3  # of the input example
-_SERVED = Path(__file__).with_name("pyfunc_model.py")
+# What Forecaster imports. tzdata is for images without system time zones.
+_REQUIREMENTS = (
+    "filelock",
+    "holidays",
+    "numpy",
+    "pandas",
+    "pyarrow",
+    "pydantic",
+    "safetensors",
+    "scipy",
+    "torch",
+    "tzdata",
+)
+_EXAMPLE_SERIES = 3  # in the input example
+MODEL_CODE = Path(__file__).with_name("pyfunc_model.py")
 
 
-def log_artefact(config: PipelineConfig, folder: Path, run_id: str, example: pd.DataFrame) -> str:
-    """Log the forecaster in `folder` as a model of a run, as MLflow's scoring server loads it; its model id.
+def log_model(config: PipelineConfig, folder: Path, run_id: str, example: pd.DataFrame) -> str:
+    """Log the forecaster in `folder` as a pyfunc model of a run, with its checksum as a tag.
 
-    In the steps of `mlflow.pyfunc.log_model`, which shows nobody the files that it sends: they are sealed before.
+    Follows the steps of `mlflow.pyfunc.log_model`, which gives no access to the files before it uploads them.
+
+    Args:
+        config: for the signature.
+        folder: as `Forecaster.save` wrote it.
+        run_id: of the MLflow run that the model belongs to.
+        example: raw history, see `build_input_example`.
+
+    Returns:
+        The model id.
     """
     client = runs.client()
     run = client.get_run(run_id)
     logged = client.create_logged_model(run.info.experiment_id, "model", run_id, params=run.data.params)
     with TemporaryDirectory() as scratch:
-        made = Path(scratch) / "model"
+        model = Path(scratch) / "model"
         mlflow.pyfunc.save_model(
-            made,
+            model,
             mlflow_model=Model(logged.artifact_location, run_id, model_uuid=logged.model_id, model_id=logged.model_id),
-            python_model=str(_SERVED),
+            python_model=str(MODEL_CODE),
             artifacts={"forecaster": str(folder)},
             code_paths=[str(Path(lstm.__file__).parent)],
-            signature=signature(config, example),
+            signature=build_signature(config, example),
             input_example=example,
-            # Named, since MLflow would take 15 seconds to find them out.
-            pip_requirements=requirements(),
+            # Listed, since MLflow takes 15 seconds to infer them.
+            pip_requirements=pinned_requirements(),
         )
-        without_leftovers(made)
-        client.set_logged_model_tags(logged.model_id, {SEAL: seal_of(made)})
-        client.log_model_artifacts(logged.model_id, str(made))
+        strip_caches(model)
+        client.set_logged_model_tags(logged.model_id, {CHECKSUM_TAG: checksum(model)})
+        client.log_model_artifacts(logged.model_id, str(model))
     client.finalize_logged_model(logged.model_id, "READY")
     client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, 0)])
     return str(logged.model_id)
 
 
-def requirements() -> list[str]:
-    """What a version needs, pinned to what is installed here."""
-    return [f"{name}=={version(name).split('+')[0]}" for name in _NEEDS]
+def pinned_requirements() -> list[str]:
+    """Return the requirements of a packaged model, pinned to the installed versions."""
+    return [f"{name}=={version(name).split('+')[0]}" for name in _REQUIREMENTS]
 
 
-def input_example(config: PipelineConfig, table: Table, names: Sequence[str]) -> pd.DataFrame:
-    """The newest rows that a forecast of some series needs, as a caller would send them."""
+def build_input_example(config: PipelineConfig, table: Table, names: Sequence[str]) -> pd.DataFrame:
+    """Return the newest rows that a forecast of a few series needs, in the form of the source."""
     data = config.data
     rows = table.part(names if data.wide else names[:_EXAMPLE_SERIES])
-    if not data.known:  # a forecast begins after the last row with a target: nobody sends what lies behind it
+    if not data.known:  # rows after the last one with a target are of no use
         measured = rows[list(data.target)].notna().all(axis=1)
         rows = rows[measured[::-1].groupby(rows[SERIES][::-1]).cummax()[::-1]]
     rows = rows.groupby(SERIES).tail(2 * config.longest_lookback + config.window.horizon)
-    if data.known:  # they are needed for the steps ahead: the last rows stand for these
+    if data.known:  # the last rows stand for the steps ahead, where known covariates are needed
         ahead = rows.groupby(SERIES).cumcount(ascending=False) < config.window.horizon
         rows.loc[ahead, list(data.target)] = float("nan")
     local = rows[TIME].dt.tz_convert(data.timezone)
@@ -82,14 +102,14 @@ def input_example(config: PipelineConfig, table: Table, names: Sequence[str]) ->
     return rows[[data.time, *data.series, *data.values]]
 
 
-def signature(config: PipelineConfig, example: pd.DataFrame) -> ModelSignature:
-    """The columns of the table, the params `horizon` and `levels`, and what comes back.
+def build_signature(config: PipelineConfig, example: pd.DataFrame) -> ModelSignature:
+    """Return the MLflow signature: input columns, params `horizon` and `levels`, output columns.
 
-    Every column is optional to MLflow: of a table that is wide by `all` a caller may send some of them, and a
-    column that is missing elsewhere is told by the forecaster in one line.
+    All columns are optional to MLflow: a request for a wide table may hold some of its series, and the forecaster
+    reports a missing column in one line.
     """
     data = config.data
-    # Text for time: MLflow's server takes no CSV with a datetime in the schema.
+    # Times are text: MLflow's server accepts no CSV with a datetime in the schema.
     texts = {data.time, *data.series, *data.categorical}
     covariates = data.values[len(data.target) :]
     wide = example.columns.difference([data.time, *covariates], sort=False) if data.wide else data.target
@@ -99,14 +119,14 @@ def signature(config: PipelineConfig, example: pd.DataFrame) -> ModelSignature:
     ]
     levels = list(config.evaluate.levels)
     bounds = [f"{side}-{level}" for level in levels for side in ("lo", "hi")]
-    several = [ColSpec(DataType.string, "target")] if len(data.target) > 1 else []
+    target = [ColSpec(DataType.string, "target")] if len(data.target) > 1 else []
     return ModelSignature(
         inputs=Schema(columns),
         outputs=Schema(
             [
                 ColSpec(DataType.string, "series"),
                 ColSpec(DataType.datetime, "time"),
-                *several,
+                *target,
                 *(ColSpec(DataType.double, name) for name in ("forecast", *bounds)),
             ]
         ),

@@ -1,162 +1,103 @@
-"""Who is champion: aliases move under a lock, and only over the champion that was judged."""
+"""Promotion, rollback and their lock: aliases move only over the champion that the candidate was judged against."""
 
 import getpass
 import os
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from lstm.errors import InputError, StoreError
-from tasks.registry.alias_swap import complete, move
-from tasks.registry.models import (
-    alias_version,
-    drop_alias,
-    load_forecaster,
-    resolved,
-    set_alias,
-    tag_version,
-    version_tags,
-)
+from tasks.registry.alias_swap import apply_pending_swap, swap_aliases
+from tasks.registry.decision import GateDecision
+from tasks.registry.models import load_forecaster, resolve_version
+from tasks.registry.versions import alias_version, delete_alias, set_alias, tag_version, version_tags
 from tasks.runtime.locks import database_lock, file_lock
 from tasks.settings import home, tracking_uri
 
-_TRIES = 5  # judgements, while others move the champion
-_PATIENCE = 120  # seconds that a lock is waited for
-_FIGURES = (
-    *("test_rmse", "baseline_test_rmse", "folds_won", "folds", "incumbent_test_rmse", "effect", "statistic"),
-    *("p_value", "origins", "freedom", "alpha", "min_effect"),
-)
+_MAX_ATTEMPTS = 5  # of judging a candidate while other processes move the champion
+_LOCK_TIMEOUT_S = 120
 
 
 @dataclass(frozen=True)
-class Check:
-    """One condition of the gate."""
-
-    name: str  # serves | baseline | champion
-    passed: bool
-    reason: str
-
-
-@dataclass(frozen=True)
-class Promotion:
-    """What was decided, and why: the content of `promotion.json`. RMSEs are in raw units."""
-
-    version: int
-    kind: str
-    champion: bool
-    reason: str
-    val_rmse: float
-    test_rmse: float
-    incumbent_version: int | None = None  # champion at that time
-    checks: tuple[Check, ...] = ()  # in order; none after the first that failed
-    baseline: str = ""  # what had to be beaten
-    baseline_test_rmse: float | None = None
-    folds_won: int | None = None
-    folds: int | None = None
-    incumbent_test_rmse: float | None = None  # on the windows that both can forecast
-    effect: float | None = None  # share of the champion's scaled RMSE that is gone on them
-    statistic: float | None = None  # Diebold–Mariano, positive: the candidate is better
-    p_value: float | None = None
-    origins: int | None = None  # origin times that both forecast from
-    freedom: int | None = None  # degrees of freedom of the test
-    alpha: float | None = None
-    min_effect: float | None = None
-    notice: str = ""  # such as that no new version was made
-
-    @property
-    def tags(self) -> dict[str, str]:
-        """Of the version."""
-        figures = {name: value for name in _FIGURES if (value := getattr(self, name)) is not None}
-        return {
-            "gate": "champion" if self.champion else "challenger",
-            "gate_reason": self.reason,
-            "gate_against": str(self.incumbent_version or "none"),
-            "gate_passed": ",".join(check.name for check in self.checks if check.passed),
-            **{f"gate_{name}": f"{value:.6g}" for name, value in figures.items()},
-        }
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-ready."""
-        return asdict(self)
-
-
-@dataclass(frozen=True)
-class Move:
-    """Of the alias champion by hand."""
+class ChampionChange:
+    """A change of the champion by hand."""
 
     name: str
-    version: int  # champion now
-    before: int | None  # champion before, which is `previous` now
-    remark: str = ""
+    version: int  # the champion
+    previous: int | None  # the champion before
+    notice: str = ""
 
 
-def settle(name: str, judge: Callable[[int | None], Promotion]) -> Promotion:
-    """Judge against the champion of the moment, and move the aliases if it still is champion then; else judge again.
+def judge_and_promote(name: str, judge: Callable[[int | None], GateDecision]) -> GateDecision:
+    """Judge a candidate and move the aliases; judge again if the champion has changed in between.
 
     Args:
         name: of the registered model.
-        judge: what is to be done where this version is champion (None: there is none).
+        judge: returns the decision for a given champion's version (None: there is no champion).
 
     Raises:
-        StoreError: the champion moved during each of several judgements, or the store does not answer.
+        StoreError: the champion changed during each of `_MAX_ATTEMPTS` judgements, or the store does not answer.
     """
-    for _ in range(_TRIES):
+    for _ in range(_MAX_ATTEMPTS):
         incumbent = alias_version(name, "champion")
         decision = judge(incumbent)
-        with _settled(name):
+        with _consistent_aliases(name):
             if alias_version(name, "champion") == incumbent:
-                _apply(name, decision)
+                _record_decision(name, decision)
                 return decision
-    raise StoreError(f"{name}: another champion was promoted during each of {_TRIES} judgements. Run it again.")
+    raise StoreError(f"{name}: another champion was promoted during each of {_MAX_ATTEMPTS} judgements. Run it again.")
 
 
-def promote(name: str, version: str, force: bool, why: str = "") -> Move:
-    """Make a version champion where its recorded judgement allows that over the current one, or by force.
+def promote(name: str, version: str, force: bool, why: str = "") -> ChampionChange:
+    """Make a version champion if the gate's recorded decision allows it over the current champion, or by force.
+
+    User, time, reason and the replaced champion become tags of the version.
 
     Args:
         name: of the registered model.
         version: its number.
-        force: whatever the gate has said; who did it, when, why and over which champion becomes tags of the version.
-        why: of the force.
+        force: promote whatever the gate has decided.
+        why: reason for the force.
 
     Raises:
         CheckpointError: there is no such model or version, or it is damaged.
-        StoreError: its artifacts can't be fetched.
+        StoreError: its artifacts can't be downloaded.
         InputError: the gate has not allowed it.
     """
-    number = resolved(f"{name}/{version}")
-    load_forecaster(f"{name}/{number}")  # --force is about the gate: what can't be loaded is no champion
-    with _settled(name):
+    number = resolve_version(f"{name}/{version}")
+    load_forecaster(f"{name}/{number}")  # --force overrides the gate, not damaged files
+    with _consistent_aliases(name):
         current = alias_version(name, "champion")
         if current == number:
-            return Move(name, number, alias_version(name, "previous"), "it was champion already")
-        refused = _refusal(version_tags(name, number), current)
-        if refused and not force:
-            raise InputError(f"{name}/{number}: is not promoted: {refused}. To do it all the same, add --force.")
-        tags = {"promoted_by": _who(), "promoted_at": _now(), "promoted_over": str(current or "none")}
-        if refused:
+            return ChampionChange(name, number, alias_version(name, "previous"), "it was champion already")
+        refusal = _refusal_reason(version_tags(name, number), current)
+        if refusal and not force:
+            raise InputError(f"{name}/{number}: is not promoted: {refusal}. To promote it anyway, add --force.")
+        tags = {"promoted_by": _current_user(), "promoted_at": _utc_now(), "promoted_over": str(current or "none")}
+        if refusal:
             tags = {key.replace("promoted", "forced"): value for key, value in tags.items()}
             tags["forced_reason"] = why or "not said"
-            tags["forced_against"] = refused
+            tags["forced_against"] = refusal
         tag_version(name, number, tags)
         _make_champion(name, number, current)
-    return Move(name, number, current, f"forced, although {refused}" if refused else "")
+    return ChampionChange(name, number, current, f"forced, although {refusal}" if refusal else "")
 
 
-def rollback(name: str) -> Move:
-    """Make the previous champion champion again; the one that was is `previous` then. Once: a retry changes nothing.
+def rollback(name: str) -> ChampionChange:
+    """Make the previous champion champion again; the current one becomes `previous`.
+
+    A second rollback in a row is refused, so that a retry changes nothing.
 
     Raises:
         CheckpointError: there is no such model, or it has no champion, or the previous one is damaged.
-        StoreError: the artifacts of the previous champion can't be fetched.
+        StoreError: the artifacts of the previous champion can't be downloaded.
         InputError: there is no previous champion, or it was rolled back itself.
     """
-    resolved(f"{name}@champion")
-    with _settled(name):
+    resolve_version(f"{name}@champion")
+    with _consistent_aliases(name):
         current, previous = alias_version(name, "champion"), alias_version(name, "previous")
         if current is None or previous is None or previous == current:
             raise InputError(
@@ -168,57 +109,57 @@ def rollback(name: str) -> Move:
                 f"make it champion again: lstm promote {name} {previous}"
             )
         load_forecaster(f"{name}/{previous}")
-        tags = {"rolled_back_by": _who(), "rolled_back_at": _now(), "rolled_back_to": str(previous)}
+        tags = {"rolled_back_by": _current_user(), "rolled_back_at": _utc_now(), "rolled_back_to": str(previous)}
         tag_version(name, current, tags)
-        move(name, champion=previous, previous=current)
-    return Move(name, previous, current)
+        swap_aliases(name, champion=previous, previous=current)
+    return ChampionChange(name, previous, current)
 
 
-def finish_move(name: str) -> None:
-    """Carry out what a process that was killed in the middle of it was at.
+def finish_pending_swap(name: str) -> None:
+    """Finish an alias swap that a killed process left unfinished.
 
     Raises:
-        StoreError: the lock can't be had, or the store does not answer.
+        StoreError: the lock can't be acquired, or the store does not answer.
     """
-    with _settled(name):
+    with _consistent_aliases(name):
         pass
 
 
 @contextmanager
-def _settled(name: str) -> Iterator[None]:
-    """Under the lock, with the aliases as the last promotion meant them."""
+def _consistent_aliases(name: str) -> Iterator[None]:
+    """Hold the promotion lock, after finishing a pending swap."""
     with promotion_lock(name):
-        complete(name)
+        apply_pending_swap(name)
         yield
 
 
 def promotion_lock(name: str) -> AbstractContextManager[None]:
-    """Held by one process at a time: in the database of the registry where that is PostgreSQL, else in a file.
+    """Return the lock for alias changes of one registered model: in PostgreSQL if the registry is there, else a file.
 
-    Behind an MLflow server it keeps apart the processes that share `LSTM_HOME`.
+    With an MLflow server, it only excludes processes that share `LSTM_HOME`.
 
     Raises:
-        LockHeldError: another one holds it for minutes.
+        LockHeldError: another process holds it for longer than `_LOCK_TIMEOUT_S`.
         StoreError: the database, or the folder of the file, can't be used.
     """
     uri, key = os.environ.get("MLFLOW_REGISTRY_URI") or tracking_uri(), f"promotions of {name}"
     if uri.startswith("postgres"):
-        return database_lock(uri, key, _PATIENCE)
-    return file_lock(_lock_folder(uri) / f".promote-{name}.lock", key, _PATIENCE)
+        return database_lock(uri, key, _LOCK_TIMEOUT_S)
+    return file_lock(_lock_folder(uri) / f".promote-{name}.lock", key, _LOCK_TIMEOUT_S)
 
 
 def _lock_folder(uri: str) -> Path:
-    """Beside an SQLite store, so that all who use it share the lock."""
+    """Return the folder of an SQLite store, so that all its users share the lock; else `home()`."""
     database = Path(uri.removeprefix("sqlite:///").partition("?")[0])
     return database.parent if uri.startswith("sqlite:///") and database.parent.is_dir() else home()
 
 
-def _apply(name: str, decision: Promotion) -> None:
-    """Under the lock: tags first, so that no alias ever points at what says nothing of its judgement."""
+def _record_decision(name: str, decision: GateDecision) -> None:
+    """Write tags, then aliases: an alias never points at a version without its decision. Needs the lock."""
     if decision.incumbent_version == decision.version:
-        return  # the champion stays, with the judgement that made it champion
+        return  # keep the tags of the decision that made it champion
     if decision.champion or version_tags(name, decision.version).get("gate") != "champion":
-        tag_version(name, decision.version, decision.tags)  # what it has earned once is not taken from the record
+        tag_version(name, decision.version, decision.tags)  # a past promotion stays on record
     if decision.champion:
         _make_champion(name, decision.version, decision.incumbent_version)
     else:
@@ -227,17 +168,17 @@ def _apply(name: str, decision: Promotion) -> None:
 
 def _make_champion(name: str, number: int, current: int | None) -> None:
     if current is not None:
-        move(name, champion=number, previous=current)
+        swap_aliases(name, champion=number, previous=current)
         return
     set_alias(name, "champion", number)
     if alias_version(name, "challenger") == number:
-        drop_alias(name, "challenger")
+        delete_alias(name, "challenger")
 
 
-def _refusal(tags: Mapping[str, str], current: int | None) -> str:
-    """Why a version may not take the champion's place; empty: it may."""
+def _refusal_reason(tags: Mapping[str, str], current: int | None) -> str:
+    """Return why the gate's record does not allow a version over the current champion; empty if it does."""
     if "gate" not in tags:
-        return "it has never met the gate"
+        return "the gate has not judged it"
     against, passed = tags.get("gate_against", "none"), tags.get("gate_passed", "").split(",")
     if not {"serves", "baseline"} <= set(passed):
         return f"the gate refused it ({tags.get('gate_reason', '')})"
@@ -249,13 +190,13 @@ def _refusal(tags: Mapping[str, str], current: int | None) -> str:
     return "" if tags["gate"] == "champion" else f"the gate refused it ({tags.get('gate_reason', '')})"
 
 
-def _who() -> str:
+def _current_user() -> str:
     try:
         user = getpass.getuser()
-    except (KeyError, OSError):  # a container without such a user
+    except (KeyError, OSError):  # in a container, the user id may have no name
         user = str(os.getuid())
     return f"{user}@{socket.gethostname()}"
 
 
-def _now() -> str:
+def _utc_now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")

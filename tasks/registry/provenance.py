@@ -17,7 +17,7 @@ from mlflow.exceptions import MlflowException
 from lstm.config.pipeline import PipelineConfig
 from lstm.errors import CheckpointError, StoreError
 from lstm.forecasting.forecaster import Forecaster
-from tasks.handles import key_of
+from tasks.handles import content_key
 from tasks.registry.models import load_forecaster
 from tasks.settings import store_is_empty
 from tasks.tracking import runs
@@ -27,7 +27,7 @@ _MOST_TRIALS = 5000  # of a training run
 
 
 @dataclass(frozen=True)
-class DataThen:
+class TrainingData:
     """The table that a version was trained from. What the run's profile tells is None where there is none."""
 
     sha256: str
@@ -37,7 +37,7 @@ class DataThen:
 
 
 @dataclass(frozen=True)
-class MemberThen:
+class TrainedMember:
     """One network of a version."""
 
     trial: str
@@ -45,7 +45,7 @@ class MemberThen:
 
 
 @dataclass(frozen=True)
-class Origin:
+class Provenance:
     """A version, and all that is needed to make it again."""
 
     version: str  # NAME/3
@@ -55,8 +55,8 @@ class Origin:
     forecaster: Forecaster
     config: PipelineConfig
     metrics: dict[str, float]
-    data: DataThen
-    members: tuple[MemberThen, ...]
+    data: TrainingData
+    members: tuple[TrainedMember, ...]
 
     @property
     def lineage(self) -> dict[str, Any]:
@@ -64,7 +64,7 @@ class Origin:
         return self.forecaster.lineage
 
 
-def origin_of(model: str) -> Origin:
+def load_provenance(model: str) -> Provenance:
     """Where a version came from.
 
     Args:
@@ -84,7 +84,7 @@ def origin_of(model: str) -> Origin:
         raise CheckpointError(f"{version}: does not say which run it came from. Name a version that was trained here.")
     found = runs.client().get_model_version(name, number)
     training = str(forecaster.lineage["run_id"])
-    return Origin(
+    return Provenance(
         version=version,
         kind=found.tags.get("kind", ""),
         run_id=str(found.run_id),
@@ -131,7 +131,7 @@ def _config(version: str, run_id: str, lineage: dict[str, Any]) -> PipelineConfi
             "trained again. Check that the store answers, or restore the run."
         )
     values = _yaml(text)
-    if key_of(values) != lineage.get("config_sha256"):
+    if content_key(values) != lineage.get("config_sha256"):
         raise StoreError(
             f"{version}: config.yaml of its training run {run_id} is not what was logged: its sha256 is another. "
             "Restore it from a copy."
@@ -146,15 +146,15 @@ def _yaml(text: str) -> Any:
         return None
 
 
-def _data(run_id: str, lineage: dict[str, Any]) -> DataThen:
+def _data(run_id: str, lineage: dict[str, Any]) -> TrainingData:
     sha256 = str(lineage.get("data_sha256", ""))
     try:
         told = json.loads(_artifact(run_id, "profile/summary.json") or "{}")
         if told.get("sha256") == sha256:
-            return DataThen(sha256, told["rows"], told["first"], told["last"])
+            return TrainingData(sha256, told["rows"], told["first"], told["last"])
     except (ValueError, KeyError, AttributeError):
         pass  # damaged: the fingerprint alone must do
-    return DataThen(sha256)
+    return TrainingData(sha256)
 
 
 def _artifact(run_id: str, path: str) -> str | None:
@@ -168,27 +168,27 @@ def _artifact(run_id: str, path: str) -> str | None:
             return None
 
 
-def _members(found: ModelVersion, forecaster: Forecaster, training: str, version: str) -> tuple[MemberThen, ...]:
+def _members(found: ModelVersion, forecaster: Forecaster, training: str, version: str) -> tuple[TrainedMember, ...]:
     """As the version itself tells; else by the trials' runs, whose curves have a point an epoch."""
     told = forecaster.lineage.get("members")
     made = _recorded(told) if told else _of_runs(_run(str(found.run_id), version), training)
     if len(made) != len(forecaster.members):
-        return tuple(MemberThen(f"network {number}", None) for number in range(len(forecaster.members)))
+        return tuple(TrainedMember(f"network {number}", None) for number in range(len(forecaster.members)))
     return made
 
 
-def _recorded(told: Sequence[dict[str, Any]]) -> tuple[MemberThen, ...]:
-    return tuple(MemberThen(str(one["trial"]), int(one["epochs"])) for one in told)
+def _recorded(told: Sequence[dict[str, Any]]) -> tuple[TrainedMember, ...]:
+    return tuple(TrainedMember(str(one["trial"]), int(one["epochs"])) for one in told)
 
 
-def _of_runs(run: Run, training: str) -> tuple[MemberThen, ...]:
+def _of_runs(run: Run, training: str) -> tuple[TrainedMember, ...]:
     if "members" not in run.data.tags:
-        return (MemberThen(str(run.info.run_name), _epochs(run)),)
+        return (TrainedMember(str(run.info.run_name), _epochs(run)),)
     query = f"tags.mlflow.parentRunId = '{training}' AND tags.kind = 'trial'"
     below = runs.client().search_runs([run.info.experiment_id], query, max_results=_MOST_TRIALS)
     trials = {trial.info.run_name: trial for trial in below}
     names = run.data.tags["members"].split(", ")
-    return tuple(MemberThen(name, _epochs(trials[name]) if name in trials else None) for name in names)
+    return tuple(TrainedMember(name, _epochs(trials[name]) if name in trials else None) for name in names)
 
 
 def _epochs(run: Run) -> int | None:

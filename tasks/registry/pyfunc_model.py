@@ -1,4 +1,4 @@
-"""What the registry loads: a Forecaster behind MLflow's pyfunc interface, as code and not as a pickle."""
+"""The pyfunc model that wraps a forecaster; MLflow packages this file as code, without a pickle."""
 
 from typing import Any
 
@@ -12,22 +12,22 @@ from lstm.errors import InputError
 from lstm.forecasting.forecaster import Forecaster
 
 
-class Refused(MlflowException):
-    """Bad input, told in one line: over HTTP status 400, and that line as `message`."""
+class InvalidInput(MlflowException):
+    """Invalid input: HTTP status 400 with one line as `message`."""
 
     def __init__(self, line: str) -> None:
-        """`line` says where, the rule, what was found, and the fix."""
+        """Keep `line`: where, the rule, the value and the fix."""
         super().__init__(line, error_code=INVALID_PARAMETER_VALUE)
         self._line = line
 
     def serialize_as_json(self) -> str:
-        """Without what the scoring server puts before the message: all of the data that it was sent."""
+        """Return the JSON answer, without the request data that the scoring server puts before the message."""
         self.message = self._line
         return str(super().serialize_as_json())  # type: ignore[no-untyped-call]
 
 
 class ServedModel(PythonModel):
-    """Raw history in; series, time, forecast and intervals out."""
+    """Forecast from raw history: a frame with series, time, forecast and interval bounds."""
 
     def load_context(self, context: PythonModelContext) -> None:
         """Load the forecaster from the version's artifacts."""
@@ -36,16 +36,16 @@ class ServedModel(PythonModel):
     def predict(
         self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
     ) -> pd.DataFrame:
-        """Forecast; params are `horizon` and `levels`, as `Forecaster.forecast` takes them.
+        """Return forecasts; `params` may hold `horizon` and `levels`, see `Forecaster.forecast`.
 
         Raises:
-            Refused: the history, the horizon or a level breaks a rule.
+            InvalidInput: the history, the horizon or a level breaks a rule.
         """
-        asked = params or {}
+        params = params or {}
         try:
-            return self.forecaster.forecast(model_input, asked.get("horizon"), asked.get("levels", (80, 95)))
+            return self.forecaster.forecast(model_input, params.get("horizon"), params.get("levels", (80, 95)))
         except InputError as error:
-            raise Refused(str(error)) from None
+            raise InvalidInput(str(error)) from None
 
 
 mlflow.models.set_model(ServedModel())

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from tasks.registry.provenance import DataThen
+from tasks.registry.provenance import TrainingData
 
 EXACT = 1e-6  # relative, of every metric, in the same environment
 TOLERANCE = 0.02  # relative, of RMSE and MAE, in another one
@@ -60,8 +60,8 @@ class Comparison:
     """All that is held against each other."""
 
     change: Change  # of the data
-    then: DataThen
-    now: DataThen
+    then: TrainingData
+    now: TrainingData
     differences: tuple[str, ...]  # of the environment, see `differences`
     figures: tuple[Figure, ...]  # none where the data have changed: nothing was trained then
     members: tuple[Member, ...]
@@ -153,7 +153,7 @@ def _shown(key: str, value: Any) -> str:
     return str(value)[:8] if key.endswith("sha256") else str(value)
 
 
-def _changed(change: Change, then: DataThen, now: DataThen) -> str:
+def _changed(change: Change, then: TrainingData, now: TrainingData) -> str:
     text = f"the data have changed: {_described(then)} then, {_described(now)} now"
     if change == "changed":
         return text
@@ -161,7 +161,7 @@ def _changed(change: Change, then: DataThen, now: DataThen) -> str:
     return f"{text}. The rows of then are unchanged, {now.rows - then.rows} newer ones have come after {then.last}"
 
 
-def _described(data: DataThen) -> str:
+def _described(data: TrainingData) -> str:
     span = "" if data.rows is None else f" ({data.rows} rows, {data.first} to {data.last})"
     return f"sha256 {data.sha256[:8]}{span}"
 

@@ -1,4 +1,4 @@
-"""What the bits of a result depend on, beside data, configuration and seeds: processor, torch, code."""
+"""The environment that the exact bits of a result depend on: processor, torch, threads, code."""
 
 import functools
 import hashlib
@@ -11,9 +11,9 @@ _LIBRARY = Path(__file__).resolve().parents[2] / "lstm"
 
 
 def environment() -> dict[str, str]:
-    """Name and value of each part, the same in every process of one machine and installation.
+    """Return name and value of each part; all processes of one machine and installation return the same.
 
-    `threads` are those that forecasts are scored with; on the CPU a network is trained with one, whatever they are.
+    `threads` is the number that forecasts are scored with. On the CPU, networks are trained with one thread each.
     """
     gpu = {"gpu": torch.cuda.get_device_name(0)} if torch.cuda.is_available() else {}
     return {
@@ -27,10 +27,10 @@ def environment() -> dict[str, str]:
 
 @functools.cache
 def code_sha256() -> str:
-    """Of the library: another version may train otherwise."""
+    """Return the sha256 over names and content of the library's source files."""
     digest = hashlib.sha256()
     for path in sorted(_LIBRARY.rglob("*.py")):
-        digest.update(path.read_bytes())
+        digest.update(f"{path.relative_to(_LIBRARY)}\n".encode() + path.read_bytes())
     return digest.hexdigest()
 
 

@@ -14,11 +14,12 @@ import torch
 from lstm.data.panel_store import PanelStore
 from lstm.errors import StoreError
 from tasks.handles import Candidate, Evaluation, RunHandle
-from tasks.register import Promotion, register
+from tasks.register import register
 from tasks.registry import models
-from tasks.registry.gate import Case, serves
-from tasks.registry.models import alias_version, version_tags
-from tasks.scoring.candidates import scored_splits
+from tasks.registry.decision import GateDecision
+from tasks.registry.gate import GateCase, serves
+from tasks.registry.versions import alias_version, version_tags
+from tasks.run_context import PreparedData, RunContext
 from tasks.tracking import runs
 from tests.support.forecasters import shift_forecasts, untrained_forecaster
 from tests.support.prepared_data import prepare
@@ -40,7 +41,7 @@ class Shops:
 
     @property
     def test(self):
-        return scored_splits(self.config, *self.parts[2:])["test"]
+        return PreparedData.open(*self.parts).splits["test"]
 
     def forecaster(self, by: float = 0.0, **changes):
         """Forecasts yesterday's values and as much more (normalised)."""
@@ -75,9 +76,9 @@ class Shops:
         fold = np.searchsorted(edges, times.astype("int64"))
         return tuple(float(np.sqrt(np.mean(np.square(error[fold == one])))) for one in range(FOLDS))
 
-    def register(self, forecaster, **scores) -> tuple[Promotion, RunHandle]:
+    def register(self, forecaster, **scores) -> tuple[GateDecision, RunHandle]:
         run = runs.start_run(runs.experiment_id("shops"), "train", {})
-        return register.fn(*self.parts, self.evaluation(forecaster, **scores), run), run
+        return register.fn(RunContext(*self.parts, run), self.evaluation(forecaster, **scores)), run
 
     def aliases(self):
         names = ("champion", "challenger", "previous")
@@ -148,20 +149,20 @@ def test_a_rerun_registers_nothing_twice_and_keeps_its_champion(shops):
     assert again.reason == "is the champion already"
     assert again.notice == "version 2 is the same model: it was not registered again"
     assert first.notice == ""
-    assert sorted(row["version"] for row in models.versions("shops")) == [1, 2]
+    assert sorted(row["version"] for row in models.list_versions("shops")) == [1, 2]
     assert shops.aliases() == {"champion": first.version}
     assert version_tags("shops", first.version)["gate_reason"] == first.reason
 
 
-def case_of(shops, forecaster) -> Case:
+def case_of(shops, forecaster) -> GateCase:
     """Registered, and never judged."""
-    from tasks.register import _version
-    from tasks.registry.packaging import input_example
+    from tasks.register import _register_version
+    from tasks.registry.packaging import build_input_example
 
     evaluation = shops.evaluation(forecaster)
-    example = input_example(shops.config, shops.parts[1], PanelStore.load(shops.parts[2].folder).names)
-    number, _ = _version(shops.config, evaluation.proposed, example)
-    return Case(*shops.parts, evaluation, evaluation.proposed, number, example)
+    example = build_input_example(shops.config, shops.parts[1], PanelStore.load(shops.parts[2].folder).names)
+    number, _ = _register_version(shops.config, evaluation.proposed, example)
+    return GateCase(PreparedData.open(*shops.parts), evaluation, evaluation.proposed, number, example)
 
 
 def test_a_version_serves_the_forecasters_own_numbers(shops):
@@ -176,7 +177,7 @@ def test_a_version_serves_the_forecasters_own_numbers(shops):
     [
         (lambda case: replace(case, version=99), "can't be served: "),
         (lambda case: replace(case, example=case.example.tail(3)), "needs 24 rows of history"),
-        (lambda case: replace(case, best=replace(case.best, folder=Path("gone"))), "gone: holds no forecaster"),
+        (lambda case: replace(case, candidate=replace(case.candidate, folder=Path("gone"))), "holds no forecaster"),
     ],
 )
 def test_a_version_that_can_not_be_served_is_told(shops, spoil, said):
@@ -189,21 +190,21 @@ def test_a_version_that_serves_another_model_is_found_out(shops, tmp_path):
     mlflow.set_tracking_uri(runs.client().tracking_uri)
     case = case_of(shops, shops.forecaster())
     shops.forecaster(by=1e-6).save(tmp_path / "other")
-    verdict = serves(replace(case, best=replace(case.best, folder=tmp_path / "other")))
+    verdict = serves(replace(case, candidate=replace(case.candidate, folder=tmp_path / "other")))
     assert verdict.reason == "column 'forecast' is served with other values than the forecaster's own"
 
 
 def test_a_champion_that_can_not_be_fetched_stays_and_the_candidate_becomes_challenger(shops, monkeypatch):
     shops.register(shops.forecaster(by=0.5))
     champion = runs.client().get_model_version_download_uri("shops", "2")
-    fetch = models.download_artifacts
+    download = mlflow.artifacts.download_artifacts
 
     def silent(artifact_uri, **more):
         if artifact_uri == champion:
             raise OSError("no route to host")
-        return fetch(artifact_uri=artifact_uri, **more)
+        return download(artifact_uri=artifact_uri, **more)
 
-    monkeypatch.setattr(models, "download_artifacts", silent)
+    monkeypatch.setattr(mlflow.artifacts, "download_artifacts", silent)
     with pytest.raises(StoreError, match=r"no route to host.*Nothing is promoted over it: shops/\d+ is the challenger"):
         shops.register(shops.forecaster())
     assert shops.aliases() == {"champion": 2, "challenger": 4}

@@ -3,16 +3,18 @@
 import shutil
 from dataclasses import replace
 
+import mlflow
 import numpy as np
 import pytest
 from mlflow.exceptions import MlflowException
 
 from lstm.errors import CheckpointError, StoreError
 from tasks.handles import Candidate, Evaluation
-from tasks.registry import models
-from tasks.registry.gate import Case, judge
-from tasks.registry.models import alias_version, fingerprint, load_forecaster, same_version, set_alias, versions
-from tasks.registry.promotion import Check
+from tasks.registry.decision import Check
+from tasks.registry.gate import GateCase, judge
+from tasks.registry.models import fingerprint, list_versions, load_forecaster
+from tasks.registry.versions import alias_version, find_version, set_alias
+from tasks.run_context import PreparedData
 from tasks.tracking import runs
 from tests.support.forecasters import shift_forecasts, untrained_forecaster
 from tests.support.prepared_data import prepare
@@ -41,7 +43,7 @@ def shops(hourly, store, tmp_path):
         best = Candidate("best-single", tmp_path / "candidate", "", "trial-000", scores)
         folds = {"trial-000": (1.0, 1.0), "seasonal_naive": (2.0, 2.0)}
         evaluation = Evaluation((best,), (), ({"name": "seasonal_naive", "test_rmse": 2.0},), folds, tmp_path, ())
-        case = Case(config, table, panel, windows, evaluation, best, 7, table.part())
+        case = GateCase(PreparedData.open(config, table, panel, windows), evaluation, best, 7, table.part())
         return judge(case, PASSED, alias_version("shops", "champion"))
 
     return (config, panel), champion, judged
@@ -72,7 +74,7 @@ def test_a_champion_that_can_not_be_fetched_is_never_replaced(shops, monkeypatch
     def silent(**_):
         raise error
 
-    monkeypatch.setattr(models, "download_artifacts", silent)
+    monkeypatch.setattr(mlflow.artifacts, "download_artifacts", silent)
     with pytest.raises(StoreError, match=rf"^shops/1: its artifacts at file://.* can't be fetched \({said}") as caught:
         judge(untrained_forecaster(*made))
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 600
@@ -150,7 +152,11 @@ def test_a_fingerprint_knows_weights_and_description_but_not_where_they_came_fro
         return fingerprint(tmp_path / "printed", *more)
 
     assert of(one) == of(replace(one, lineage={"run_id": "another"})) == of(untrained_forecaster(*made))
-    others = (untrained_forecaster(*made, seed=1), replace(one, name="other"), shift_forecasts(untrained_forecaster(*made), 1e-6))
+    others = (
+        untrained_forecaster(*made, seed=1),
+        replace(one, name="other"),
+        shift_forecasts(untrained_forecaster(*made), 1e-6),
+    )
     assert len({of(one), of(one, "kind"), *map(of, others)}) == 5
 
 
@@ -160,7 +166,7 @@ def test_the_newest_version_with_a_fingerprint_is_found(shops):
         champion(untrained_forecaster(*made))
     for number, value in ((1, "a"), (2, "a"), (3, "b")):
         runs.client().set_model_version_tag("shops", str(number), "fingerprint", value)
-    assert [same_version("shops", value) for value in "abc"] == [2, 3, None]
+    assert [find_version("shops", value) for value in "abc"] == [2, 3, None]
 
 
 def test_a_version_whose_run_is_gone_is_listed_with_its_own_tags(shops):
@@ -168,7 +174,7 @@ def test_a_version_whose_run_is_gone_is_listed_with_its_own_tags(shops):
     champion(untrained_forecaster(*made))
     client = runs.client()
     made = client.create_model_version("shops", "file:///gone", "f" * 32, {"val_rmse": "1.5", "run_name": "ensemble"})
-    row = next(row for row in versions("shops") if row["version"] == int(made.version))
+    row = next(row for row in list_versions("shops") if row["version"] == int(made.version))
     assert (row["run"], row["val_rmse"], row["aliases"]) == ("ensemble", 1.5, [])
 
 

@@ -13,8 +13,9 @@ from mlflow.exceptions import MlflowException
 from flows.cli import app
 from lstm.errors import CheckpointError, InputError, StoreError
 from tasks.registry import alias_swap, promotion
-from tasks.registry.models import alias_version, set_alias, tag_version, version_tags
-from tasks.registry.promotion import Promotion, promote, promotion_lock, rollback, settle
+from tasks.registry.decision import Check, GateDecision
+from tasks.registry.promotion import judge_and_promote, promote, promotion_lock, rollback
+from tasks.registry.versions import alias_version, set_alias, tag_version, version_tags
 from tasks.tracking import runs
 from tests.support.paths import ROOT
 from tests.support.postgres import QUOTED, SECRETS
@@ -36,14 +37,14 @@ def test_previous_is_set_before_champion_and_the_new_champion_is_no_challenger(s
         set_alias(name, alias, number)
 
     monkeypatch.setattr(alias_swap, "set_alias", recorded)
-    settle(shops, better_if_newer(2))
+    judge_and_promote(shops, better_if_newer(2))
     assert moved == [("previous", 1), ("champion", 2)]
     assert aliases() == {"champion": 2, "previous": 1}
 
 
 def test_a_loser_becomes_challenger_and_moves_nothing_else(shops):
     set_alias(shops, "champion", 3)
-    settle(shops, better_if_newer(2))
+    judge_and_promote(shops, better_if_newer(2))
     assert aliases() == {"champion": 3, "challenger": 2}
     assert version_tags(shops, 2)["gate"] == "challenger"
 
@@ -54,10 +55,10 @@ def test_who_finds_another_champion_than_was_judged_is_judged_again(shops):
     def judge(incumbent):
         seen.append(incumbent)
         if len(seen) == 1:  # meanwhile another one is promoted
-            settle(shops, better_if_newer(4))
+            judge_and_promote(shops, better_if_newer(4))
         return better_if_newer(3)(incumbent)
 
-    assert not settle(shops, judge).champion
+    assert not judge_and_promote(shops, judge).champion
     assert seen == [1, 4]
     assert aliases() == {"champion": 4, "previous": 1, "challenger": 3}
     assert version_tags(shops, 3)["gate_against"] == "4"
@@ -69,7 +70,7 @@ def test_a_champion_that_never_rests_is_told(shops):
         return better_if_newer(5)(incumbent)
 
     with pytest.raises(StoreError, match="shops: another champion was promoted during each of 5 judgements. Run it"):
-        settle(shops, judge)
+        judge_and_promote(shops, judge)
     assert alias_version(shops, "previous") is None
 
 
@@ -99,12 +100,12 @@ def check_lock():
 
 
 def test_a_lock_that_is_never_let_go_is_told(shops, monkeypatch):
-    monkeypatch.setattr(promotion, "_PATIENCE", 0.1)
+    monkeypatch.setattr(promotion, "_LOCK_TIMEOUT_S", 0.1)
     with (
         promotion_lock(shops),
         pytest.raises(StoreError, match=r"promote-shops\.lock: the lock .* is held"),
     ):
-        settle(shops, better_if_newer(2))
+        judge_and_promote(shops, better_if_newer(2))
     assert aliases() == {"champion": 1}
 
 
@@ -113,7 +114,8 @@ def test_a_lock_that_is_never_let_go_is_told(shops, monkeypatch):
 RACER = """
 import sys, time
 from pathlib import Path
-from tasks.promotion import Promotion, settle
+from tasks.registry.decision import GateDecision
+from tasks.registry.promotion import judge_and_promote
 version, folder = int(sys.argv[1]), Path(sys.argv[2])
 def judge(incumbent):
     with (folder / f"judged-{version}").open("a") as file:
@@ -122,8 +124,8 @@ def judge(incumbent):
     while len(list(folder.glob("judged-*"))) < 2 and time.monotonic() < deadline:
         time.sleep(0.01)
     won = version > incumbent
-    return Promotion(version, "best-ensemble", won, f"{version} or {incumbent}", 1.0, 1.0, incumbent)
-settle("shops", judge)
+    return GateDecision(version, "best-ensemble", won, f"{version} or {incumbent}", 1.0, 1.0, incumbent)
+judge_and_promote("shops", judge)
 """
 
 
@@ -174,12 +176,12 @@ def test_a_lock_in_postgres_ends_with_its_process(database, postgres, monkeypatc
     command = [sys.executable, "-c", f"{held}import time; time.sleep(600)"]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout.readline() == "1\n"
-        monkeypatch.setattr(promotion, "_PATIENCE", 1)
+        monkeypatch.setattr(promotion, "_LOCK_TIMEOUT_S", 1)
         with pytest.raises(StoreError, match="lock for promotions of shops is held") as caught, promotion_lock("shops"):
             pass
         assert postgres in str(caught.value) and not [one for one in SECRETS if one in str(caught.value)]
         holder.kill()
-    monkeypatch.setattr(promotion, "_PATIENCE", 30)
+    monkeypatch.setattr(promotion, "_LOCK_TIMEOUT_S", 30)
     with promotion_lock("shops"):
         pass
 
@@ -201,7 +203,7 @@ def passed(version, against, gate="champion", own="serves,baseline"):
 
 def test_what_beat_this_champion_is_promoted_without_force(shops):
     passed(2, "1")
-    assert promote(shops, "2", force=False).before == 1
+    assert promote(shops, "2", force=False).previous == 1
     assert aliases() == {"champion": 2, "previous": 1}
     tags = version_tags(shops, 2)
     assert tags["promoted_over"] == "1" and "@" in tags["promoted_by"] and "forced_by" not in tags
@@ -210,7 +212,7 @@ def test_what_beat_this_champion_is_promoted_without_force(shops):
 @pytest.mark.parametrize(
     ("tags", "said"),
     [
-        (None, "it has never met the gate"),
+        (None, "the gate has not judged it"),
         (("1", "challenger"), r"the gate refused it \(beats all\)"),
         (("3",), "it was judged against version 3, but version 1 is champion now"),
         (("none",), "it was judged when there was no champion, but version 1 is champion now"),
@@ -220,10 +222,10 @@ def test_what_beat_this_champion_is_promoted_without_force(shops):
 def test_what_the_gate_has_not_allowed_needs_force_which_is_recorded(shops, tags, said):
     if tags is not None:
         passed(2, *tags)
-    with pytest.raises(InputError, match=f"^shops/2: is not promoted: {said}. To do it all the same, add --force.$"):
+    with pytest.raises(InputError, match=f"^shops/2: is not promoted: {said}. To promote it anyway, add --force.$"):
         promote(shops, "2", force=False)
     assert aliases() == {"champion": 1} and "promoted_by" not in version_tags(shops, 2)
-    assert re.search(said, promote(shops, "2", force=True, why="the old one drifts").remark)
+    assert re.search(said, promote(shops, "2", force=True, why="the old one drifts").notice)
     found = version_tags(shops, 2)
     assert (found["forced_over"], found["forced_reason"]) == ("1", "the old one drifts")
     assert re.search(said, found["forced_against"]) and "@" in found["forced_by"]
@@ -237,12 +239,12 @@ def test_without_a_champion_its_own_checks_are_enough(shops):
     passed(3, "1", "challenger", "serves")
     with pytest.raises(InputError, match="the gate refused it"):
         promote(shops, "3", force=False)
-    assert promote(shops, "2", force=False).before is None
+    assert promote(shops, "2", force=False).previous is None
     assert aliases() == {"champion": 2}
 
 
 def test_the_champion_is_promoted_to_nothing_else(shops):
-    assert promote(shops, "1", force=True).remark == "it was champion already"
+    assert promote(shops, "1", force=True).notice == "it was champion already"
     assert aliases() == {"champion": 1} and version_tags(shops, 1) == {}
 
 
@@ -255,7 +257,7 @@ def test_a_version_that_is_not_there_is_told(shops, version):
 def test_a_rollback_is_recorded_and_asked_for_twice_it_does_not_bring_the_bad_one_back(shops):
     promote(shops, "2", force=True)
     back = rollback(shops)
-    assert (back.version, back.before) == (1, 2)
+    assert (back.version, back.previous) == (1, 2)
     assert aliases() == {"champion": 1, "previous": 2}
     assert version_tags(shops, 2)["rolled_back_to"] == "1"
     with pytest.raises(InputError, match=r"version 2, the previous champion, was itself rolled back to version 1"):
@@ -283,21 +285,23 @@ def test_a_model_is_found_among_more_than_a_page_of_others(shops):
 
 
 def test_what_a_version_has_won_stays_on_record_when_it_loses_later(shops):
-    settle(shops, lambda incumbent: Promotion(2, "best-single", True, "won", 1, 1, incumbent, _own_checks()))
+    judge_and_promote(shops, decide_version_2(True, "won"))
     promote(shops, "3", force=True)
-    settle(shops, lambda incumbent: Promotion(2, "best-single", False, "lost", 1, 1, incumbent, _own_checks()))
+    judge_and_promote(shops, decide_version_2(False, "lost"))
     assert aliases() == {"champion": 3, "previous": 2, "challenger": 2}
     assert version_tags(shops, 2)["gate"] == "champion" and version_tags(shops, 2)["gate_reason"] == "won"
 
 
 def test_after_a_rollback_the_one_that_won_may_come_back_without_force(shops):
-    settle(shops, lambda incumbent: Promotion(2, "best-single", True, "won", 1, 1, incumbent, _own_checks()))
+    judge_and_promote(shops, decide_version_2(True, "won"))
     rollback(shops)
     assert promote(shops, "2", force=False).version == 2
 
 
-def _own_checks():
-    return tuple(promotion.Check(name, True, "") for name in ("serves", "baseline"))
+def decide_version_2(champion: bool, reason: str):
+    """Return a judge that makes the same decision against every champion."""
+    checks = tuple(Check(name, True, "") for name in ("serves", "baseline"))
+    return lambda incumbent: GateDecision(2, "best-single", champion, reason, 1, 1, incumbent, checks)
 
 
 def test_without_a_previous_champion_there_is_no_way_back(shops):
@@ -328,7 +332,7 @@ def test_the_commands_say_what_they_did(shops, monkeypatch, capsys):
     assert refused[0] == 2 and refused[2].count("\n") == 1 and refused[2].endswith("add --force.\n")
     assert run(monkeypatch, capsys, "promote", "shops", "2", "--force", "--reason", "drift")[:2] == (
         0,
-        "shops: version 2 is champion (forced, although it has never met the gate); version 1 is previous\n",
+        "shops: version 2 is champion (forced, although the gate has not judged it); version 1 is previous\n",
     )
     assert run(monkeypatch, capsys, "rollback", "shops")[1] == "shops: version 1 is champion; version 2 is previous\n"
     unknown = run(monkeypatch, capsys, "rollback", "shop")
