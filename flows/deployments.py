@@ -55,11 +55,11 @@ def make_gpu_limits() -> None:
     from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
     from prefect.exceptions import ObjectNotFound
 
-    from tasks.search.gpu_limits import gpu_limit
+    from tasks.search.gpu_limits import gpu_limit_name
 
     with get_client(sync_client=True) as client:
         for number in range(torch.cuda.device_count()):
-            name = gpu_limit(f"cuda:{number}")
+            name = gpu_limit_name(f"cuda:{number}")
             try:
                 client.read_global_concurrency_limit_by_name(name)
             except ObjectNotFound:

@@ -16,7 +16,7 @@ from lstm.config.pipeline import PipelineConfig
 from lstm.errors import LstmError
 from lstm.load_config import load_config
 from tasks.monitor import monitor as judge
-from tasks.monitoring.mlflow_log import log_monitored
+from tasks.monitoring.mlflow_log import log_monitoring
 from tasks.monitoring.result import MonitorResult
 from tasks.operations.retention import clean
 from tasks.partitions import partitions
@@ -68,7 +68,7 @@ def monitor(
 
 def _monitor_model(model: PipelineConfig, moment: datetime, in_prefect: bool) -> MonitorResult | Exception:
     try:
-        return log_monitored(model, (judge if in_prefect else judge.fn)(model, moment), in_prefect)
+        return log_monitoring(model, (judge if in_prefect else judge.fn)(model, moment), in_prefect)
     except Exception as error:  # raised when all models have been tried
         return error
 

@@ -17,7 +17,7 @@ from lstm.errors import InputError, LstmError
 from tasks.operations.retention import clean
 from tasks.partitions import partitions, segment_of
 from tasks.runtime.flow_run_owner import owned_flow_run
-from tasks.search.backends import installed
+from tasks.search.backends import import_backend
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ def task_runner(execution: ExecutionSpec) -> TaskRunner[Any]:
         ConfigError: the runner's package is not installed.
     """
     name = execution.runner
-    module = installed(f"prefect_{name}.task_runners", execution)
+    module = import_backend(f"prefect_{name}.task_runners", execution)
     if name == "ray":
         return module.RayTaskRunner(address=execution.address)
     size = {"n_workers": execution.workers, "threads_per_worker": 1}  # no two segments in one process

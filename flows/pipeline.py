@@ -19,8 +19,10 @@ from tasks.handles import Evaluation, PanelHandle, RunHandle, Search, Trial
 from tasks.ingest import ingest
 from tasks.normalize import normalize
 from tasks.profile import describe, log_profile
-from tasks.register import Promotion, register
+from tasks.register import register
+from tasks.registry.decision import GateDecision
 from tasks.report import model_card
+from tasks.run_context import RunContext
 from tasks.search.gpu_limits import gpu_limits
 from tasks.search.worker_pool import search_devices
 from tasks.settings import run_folder
@@ -43,7 +45,7 @@ class Outcome:
     run_id: str
     leaderboard: tuple[dict[str, Any], ...]
     trials: tuple[dict[str, Any], ...]  # finished networks, best first: name, in_ensemble, val_rmse, …, network
-    promotion: Promotion
+    promotion: GateDecision
     search: str  # summary, such as "3 of 3 trials, 0 of them pruned"
     seconds: dict[str, float]  # by stage
     notices: tuple[str, ...]  # what the pipeline changed or left out
@@ -79,18 +81,19 @@ def train_model(settings: PipelineConfig, strict: bool, fresh: bool, tags: Mappi
         runs.parent_run(settings, table, devices, str(flow_run.id or ""), tags=tags) as run,
         _remove_run_folder(run),
     ):
-        profile_future = log_profile.submit(settings, panel, description, run)  # while the search runs
+        context = RunContext(settings, table, panel, windows, run)
+        profile_future = log_profile.submit(context, description)  # while the search runs
         with _timed(seconds, "train"), gpu_limits(devices):
             search_result = search(settings, windows, run, devices, fresh)
         with _timed(seconds, "evaluate"):
-            evaluation = evaluate(settings, table, panel, windows, search_result.trials, run)
+            evaluation = evaluate(context, search_result.trials)
         with _timed(seconds, "register"):
-            promotion = register(settings, table, panel, windows, evaluation, run)
+            promotion = register(context, evaluation)
         profile = profile_future.result()
         rows = tuple(_trial_row(trial, settings, evaluation) for trial in search_result.trials)
         notices = (*profile.notices, *_notices(settings, search_result, evaluation, promotion))
         with _timed(seconds, "report"):
-            model_card(settings, table, profile, evaluation, promotion, rows, notices, devices, run)
+            model_card(context, profile, evaluation, promotion, rows, notices, devices)
         runs.log(run, {f"seconds_{stage}": duration for stage, duration in seconds.items()})
     return Outcome(
         settings.name,
@@ -109,35 +112,39 @@ def train_model(settings: PipelineConfig, strict: bool, fresh: bool, tags: Mappi
 
 
 def _trial_row(trial: Trial, settings: PipelineConfig, evaluation: Evaluation) -> dict[str, Any]:
-    network, shown = settings.network_config(trial.changes), ("val_rmse", "best_epoch", "parameters", "seconds")
+    network, shown = settings.network_config(trial.params), ("best_epoch", "parameters", "seconds")
     params = {key: getattr(network, key) for key in _SHOWN_PARAMS} | {"loss": network.trained_loss}
     return {
         "name": trial.name,
         "in_ensemble": trial.name in evaluation.members,
+        "val_rmse": trial.val_rmse_normalized,
         **{key: getattr(trial, key) for key in shown},
         "network": params,
     }
 
 
 def _notices(
-    settings: PipelineConfig, search_result: Search, evaluation: Evaluation, promotion: Promotion
+    settings: PipelineConfig, search_result: Search, evaluation: Evaluation, promotion: GateDecision
 ) -> Iterator[str]:
     """Yield what a reader of the leaderboard should know about the search and the champion."""
     if promotion.notice:
         yield promotion.notice
-    if search_result.cut:
+    if search_result.n_interrupted:
         yield (
-            f"{search_result.cut} networks were interrupted by search.timeout ({settings.search.timeout}) and are "
-            "scored as far as they were trained. Run the same command again to continue them, or raise search.timeout"
+            f"{search_result.n_interrupted} networks were interrupted by search.timeout ({settings.search.timeout}) and "
+            "are scored as far as they were trained. Run the same command again to continue them, or raise "
+            "search.timeout"
         )
     yield from (f"{trial.name}: {trial.findings}" for trial in search_result.trials if trial.findings)
-    if search_result.front:
+    if search_result.pareto_front:
         front = (
             trial
             for trial in sorted(search_result.trials, key=lambda trial: trial.latency_ms or 0)
-            if trial.number in search_result.front
+            if trial.number in search_result.pareto_front
         )
-        listed = ", ".join(f"{trial.name} ({trial.val_rmse:.4f}, {trial.latency_ms:.2f} ms)" for trial in front)
+        listed = ", ".join(
+            f"{trial.name} ({trial.val_rmse_normalized:.4f}, {trial.latency_ms:.2f} ms)" for trial in front
+        )
         yield f"Pareto front of error and latency: {listed}. The champion is chosen by error alone"
     n_planned, n_trained = len(settings.ensemble.members or ()), len(settings.members)
     if n_planned > n_trained:

@@ -19,7 +19,7 @@ from tasks.settings import tracking_uri, without_password
 if TYPE_CHECKING:
     from flows.partitions import Segments
     from flows.pipeline import Outcome
-    from tasks.registry.promotion import Move
+    from tasks.registry.promotion import ChampionChange
 
 _MOST_NETWORKS = 10  # listed below the leaderboard
 _COLUMNS = {
@@ -191,11 +191,11 @@ def versions_page(name: str, rows: list[dict[str, Any]]) -> str:
     )
 
 
-def show_move(move: "Move") -> None:
+def show_move(move: "ChampionChange") -> None:
     """Print who is champion now."""
-    before = f"; version {move.before} is previous" if move.before is not None else ""
-    remark = f" ({move.remark})" if move.remark else ""
-    print(f"{move.name}: version {move.version} is champion{remark}{before}")
+    previous = f"; version {move.previous} is previous" if move.previous is not None else ""
+    notice = f" ({move.notice})" if move.notice else ""
+    print(f"{move.name}: version {move.version} is champion{notice}{previous}")
 
 
 def _judged(row: dict[str, Any]) -> list[str]:
