@@ -30,7 +30,7 @@ from tasks.handles import RunHandle, Trial
 from tasks.normalize import cuts_of, normalize, panel_of
 from tasks.run_context import PreparedData, frequency_of
 from tasks.scoring.candidates import REFERENCE, build_forecaster
-from tasks.search.fixed_trials import jobs_of, planned_networks, train_networks, trial_handle
+from tasks.search.fixed_trials import make_jobs, planned_networks, train_networks
 from tasks.search.worker_pool import search_devices
 from tasks.settings import folder
 from tasks.tracking import runs
@@ -165,10 +165,9 @@ def _train(
     jobs = [
         job
         for number, fold in enumerate(folds, start=1)
-        for job in jobs_of(config, fold.data.windows, networks, scratch / f"fold-{number}")
+        for job in make_jobs(config, fold.data.windows, networks, scratch / f"fold-{number}")
     ]
-    results = train_networks(jobs, devices)
-    trials = [trial_handle(number, *pair) for number, pair in enumerate(zip(jobs, results, strict=True))]
+    trials = train_networks(jobs, devices)
     return [trials[start : start + len(networks)] for start in range(0, len(trials), len(networks))]
 
 

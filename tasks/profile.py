@@ -67,7 +67,7 @@ def log_profile(context: RunContext, described: Description) -> Description:
     (place / "summary.json").write_text(json.dumps(summary, indent=1, allow_nan=False))
     found.series.to_csv(place / "series.csv", index=False)
     found.columns.to_csv(place / "columns.csv", index=False)
-    save_plots(place, data_plots.pictures(found, PanelStore.load(panel.folder), config))
+    save_plots(place, data_plots.plot_data(found, PanelStore.load(panel.folder), config))
     runs.client().log_artifacts(run.run_id, str(place), "profile")
     figures = {f"data_{name}": found.summary[name] for name in _METRICS}
     runs.log(run, {name: value for name, value in figures.items() if value is not None})

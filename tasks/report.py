@@ -1,4 +1,4 @@
-"""`report.html` of a training run: what the model is worth, where it came from, and how to use it."""
+"""Write the model card `report.html` of a training run: scores, lineage and usage."""
 
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
@@ -10,8 +10,8 @@ from prefect.cache_policies import NO_CACHE
 
 from tasks.handles import Evaluation
 from tasks.profile import Description
-from tasks.registry.promotion import Promotion
-from tasks.reporting.page import Facts, write_report
+from tasks.registry.decision import GateDecision
+from tasks.reporting.page import ReportInputs, write_report
 from tasks.run_context import RunContext
 from tasks.scoring.artifacts import FOLDER
 from tasks.settings import run_folder
@@ -25,14 +25,14 @@ def model_card(
     context: RunContext,
     description: Description,
     evaluation: Evaluation,
-    promotion: Promotion,
+    promotion: GateDecision,
     trials: Sequence[Mapping[str, Any]],
     notices: Sequence[str],
     devices: Sequence[str],
 ) -> Path:
-    """Write the report into the evaluation folder, and log it to the run and to those of both candidates."""
-    config, run = context.config, context.run
-    facts = Facts(
+    """Write the report into the evaluation folder; log it to the run and to the runs of both candidates."""
+    config, run, folder = context.config, context.run, run_folder(context.run.run_id)
+    inputs = ReportInputs(
         name=config.name,
         run_name=run.name,
         run_id=run.run_id,
@@ -46,14 +46,12 @@ def model_card(
         data=description.profile.summary,
         trials=trials,
         notices=notices,
-        advisories=[str(one) for one in description.advisories],
-        pictures=[
-            path for part in ("search", "profile") for path in sorted((run_folder(run.run_id) / part).glob("*.png"))
-        ],
+        advisories=[str(advisory) for advisory in description.advisories],
+        images=[path for part in ("search", "profile") for path in sorted((folder / part).glob("*.png"))],
     )
-    write_report(evaluation.folder, facts)
+    write_report(evaluation.folder, inputs)
     page = evaluation.folder / "report.html"
     runs.client().log_artifact(run.run_id, str(page))
-    for one in evaluation.candidates:
-        runs.client().log_artifact(one.run_id, str(page), FOLDER)
+    for candidate in evaluation.candidates:
+        runs.client().log_artifact(candidate.run_id, str(page), FOLDER)
     return page

@@ -1,4 +1,4 @@
-"""The pictures of a report: which section each belongs into, what it shows, and its bytes inside the page."""
+"""Images of the report: their sections, descriptions and embedded bytes."""
 
 import base64
 from collections.abc import Sequence
@@ -7,8 +7,8 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-# By section the pictures that belong into it, each with what it shows.
-_SHOWN = {
+# By section and file name: what the image shows.
+_DESCRIPTIONS = {
     "leaderboard": {"leaderboard": "Test error of every model, with its 95 % bootstrap interval"},
     "forecasts": {
         "forecast_vs_actual": "Forecast and actual values over the newest test windows, with prediction intervals",
@@ -33,25 +33,27 @@ _SHOWN = {
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A PNG inside the page."""
+class Image:
+    """A PNG embedded in the page."""
 
     name: str
-    shows: str
+    description: str
     data: Markup  # a data: URI
 
 
-def pictures(paths: Sequence[Path]) -> dict[str, list[Picture]]:
-    """By section, in their order there; what no section knows is in `others`."""
-    at = {path.stem: path for path in paths}
-    named = {section: [name for name in names if name in at] for section, names in _SHOWN.items()}
-    shows = {name: text for names in _SHOWN.values() for name, text in names.items()}
-    named["others"] = [name for name in at if name not in shows]
+def images_by_section(paths: Sequence[Path]) -> dict[str, list[Image]]:
+    """Load PNGs by section, in their order there; unknown names are in the section `others`."""
+    by_name = {path.stem: path for path in paths}
+    sections = {section: [name for name in names if name in by_name] for section, names in _DESCRIPTIONS.items()}
+    descriptions = {name: text for names in _DESCRIPTIONS.values() for name, text in names.items()}
+    sections["others"] = [name for name in by_name if name not in descriptions]
     return {
-        section: [Picture(name, shows.get(name, name.replace("_", " ")), _inside(at[name])) for name in names]
-        for section, names in named.items()
+        section: [
+            Image(name, descriptions.get(name, name.replace("_", " ")), _data_uri(by_name[name])) for name in names
+        ]
+        for section, names in sections.items()
     }
 
 
-def _inside(path: Path) -> Markup:
+def _data_uri(path: Path) -> Markup:
     return Markup(f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode('ascii')}")

@@ -1,6 +1,6 @@
-"""`report.html`: a model card in one file, with its pictures inside, no script and nothing from the network.
+"""`report.html`: a model card in one file, with embedded images, without scripts and external resources.
 
-Plain functions: what they need lies in the evaluation folder and in `Facts`.
+Plain functions of the evaluation folder's files and of `ReportInputs`.
 """
 
 import functools
@@ -16,9 +16,9 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from tasks.reporting import tables as tables
-from tasks.reporting.images import pictures
-from tasks.reporting.tables import Grid
+from tasks.reporting import report_tables
+from tasks.reporting.images import images_by_section
+from tasks.reporting.tables import REFERENCE, Table, format_metric, networks
 from tasks.settings import without_password
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s\"'<>]+")
@@ -43,13 +43,13 @@ _SECTIONS = {
     "others": "More pictures",
     "config": "Configuration",
 }
-_SECTION_OF = {
+_SECTION_OF_TABLE = {
     **dict.fromkeys(("fold", "series", "hour", "weekday", "horizon"), "backtest"),
     "metrics": "leaderboard",
     "ensembles": "networks",
     "columns": "data",
 }
-_LINEAGE = {
+_LINEAGE_LABELS = {
     "run_id": "MLflow run",
     "run_name": "run name",
     "prefect_flow_run_id": "Prefect flow run",
@@ -61,7 +61,7 @@ _LINEAGE = {
     "device": "device",
     "packages": "packages",
 }
-_GATE = {
+_GATE_LABELS = {
     "test_rmse": "test RMSE",
     "val_rmse": "validation RMSE",
     "baseline_test_rmse": "test RMSE of the baseline",
@@ -79,9 +79,12 @@ _GATE = {
 }
 
 
+_MAX_NETWORKS = 25
+
+
 @dataclass(frozen=True)
-class Facts:
-    """What the evaluation folder does not say, JSON-ready but for the paths."""
+class ReportInputs:
+    """What the report needs besides the evaluation folder, JSON-ready but for the paths."""
 
     name: str  # of the registered model
     run_name: str
@@ -90,190 +93,200 @@ class Facts:
     config: Mapping[str, Any]  # PipelineConfig.to_dict()
     lineage: Mapping[str, Any]  # tags of the run, and `packages`: name -> version
     data: Mapping[str, Any]  # as in profile/summary.json
-    trials: Sequence[Mapping[str, Any]] = ()  # as flows.train.Outcome has them
+    trials: Sequence[Mapping[str, Any]] = ()  # as in flows.pipeline.Outcome
     notices: Sequence[str] = ()
     advisories: Sequence[str] = ()
-    pictures: Sequence[Path] = field(default=())  # PNGs beside those of the folder
+    images: Sequence[Path] = field(default=())  # PNGs besides those of the folder
+
+    @property
+    def levels(self) -> Sequence[int]:
+        """Levels of the intervals, in percent."""
+        levels: Sequence[int] = self.config.get("evaluate", {}).get("levels", ())
+        return levels
 
 
-def write_report(folder: Path, facts: Facts) -> str:
-    """Write `report.html` into the evaluation folder; its text.
+def write_report(folder: Path, inputs: ReportInputs) -> str:
+    """Write `report.html` into the evaluation folder; return its text.
 
-    Files of the folder that are not there leave their sections out. What looks like a password or a key in an address
-    is not shown.
+    Sections whose files are missing are left out. Credentials in addresses are hidden.
     """
-    text = _template().render(_content(folder, facts))
+    text = _template().render(_context(folder, inputs))
     (folder / "report.html").write_text(text, encoding="utf-8")
     return text
 
 
 @functools.cache
 def _template() -> Any:
-    here = FileSystemLoader(Path(__file__).parent)
     environment = Environment(
-        loader=here, autoescape=True, finalize=_shown, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        finalize=_without_secrets,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     return environment.get_template("report.html.j2")
 
 
-def _shown(value: Any) -> Any:
-    """Every text on its way into the page, without credentials; markup of the template itself as it is."""
+def _without_secrets(value: Any) -> Any:
+    """Hide credentials in every text of the page; markup of the template stays as it is."""
     return without_secrets(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def without_secrets(text: str) -> str:
-    """Without what stands before the host of an address, and without the value of what is called like a key."""
-    return _SECRET.sub(r"\1…", _URL.sub(lambda found: without_password(found[0]), text))
+    """Hide user and password in addresses, and values of parameters that are named like secrets."""
+    return _SECRET.sub(r"\1…", _URL.sub(lambda match: without_password(match[0]), text))
 
 
-def _content(folder: Path, facts: Facts) -> dict[str, Any]:
-    """All that the template reads."""
-    scores = tables.read_json(folder / "scores.json") or {}
-    ours = tables.proposed(scores, str(facts.promotion.get("kind", "")))
-    findings, audit = (tables.read_json(folder / f"{name}.json") for name in ("findings", "audit"))
-    grids = dict(_grids(folder, facts, scores, ours))
+def _context(folder: Path, inputs: ReportInputs) -> dict[str, Any]:
+    """Return the variables of the template."""
+    scores = report_tables.read_json(folder / "scores.json") or {}
+    proposed = report_tables.proposed_model(scores, str(inputs.promotion.get("kind", "")))
+    findings, audit = (report_tables.read_json(folder / f"{name}.json") for name in ("findings", "audit"))
+    tables = dict(_tables(folder, inputs, scores, proposed))
     if audit is not None:
-        grids["audit"] = tables.checks(audit["checks"])
-    shown = pictures((*sorted(folder.glob("*.png")), *facts.pictures))
+        tables["audit"] = report_tables.audit_checks(audit["checks"])
+    images = images_by_section((*sorted(folder.glob("*.png")), *inputs.images))
     always = {"use", "gate", "data", "lineage", "config"} | ({"findings"} if findings is not None else set())
-    filled = always | {_SECTION_OF.get(name, name) for name in grids} | {name for name, some in shown.items() if some}
+    filled = always | {_SECTION_OF_TABLE.get(name, name) for name in tables}
+    filled |= {section for section, section_images in images.items() if section_images}
     return {
-        "facts": facts,
+        "inputs": inputs,
         "sections": [(name, title) for name, title in _SECTIONS.items() if name in filled],
-        "tiles": list(_tiles(facts)),
-        "ours": ours,
-        "metrics": scores.get(ours, {}).get("metrics", {}),
-        "figure": tables.figure,
-        "uses": _uses(facts),
-        "gate": [(label, _gate_figure(key, facts.promotion.get(key))) for key, label in _GATE.items()],
-        "grids": grids,
+        "tiles": list(_tiles(inputs)),
+        "proposed": proposed,
+        "metrics": scores.get(proposed, {}).get("metrics", {}),
+        "format_metric": format_metric,
+        "usage": _usage(inputs),
+        "gate": [(label, _gate_value(key, inputs.promotion.get(key))) for key, label in _GATE_LABELS.items()],
+        "tables": tables,
         "findings": findings,
         "audit": audit,
-        "pictures": shown,
-        "data": list(_data(facts)),
-        "lineage": list(_lineage(facts)),
-        "config": yaml.safe_dump(dict(facts.config), sort_keys=False, allow_unicode=True, width=100),
+        "images": images,
+        "data": list(_data(inputs)),
+        "lineage": list(_lineage(inputs)),
+        "config": yaml.safe_dump(dict(inputs.config), sort_keys=False, allow_unicode=True, width=100),
     }
 
 
-def _tiles(facts: Facts) -> Iterator[tuple[str, str]]:
-    """The metrics that stand at the top."""
+def _tiles(inputs: ReportInputs) -> Iterator[tuple[str, str]]:
+    """Yield key and label of the metrics at the top."""
     yield "test_rmse", "test RMSE"
-    yield "test_rmse_skill", f"skill over {tables.REFERENCE}"
-    yield from ((f"test_coverage_{level}", f"inside the {level} % interval") for level in _levels(facts))
+    yield "test_rmse_skill", f"skill over {REFERENCE}"
+    yield from ((f"test_coverage_{level}", f"inside the {level} % interval") for level in inputs.levels)
 
 
-def _levels(facts: Facts) -> Sequence[int]:
-    found: Sequence[int] = facts.config.get("evaluate", {}).get("levels", ())
-    return found
-
-
-def _grids(folder: Path, facts: Facts, scores: tables.Scores, ours: str) -> Iterator[tuple[str, Grid]]:
-    """The tables that have rows, by name."""
-    combined = tables.read_json(folder / "ensembles.json") or {}
-    found = {
-        "leaderboard": tables.leaderboard(scores, ours),
-        "intervals": tables.intervals(scores, _levels(facts)),
-        "ensembles": tables.ensembles(combined, str(facts.config.get("ensemble", {}).get("method", ""))),
-        "networks": tables.networks(facts.trials),
-        "columns": tables.columns_of(facts.config.get("data", {})),
-        **({"metrics": tables.every_metric(scores[ours])} if ours else {}),
-        **dict(_breakdowns(folder, ours)),
+def _tables(
+    folder: Path, inputs: ReportInputs, scores: report_tables.Scores, proposed: str
+) -> Iterator[tuple[str, Table]]:
+    """Yield the tables that have rows, by name."""
+    methods = report_tables.read_json(folder / "ensembles.json") or {}
+    tables = {
+        "leaderboard": report_tables.leaderboard(scores, proposed),
+        "intervals": report_tables.intervals(scores, inputs.levels),
+        "ensembles": report_tables.ensemble_methods(methods, str(inputs.config.get("ensemble", {}).get("method", ""))),
+        "networks": networks(inputs.trials, _MAX_NETWORKS),
+        "columns": report_tables.column_roles(inputs.config.get("data", {})),
+        **({"metrics": report_tables.all_metrics(scores[proposed])} if proposed else {}),
+        **dict(_breakdowns(folder, proposed)),
     }
-    yield from ((name, grid) for name, grid in found.items() if grid.rows)
+    yield from ((name, table) for name, table in tables.items() if table.rows)
 
 
-def _breakdowns(folder: Path, ours: str) -> Iterator[tuple[str, Grid]]:
-    """The test errors by group, of the groups that have a file with rows."""
-    makers: dict[str, Callable[[pd.DataFrame], Grid]] = {
-        "fold": lambda table: tables.across(table, "fold", "fold", ours),
-        "horizon": lambda table: tables.across(table, "horizon", "step ahead", ours),
-        "series": lambda table: tables.worst_series(table, ours),
-        "hour": lambda table: tables.by_group(table, "hour", ours),
-        "weekday": lambda table: tables.by_group(table, "weekday", ours),
+def _breakdowns(folder: Path, proposed: str) -> Iterator[tuple[str, Table]]:
+    """Yield test errors by group, of the groups that have a file with rows."""
+    builders: dict[str, Callable[[pd.DataFrame], Table]] = {
+        "fold": lambda metrics: report_tables.rmse_by_group(metrics, "fold", "fold", proposed),
+        "horizon": lambda metrics: report_tables.rmse_by_group(metrics, "horizon", "step ahead", proposed),
+        "series": lambda metrics: report_tables.worst_series(metrics, proposed),
+        "hour": lambda metrics: report_tables.metrics_by_group(metrics, "hour", proposed),
+        "weekday": lambda metrics: report_tables.metrics_by_group(metrics, "weekday", proposed),
     }
-    for by, made in makers.items():
-        table = tables.read_table(folder / ("backtest.csv" if by == "fold" else f"by_{by}.csv"), by)
-        if len(table):
-            yield by, made(table)
+    for by, build in builders.items():
+        file = "backtest.csv" if by == "fold" else f"by_{by}.csv"
+        metrics = report_tables.read_metrics(folder / file, by)
+        if len(metrics):
+            yield by, build(metrics)
 
 
-def _uses(facts: Facts) -> dict[str, Any]:
-    """What a reader types: the model's name, and what its input must hold."""
-    data, promotion, window = facts.config.get("data", {}), facts.promotion, facts.config.get("window", {})
-    numbered = f"{facts.name}/{promotion['version']}" if promotion.get("version") else facts.name
+def _usage(inputs: ReportInputs) -> dict[str, Any]:
+    """Return what the commands of the section `use` hold: the model's name, and its input."""
+    data, promotion, window = inputs.config.get("data", {}), inputs.promotion, inputs.config.get("window", {})
+    numbered = f"{inputs.name}/{promotion['version']}" if promotion.get("version") else inputs.name
     types = _types(data)
     single = promotion.get("kind") == "best-single"
-    members = facts.trials[:1] if single else [one for one in facts.trials if one["in_ensemble"]]
-    lookbacks = [one["network"].get("sequence_length") for one in members]
+    members = inputs.trials[:1] if single else [trial for trial in inputs.trials if trial["in_ensemble"]]
+    lookbacks = [trial["network"].get("sequence_length") for trial in members]
     return {
-        "model": facts.name if promotion.get("champion") else numbered,
+        "model": inputs.name if promotion.get("champion") else numbered,
         "numbered": numbered,
-        "uri": f"models:/{facts.name}@champion" if promotion.get("champion") else f"models:/{numbered}",
+        "uri": f"models:/{inputs.name}@champion" if promotion.get("champion") else f"models:/{numbered}",
         "columns": list(types),
         "others": data.get("wide") == "all",
-        "types": ", ".join(f"{json.dumps(name, ensure_ascii=False)}: {kind}" for name, kind in types.items()),
+        "types": ", ".join(f"{json.dumps(name, ensure_ascii=False)}: {dtype}" for name, dtype in types.items()),
         "known": list(data.get("known") or ()),
         "horizon": window.get("horizon"),
-        "levels": list(_levels(facts)),
-        "rows": max((one for one in lookbacks if one), default=None),
+        "levels": list(inputs.levels),
+        "rows": max((lookback for lookback in lookbacks if lookback), default=None),
     }
 
 
 def _types(data: Mapping[str, Any]) -> dict[str, str]:
-    """The columns of the input and what they are read as; of a table that is wide by `all` those that have a name."""
+    """Return the type of each input column; of a table that is wide by `all`, of the named columns."""
     wide = data.get("wide") or ()
     series = () if wide == "all" else wide or data.get("target") or ()
     texts = (data.get("time", "time"), *(data.get("series") or ()))
     values = (*series, *(name for role in ("observed", "known", "static") for name in data.get(role) or ()))
-    categories = data.get("categorical") or ()
-    return dict.fromkeys(texts, "str") | {name: "str" if name in categories else "float" for name in values}
+    categorical = data.get("categorical") or ()
+    return dict.fromkeys(texts, "str") | {name: "str" if name in categorical else "float" for name in values}
 
 
-def _gate_figure(key: str, value: Any) -> str:
+def _gate_value(key: str, value: Any) -> str:
     if value is None:
         return ""
     if key in ("p_value", "alpha"):
         return f"{value:.3g}"
-    return tables.figure("skill" if key in ("effect", "min_effect") else key, value)
+    return format_metric("skill" if key in ("effect", "min_effect") else key, value)
 
 
-def _data(facts: Facts) -> Iterator[tuple[str, str]]:
-    """What the data are, in words."""
-    found, data = facts.data, facts.config.get("data", {})
+def _data(inputs: ReportInputs) -> Iterator[tuple[str, str]]:
+    """Yield labels and values of the section `data`."""
+    summary, data = inputs.data, inputs.config.get("data", {})
     source = data.get("source", "")
     yield "source", f"{source.get('sql')} ({source.get('uri')})" if isinstance(source, dict) else str(source)
-    if found.get("first"):
-        yield "span", _span((found["first"], found["last"]))
-    yield "frequency", str(found.get("frequency") or data.get("frequency", ""))
+    if summary.get("first"):
+        yield "span", _span((summary["first"], summary["last"]))
+    yield "frequency", str(summary.get("frequency") or data.get("frequency", ""))
     for key, label in (("rows", "rows"), ("series", "series"), ("season", "steps of a season")):
-        if found.get(key) is not None:
-            yield label, f"{found[key]:,}"
-    for split, span in (found.get("splits") or {}).items():
+        if summary.get(key) is not None:
+            yield label, f"{summary[key]:,}"
+    for split, span in (summary.get("splits") or {}).items():
         yield split, _span(span)
-    if found.get("missing") is not None:
-        counts = f"{found['missing']:,} of {found['steps']:,} without a target, {found['filled']:,} of them filled"
-        yield "steps", f"{counts}; {found['gaps']:,} gaps, the longest of {found['longest_gap']:,}"
-    if found.get("left_out") is not None:
-        yield "series left out", f"{found['left_out']:,}"
-    if found.get("drift_psi_max") is not None:
-        yield "largest drift between splits", f"PSI {found['drift_psi_max']:.2f}, {found.get('drift_column')}"
-    if found.get("sha256"):
-        yield "sha256 of the prepared table", str(found["sha256"])
+    if summary.get("missing") is not None:
+        counts = (
+            f"{summary['missing']:,} of {summary['steps']:,} without a target, {summary['filled']:,} of them filled"
+        )
+        yield "steps", f"{counts}; {summary['gaps']:,} gaps, the longest of {summary['longest_gap']:,}"
+    if summary.get("left_out") is not None:
+        yield "series left out", f"{summary['left_out']:,}"
+    if summary.get("drift_psi_max") is not None:
+        yield "largest drift between splits", f"PSI {summary['drift_psi_max']:.2f}, {summary.get('drift_column')}"
+    if summary.get("sha256"):
+        yield "sha256 of the prepared table", str(summary["sha256"])
 
 
-def _span(moments: Sequence[str]) -> str:
-    """From when to when, to the second where that says something."""
-    shown = [pd.Timestamp(moment).strftime("%Y-%m-%d %H:%M:%S").removesuffix(":00") for moment in moments]
+def _span(times: Sequence[str]) -> str:
+    """Format start and end, without seconds if they are zero."""
+    shown = [pd.Timestamp(time).strftime("%Y-%m-%d %H:%M:%S").removesuffix(":00") for time in times]
     return f"{' to '.join(shown)} UTC"
 
 
-def _lineage(facts: Facts) -> Iterator[tuple[str, str]]:
-    """Where the model came from; what has no label here is called as it is."""
-    known = {"run_id": facts.run_id, "run_name": facts.run_name, **facts.lineage}
-    for key in (*_LINEAGE, *(key for key in known if key not in _LINEAGE)):
-        value = known.get(key)
+def _lineage(inputs: ReportInputs) -> Iterator[tuple[str, str]]:
+    """Yield labels and values of the section `lineage`."""
+    lineage = {"run_id": inputs.run_id, "run_name": inputs.run_name, **inputs.lineage}
+    for key in (*_LINEAGE_LABELS, *(key for key in lineage if key not in _LINEAGE_LABELS)):
+        value = lineage.get(key)
         if isinstance(value, Mapping):
             value = ", ".join(f"{name} {number}" for name, number in value.items())
         if value:
-            yield _LINEAGE.get(key, key.replace("_", " ")), str(value)
+            yield _LINEAGE_LABELS.get(key, key.replace("_", " ")), str(value)

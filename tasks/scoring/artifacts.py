@@ -16,7 +16,7 @@ from lstm.evaluation.scoring import By, ErrorSums
 from lstm.forecasting.ensemble import method_scores
 from lstm.metrics.metrics import band_levels
 from tasks.handles import RunHandle, Trial
-from tasks.reporting import forecast_plots
+from tasks.reporting import forecast_plots, training_plots
 from tasks.reporting.plotting import save_plots
 from tasks.runtime.json_values import nan_to_null
 from tasks.scoring.candidates import REFERENCE, ModelForecasts, ModelScores, Splits, validation_forecasts
@@ -92,7 +92,7 @@ def _plots(config: PipelineConfig, results: EvaluationResults) -> Iterator[tuple
     point = ensemble.predictions["test"].point
     bands = dict(ensemble.bands(results.splits, "test", config.evaluate.levels, config))
     histories = {trial.name: history_of(trial.folder) for trial in results.members}
-    yield "training_curves", forecast_plots.training_curves(histories, config)
+    yield "training_curves", training_plots.training_curves(histories, config)
     yield "forecast_vs_actual", forecast_plots.forecast_vs_actual(test, point, bands, config)
     yield "error_by_horizon", forecast_plots.error_by_horizon(metrics_by_group(results, "horizon"), config)
     yield "residuals", forecast_plots.residuals(test, point, config)

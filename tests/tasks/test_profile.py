@@ -9,7 +9,7 @@ import pytest
 from lstm.data.panel_store import PanelStore
 from lstm.errors import DataError
 from tasks.profile import describe, log_profile
-from tasks.reporting.data_plots import pictures
+from tasks.reporting.data_plots import plot_data
 from tasks.run_context import RunContext
 from tasks.tracking import runs
 from tests.support.prepared_data import prepare
@@ -94,7 +94,7 @@ def test_odd_data_are_profiled_and_drawn_too(home, tmp_path, kind):
         changes["data"]["source"] = str(tmp_path / "shops.csv")
     config, table, panel, _windows, found = described(frame, tmp_path, **changes)
     assert found.profile.summary["rows"] == table.rows == len(frame)
-    drawn = pictures(found.profile, PanelStore.load(panel.folder), config)
+    drawn = plot_data(found.profile, PanelStore.load(panel.folder), config)
     assert set(drawn) == {"series", "gaps", "distribution", "autocorrelation"}
     for figure in drawn.values():
         figure.savefig(io.BytesIO())

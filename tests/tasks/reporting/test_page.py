@@ -1,4 +1,4 @@
-"""`report.html`: whole, safe to open, honest about what is missing, and silent about passwords."""
+"""`report.html`: sections, valid markup, escaping, hidden credentials; and its tables."""
 
 import dataclasses
 import json
@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.reporting.page import Facts, without_secrets, write_report
-from tasks.reporting.plotting import canvas, save_pictures
-from tasks.reporting.tables import figure, leaderboard, proposed, worst_series
+from tasks.reporting.page import ReportInputs, without_secrets, write_report
+from tasks.reporting.plotting import save_plots, subplots
+from tasks.reporting.report_tables import leaderboard, proposed_model, worst_series
+from tasks.reporting.tables import format_metric
 
 EVIL = "<script>alert('x')</script>"
 VOID = {"meta", "img", "br", "hr", "link", "input"}
@@ -36,14 +37,14 @@ SECTIONS = {
 
 
 class Page(HTMLParser):
-    """Tags that are closed in the order they were opened, with their attributes, and the text between."""
+    """Parsed HTML: tags with attributes, text, and tags that are not closed in order."""
 
     def __init__(self, text):
         super().__init__()
-        self.opened, self.tags, self.text, self.wrong = [], [], [], []
+        self.opened, self.tags, self.text, self.unbalanced = [], [], [], []
         self.feed(text)
         self.close()
-        self.wrong += self.opened
+        self.unbalanced += self.opened
 
     def handle_starttag(self, tag, attrs):
         self.tags.append((tag, dict(attrs)))
@@ -52,7 +53,7 @@ class Page(HTMLParser):
 
     def handle_endtag(self, tag):
         if not self.opened or self.opened.pop() != tag:
-            self.wrong.append(tag)
+            self.unbalanced.append(tag)
 
     def handle_data(self, data):
         self.text.append(data)
@@ -65,7 +66,7 @@ class Page(HTMLParser):
         return [attrs for name, attrs in self.tags if name == tag]
 
 
-def one_of(kind, rmse):
+def make_scores(kind, rmse):
     metrics = {f"{split}_{name}": rmse for split in ("val", "test") for name in ("rmse", "mae", "mase")}
     metrics |= {"test_rmse_skill": 1 - rmse / 8, "test_coverage_80": 0.75, "test_width_80": 3.0}
     return {
@@ -77,13 +78,13 @@ def one_of(kind, rmse):
 
 
 SCORES = {
-    "trial-003": one_of("best-single", 6.0),
-    "ensemble-mean-2": one_of("best-ensemble", 5.0),
-    "seasonal_naive": one_of("baseline", 8.0),
+    "trial-003": make_scores("best-single", 6.0),
+    "ensemble-mean-2": make_scores("best-ensemble", 5.0),
+    "seasonal_naive": make_scores("baseline", 8.0),
 }
 
 
-def grouped(by, names):
+def metrics_by(by, names):
     rows = [
         (model, name, 10, SCORES[model]["metrics"]["val_rmse"] + n) for model in SCORES for n, name in enumerate(names)
     ]
@@ -92,7 +93,7 @@ def grouped(by, names):
 
 
 def evaluation_folder(folder, series=("north", "south")):
-    """Every file of the contract."""
+    """Write every file that an evaluation writes."""
     contents = {
         "scores": SCORES,
         "findings": [{"trouble": "not_learning", "evidence": "0.9 ≈ 1", "remedy": "Raise it", "where": "trial-003"}],
@@ -103,14 +104,14 @@ def evaluation_folder(folder, series=("north", "south")):
         (folder / f"{name}.json").write_text(json.dumps(content))
     groups = {"horizon": range(1, 7), "series": series, "hour": range(24), "weekday": range(7)}
     for by, names in groups.items():
-        grouped(by, names).to_csv(folder / f"by_{by}.csv", index=False)
-    grouped("fold", range(1, 5)).to_csv(folder / "backtest.csv", index=False)
-    names = ("forecast_vs_actual", "training_curves", "search_history", "calibration", "series", "own_picture")
-    save_pictures(folder, {name: canvas(name, 2)[0] for name in names})
+        metrics_by(by, names).to_csv(folder / f"by_{by}.csv", index=False)
+    metrics_by("fold", range(1, 5)).to_csv(folder / "backtest.csv", index=False)
+    names = ("forecast_vs_actual", "training_curves", "search_history", "calibration", "series", "own_plot")
+    save_plots(folder, {name: subplots(name, 2)[0] for name in names})
     return folder
 
 
-def facts(**changes):
+def make_inputs(**changes):
     network = {"cell": "lstm", "hidden_size": 8, "sequence_length": 48, "lags": [24]}
     values = {
         "name": "shops",
@@ -157,29 +158,29 @@ def facts(**changes):
         "notices": ["3 of 1944 steps lacked a target and were filled"],
         "advisories": ["short_sequences: too short"],
     }
-    return Facts(**{**values, **changes})
+    return ReportInputs(**{**values, **changes})
 
 
 def sections(page):
     return {attrs["id"] for attrs in page.of("section")}
 
 
-def test_every_section_is_there_where_all_is_known_and_the_markup_is_sound(tmp_path):
-    text = write_report(evaluation_folder(tmp_path), facts())
+def test_a_complete_folder_fills_every_section_and_the_markup_is_valid(tmp_path):
+    text = write_report(evaluation_folder(tmp_path), make_inputs())
     page = Page(text)
     assert sections(page) == SECTIONS
-    assert page.wrong == []
+    assert page.unbalanced == []
     assert (tmp_path / "report.html").read_text(encoding="utf-8") == text
     ids = [attrs["id"] for _, attrs in page.tags if "id" in attrs]
     assert len(ids) == len(set(ids))
     assert {attrs["href"] for attrs in page.of("a")} == {f"#{name}" for name in SECTIONS}
 
 
-def test_of_an_empty_folder_only_what_the_facts_tell_is_there(tmp_path):
-    bare = facts(trials=(), notices=(), advisories=(), data={}, lineage={})
+def test_an_empty_folder_leaves_the_sections_of_the_inputs(tmp_path):
+    bare = make_inputs(trials=(), notices=(), advisories=(), data={}, lineage={})
     page = Page(write_report(tmp_path, bare))
     assert sections(page) == {"use", "gate", "data", "lineage", "config"}
-    assert page.wrong == [] and not page.of("img")
+    assert page.unbalanced == [] and not page.of("img")
 
 
 @pytest.mark.parametrize(
@@ -191,85 +192,85 @@ def test_of_an_empty_folder_only_what_the_facts_tell_is_there(tmp_path):
         ("audit.json", "audit"),
         ("forecast_vs_actual.png", "forecasts"),
         ("search_history.png", "search"),
-        ("own_picture.png", "others"),
+        ("own_plot.png", "others"),
     ],
 )
-def test_a_file_that_is_missing_leaves_its_section_out_and_no_other(tmp_path, file, section):
+def test_a_missing_file_leaves_out_its_section_alone(tmp_path, file, section):
     evaluation_folder(tmp_path)
     (tmp_path / "calibration.png").unlink()
     (tmp_path / file).unlink()
-    page = Page(write_report(tmp_path, facts()))
+    page = Page(write_report(tmp_path, make_inputs()))
     gone = {"leaderboard", "intervals"} if file == "scores.json" else {section}
     assert section not in sections(page) and SECTIONS - sections(page) == gone
 
 
 def test_nothing_comes_from_the_network_and_no_script_runs(tmp_path):
-    text = write_report(evaluation_folder(tmp_path), facts())
+    text = write_report(evaluation_folder(tmp_path), make_inputs())
     page = Page(text)
     loads = [
         attrs[key] for _, attrs in page.tags for key in ("src", "srcset", "action", "data", "poster") if key in attrs
     ]
-    assert len(loads) == 6 and all(one.startswith("data:image/png;base64,") for one in loads)
+    assert len(loads) == 6 and all(source.startswith("data:image/png;base64,") for source in loads)
     assert not {"script", "link", "iframe", "object", "form"} & {tag for tag, _ in page.tags}
     assert not re.search(r"https?://|url\(|@import", text)
     assert not [key for _, attrs in page.tags for key in attrs if key.startswith("on")]
 
 
-def test_hostile_names_stay_text_wherever_they_stand(tmp_path):
+def test_hostile_names_are_escaped(tmp_path):
     evaluation_folder(tmp_path, series=(EVIL, '" onload="x'))
     findings = [{"trouble": EVIL, "evidence": EVIL, "remedy": EVIL, "where": EVIL}]
     (tmp_path / "findings.json").write_text(json.dumps(findings))
-    hostile = facts(
+    hostile = make_inputs(
         run_name=EVIL,
         notices=[EVIL],
         advisories=[EVIL],
-        config={**facts().config, "data": {"source": EVIL, "time": EVIL, "target": [EVIL]}},
+        config={**make_inputs().config, "data": {"source": EVIL, "time": EVIL, "target": [EVIL]}},
         lineage={EVIL: EVIL},
-        promotion={**facts().promotion, "reason": EVIL},
+        promotion={**make_inputs().promotion, "reason": EVIL},
     )
     text = write_report(tmp_path, hostile)
     page = Page(text)
-    assert "<script" not in text.lower() and page.wrong == []
+    assert "<script" not in text.lower() and page.unbalanced == []
     assert page.words.count(EVIL) >= 12
     assert not [key for _, attrs in page.tags for key in attrs if key.startswith("on")]
 
 
-def test_no_password_and_no_key_is_shown_wherever_an_address_stands(tmp_path):
+def test_credentials_in_addresses_are_hidden_everywhere(tmp_path):
     secrets = ("hunter2", "s3cr3t", "AKIA99", "p%40ss")
     source = "postgresql://me:hunter2@db.example/shop?sslmode=require&password=s3cr3t"
     signed = "https://bucket.example/a.csv?X-Amz-Signature=AKIA99&part=1"
     evaluation_folder(tmp_path)
     findings = [{"trouble": "shift", "evidence": f"of {source}, as", "remedy": signed, "where": "https://a:p%40ss@b/"}]
     (tmp_path / "findings.json").write_text(json.dumps(findings))
-    told = facts(
-        config={**facts().config, "data": {"source": source, "time": "t", "target": ["y"]}},
+    inputs = make_inputs(
+        config={**make_inputs().config, "data": {"source": source, "time": "t", "target": ["y"]}},
         lineage={"tracking_uri": source, "packages": {"lstm": signed}},
         notices=[f"read from {signed}"],
-        promotion={**facts().promotion, "reason": f"host=x password=hunter2 in {source}"},
+        promotion={**make_inputs().promotion, "reason": f"host=x password=hunter2 in {source}"},
     )
-    text = write_report(tmp_path, told)
-    assert [one for one in secrets if one in text] == []
+    text = write_report(tmp_path, inputs)
+    assert [secret for secret in secrets if secret in text] == []
     assert "db.example/shop" in text and "part=1" in text
 
 
 @given(
     st.text(st.characters(codec="ascii", categories=["L", "N"]), min_size=4), st.sampled_from(["", "/x?a=1", ":5432/x"])
 )
-def test_what_stands_before_a_host_is_never_shown(password, rest):
+def test_credentials_before_a_host_are_hidden(password, rest):
     hidden = f"zz{password}zz"
     shown = without_secrets(f"from postgresql+psycopg://user:{hidden}@db.example{rest} on")
     assert hidden not in shown and "db.example" in shown and shown.endswith(" on")
 
 
 @given(st.text(st.characters(exclude_characters="=:", exclude_categories=["Cs"])))
-def test_text_without_an_address_is_shown_as_it_is(text):
+def test_text_without_an_address_is_unchanged(text):
     assert without_secrets(text) == text
 
 
-def test_a_challenger_is_told_from_a_champion_with_commands_for_this_very_version(tmp_path):
-    champion = Page(write_report(tmp_path, facts()))
-    refused = {**facts().promotion, "champion": False, "reason": "p = 0.31 is not below 0.05"}
-    challenger = Page(write_report(tmp_path, facts(promotion=refused)))
+def test_commands_name_the_champion_or_the_version_of_a_challenger(tmp_path):
+    champion = Page(write_report(tmp_path, make_inputs()))
+    refused = {**make_inputs().promotion, "champion": False, "reason": "p = 0.31 is not below 0.05"}
+    challenger = Page(write_report(tmp_path, make_inputs(promotion=refused)))
     assert "★ Champion: version 3" in champion.words and "lstm serve shops --port 5001" in champion.words
     assert "Challenger: version 3" in challenger.words and "p = 0.31 is not below 0.05." in challenger.words
     assert "lstm forecast shops/3 --data history.csv" in challenger.words
@@ -277,7 +278,7 @@ def test_a_challenger_is_told_from_a_champion_with_commands_for_this_very_versio
     assert 'load_model("models:/shops@champion")' in champion.words
 
 
-def test_the_python_lines_say_of_every_column_what_it_is_read_as(tmp_path):
+def test_the_python_example_reads_every_column_with_its_type(tmp_path):
     data = {
         "source": "a",
         "time": "t",
@@ -286,7 +287,7 @@ def test_the_python_lines_say_of_every_column_what_it_is_read_as(tmp_path):
         "static": ["size", 'ki"nd'],
         "categorical": ['ki"nd'],
     }
-    page = Page(write_report(tmp_path, facts(config={**facts().config, "data": data})))
+    page = Page(write_report(tmp_path, make_inputs(config={**make_inputs().config, "data": data})))
     lines = next(text for text in page.text if text.startswith("import mlflow"))
     types = next(line for line in lines.splitlines() if line.startswith("types = "))
     assert eval(types.removeprefix("types = ")) == {"t": str, "shop": str, "y": float, "size": float, 'ki"nd': str}
@@ -294,57 +295,57 @@ def test_the_python_lines_say_of_every_column_what_it_is_read_as(tmp_path):
 
 
 @pytest.mark.parametrize(("wide", "columns"), [("all", "t and one a series"), (["a", "b"], "t , a , b")])
-def test_a_wide_table_is_told_by_its_columns(tmp_path, wide, columns):
+def test_the_columns_of_a_wide_table_are_listed(tmp_path, wide, columns):
     data = {"source": "a", "time": "t", "wide": wide, "target": ["y"]}
-    page = Page(write_report(tmp_path, facts(config={**facts().config, "data": data})))
+    page = Page(write_report(tmp_path, make_inputs(config={**make_inputs().config, "data": data})))
     assert f"The input holds the columns {columns}" in page.words
 
 
-def test_a_picture_says_what_it_shows_and_a_table_what_its_columns_and_rows_are(tmp_path):
-    page = Page(write_report(evaluation_folder(tmp_path), facts()))
+def test_images_have_descriptions_and_tables_have_headers(tmp_path):
+    page = Page(write_report(evaluation_folder(tmp_path), make_inputs()))
     assert all(attrs["alt"] for attrs in page.of("img"))
     assert {attrs.get("scope") for attrs in page.of("th")} == {"col", "row"}
     assert page.of("html") == [{"lang": "en"}]
     assert [tag for tag, _ in page.tags if tag == "h1"] == ["h1"]
 
 
-def test_pictures_from_elsewhere_are_taken_in(tmp_path):
+def test_images_of_other_folders_are_embedded(tmp_path):
     folder, elsewhere = tmp_path / "evaluation", tmp_path / "profile"
     folder.mkdir()
     elsewhere.mkdir()
-    save_pictures(elsewhere, {"gaps": canvas("gaps", 2)[0]})
-    page = Page(write_report(folder, facts(pictures=[elsewhere / "gaps.png"])))
+    save_plots(elsewhere, {"gaps": subplots("gaps", 2)[0]})
+    page = Page(write_report(folder, make_inputs(images=[elsewhere / "gaps.png"])))
     assert [attrs["alt"] for attrs in page.of("img")] == ["Where steps are missing, and how long gaps are"]
 
 
-def test_a_failed_audit_is_not_to_be_overlooked(tmp_path):
+def test_a_failed_audit_is_shown(tmp_path):
     audit = {"passed": False, "checks": [{"name": "future", "passed": False, "evidence": "moved by 0.3"}]}
     (tmp_path / "audit.json").write_text(json.dumps(audit))
-    page = Page(write_report(tmp_path, facts()))
+    page = Page(write_report(tmp_path, make_inputs()))
     assert "A leak was found" in page.words and "failed" in page.words
 
 
-def test_the_model_that_was_judged_is_the_one_of_the_promoted_kind():
-    assert proposed(SCORES, "best-single") == "trial-003"
-    assert proposed(SCORES, "best-ensemble") == "ensemble-mean-2"
-    assert proposed(SCORES, "") == "ensemble-mean-2"
-    assert proposed({}, "best-single") == ""
+def test_the_proposed_model_is_of_the_judged_kind():
+    assert proposed_model(SCORES, "best-single") == "trial-003"
+    assert proposed_model(SCORES, "best-ensemble") == "ensemble-mean-2"
+    assert proposed_model(SCORES, "") == "ensemble-mean-2"
+    assert proposed_model({}, "best-single") == ""
 
 
-def test_the_leaderboard_has_intervals_below_the_figures_and_dashes_where_nothing_is_known():
-    grid = leaderboard({**SCORES, "broken": {"kind": "baseline", "metrics": {"val_rmse": None}}}, "trial-003")
-    assert [row[0].text for row in grid.rows] == ["ensemble-mean-2", "trial-003 ★", "seasonal_naive", "broken"]
-    test_rmse = grid.columns.index("test RMSE")
-    assert (grid.rows[0][test_rmse].text, grid.rows[0][test_rmse].detail) == ("5.000", "4.50 to 5.50")
-    assert [cell.text for cell in grid.rows[3][1:]] == ["–"] * (len(grid.columns) - 1)
-    assert grid.chosen == {1}
+def test_the_leaderboard_has_intervals_and_dashes_for_missing_values():
+    table = leaderboard({**SCORES, "broken": {"kind": "baseline", "metrics": {"val_rmse": None}}}, "trial-003")
+    assert [row[0].text for row in table.rows] == ["ensemble-mean-2", "trial-003 ★", "seasonal_naive", "broken"]
+    test_rmse = table.columns.index("test RMSE")
+    assert (table.rows[0][test_rmse].text, table.rows[0][test_rmse].detail) == ("5.000", "4.50 to 5.50")
+    assert [cell.text for cell in table.rows[3][1:]] == ["–"] * (len(table.columns) - 1)
+    assert table.highlighted == {1}
 
 
 def test_the_ten_worst_series_are_listed_by_mase():
-    table = grouped("series", [f"s{number}" for number in range(30)])
-    grid = worst_series(table, "ensemble-mean-2")
-    assert [row[0].text for row in grid.rows] == [f"s{number}" for number in range(29, 19, -1)]
-    assert grid.rows[0][-1].text == figure("skill", 1 - (5 + 29) / (8 + 29))
+    metrics = metrics_by("series", [f"s{number}" for number in range(30)])
+    table = worst_series(metrics, "ensemble-mean-2")
+    assert [row[0].text for row in table.rows] == [f"s{number}" for number in range(29, 19, -1)]
+    assert table.rows[0][-1].text == format_metric("skill", 1 - (5 + 29) / (8 + 29))
 
 
 @pytest.mark.parametrize(
@@ -360,17 +361,17 @@ def test_the_ten_worst_series_are_listed_by_mase():
         ("coverage_80", 0.8, "80.0 %"),
     ],
 )
-def test_figures_are_shown_as_people_read_them(key, value, shown):
-    assert figure(key, value) == shown
+def test_metrics_are_formatted(key, value, shown):
+    assert format_metric(key, value) == shown
 
 
-def test_a_series_that_is_called_like_a_number_or_like_nothing_keeps_its_name(tmp_path):
+def test_series_named_like_numbers_or_missing_values_keep_their_names(tmp_path):
     evaluation_folder(tmp_path, series=("007", "NA"))
-    page = Page(write_report(tmp_path, facts()))
+    page = Page(write_report(tmp_path, make_inputs()))
     assert {"007", "NA"} <= {text.strip() for text in page.text}
 
 
-def test_the_facts_are_frozen():
+def test_the_inputs_are_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
-        facts().name = "other"
-    assert facts().name == "shops"
+        make_inputs().name = "other"
+    assert make_inputs().name == "shops"

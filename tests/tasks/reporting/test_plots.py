@@ -1,4 +1,4 @@
-"""Pictures, also of runs in which hardly anything happened."""
+"""Plots, also of runs with hardly any data."""
 
 import io
 import itertools
@@ -18,7 +18,7 @@ from lstm.config.pipeline import PipelineConfig
 from lstm.data.scaling import TargetScale
 from lstm.data.windows import Windows
 from lstm.evaluation.scoring import ScoredWindows
-from tasks.reporting import forecast_plots, plotting, search_plots
+from tasks.reporting import forecast_plots, plotting, search_plots, training_plots
 
 RANDOM = np.random.default_rng(0)
 
@@ -29,20 +29,20 @@ def config_of(**changes):
     return PipelineConfig.parse({**values, **changes})
 
 
-def scored(series=2, windows=60, horizon=6, actual=None, gap=0):
-    """Windows of several series, hour after hour; after half of them `gap` hours are left out."""
+def make_windows(series=2, windows=60, horizon=6, actual=None, gap=0):
+    """Return hourly windows of several series; after half of them `gap` hours are left out."""
     rows = windows + 24 + horizon + gap
     begins = np.arange(windows) + np.where(np.arange(windows) < windows // 2, 0, gap)
     origins = np.concatenate([number * rows + 24 + begins for number in range(series)])
     targets = RANDOM.normal(size=(series * rows, 1)) if actual is None else np.full((series * rows, 1), actual)
     tensor = torch.from_numpy(targets.astype(np.float32))
-    made = Windows(
+    scored_windows = Windows(
         tensor, tensor, torch.from_numpy(origins), 24, horizon, 0, torch.zeros(len(tensor), dtype=torch.long)
     )
     shape = (len(origins), 1, 1)
     return ScoredWindows(
-        windows=made,
-        actual=made.actual(torch.arange(len(origins))).numpy().astype(np.float64),
+        windows=scored_windows,
+        actual=scored_windows.actual(torch.arange(len(origins))).numpy().astype(np.float64),
         scale=TargetScale(np.full(shape, 10.0), np.full(shape, 2.0)),
         naive_error=np.ones(shape),
         series=np.repeat(np.arange(series), windows),
@@ -51,8 +51,8 @@ def scored(series=2, windows=60, horizon=6, actual=None, gap=0):
     )
 
 
-def drawn(figure):
-    """The picture's size in pixels; it is really rendered."""
+def rendered_shape(figure):
+    """Render the figure; return its shape in pixels."""
     assert isinstance(figure, Figure)
     file = io.BytesIO()
     figure.savefig(file)
@@ -76,16 +76,16 @@ def error_of(hidden_size, learning_rate):
     return 0.3 + (hidden_size == 8) + 0.1 * learning_rate
 
 
-def trial(number, state=TrialState.COMPLETE, **changes):
+def make_trial(number, state=TrialState.COMPLETE, **changes):
     params = {"hidden_size": (8, 16)[number % 2], "learning_rate": 10.0 ** -(1 + number % 3)}
     values = {"state": state, "value": error_of(**params) if state == TrialState.COMPLETE else None}
     distributions = {
         "hidden_size": CategoricalDistribution((8, 16)),
         "learning_rate": FloatDistribution(1e-4, 1, log=True),
     }
-    made = create_trial(**{**values, "params": params, "distributions": distributions, **changes})
-    made.number = number
-    return made
+    frozen = create_trial(**{**values, "params": params, "distributions": distributions, **changes})
+    frozen.number = number
+    return frozen
 
 
 def study_of(*trials):
@@ -95,8 +95,8 @@ def study_of(*trials):
 
 
 @pytest.mark.parametrize("kind", ["usual", "one window", "not measured", "constant", "not a number", "infinite"])
-def test_pictures_of_forecasts_are_drawn_whatever_they_hold(kind):
-    test = scored(
+def test_forecast_plots_render_for_any_values(kind):
+    test = make_windows(
         series=1 if kind == "one window" else 2,
         windows=1 if kind == "one window" else 60,
         actual={"not measured": np.nan, "constant": 0.5}.get(kind),
@@ -104,17 +104,17 @@ def test_pictures_of_forecasts_are_drawn_whatever_they_hold(kind):
     forecast = np.full_like(test.actual, {"not a number": np.nan, "infinite": np.inf}.get(kind, 0.5))
     bands = bands_around(test.raw(forecast), {80: 1.0, 95: 2.0}) if kind != "infinite" else {}
     with np.errstate(invalid="ignore"):
-        assert drawn(forecast_plots.forecast_vs_actual(test, forecast, bands, config_of()))[1] == 1350
-        assert drawn(forecast_plots.residuals(test, forecast, config_of()))[1] == 1350
+        assert rendered_shape(forecast_plots.forecast_vs_actual(test, forecast, bands, config_of()))[1] == 1350
+        assert rendered_shape(forecast_plots.residuals(test, forecast, config_of()))[1] == 1350
 
 
-def test_the_bands_that_are_given_are_drawn_each_around_the_forecast_in_raw_units():
-    test = scored()
+def test_bands_are_plotted_around_the_forecast_in_raw_units():
+    test = make_windows()
     forecast = np.zeros_like(test.actual)
     bands = bands_around(test.raw(forecast), {80: 3.0, 95: 7.0})
     (axes,) = forecast_plots.forecast_vs_actual(test, forecast, bands, config_of()).axes
-    found = {one.get_label(): one.get_paths()[0].get_extents() for one in axes.collections}
-    assert {name: (box.ymin, box.ymax) for name, box in found.items()} == {
+    boxes = {band.get_label(): band.get_paths()[0].get_extents() for band in axes.collections}
+    assert {name: (box.ymin, box.ymax) for name, box in boxes.items()} == {
         "95 % interval": (3.0, 17.0),
         "80 % interval": (7.0, 13.0),
     }
@@ -122,8 +122,8 @@ def test_the_bands_that_are_given_are_drawn_each_around_the_forecast_in_raw_unit
     assert "shop 0" in axes.figure.get_suptitle()
 
 
-def test_the_autocorrelation_of_residuals_is_that_of_the_definition():
-    test = scored(series=1, windows=200)
+def test_the_autocorrelation_of_residuals_follows_its_definition():
+    test = make_windows(series=1, windows=200)
     residuals = test.raw(test.actual)[:, 0, 0] - 10.0
     _, axes = forecast_plots.residuals(test, np.zeros_like(test.actual), config_of(evaluate={"season": 24})).axes
     centered = residuals - residuals.mean()
@@ -131,22 +131,22 @@ def test_the_autocorrelation_of_residuals_is_that_of_the_definition():
     np.testing.assert_allclose(lines(axes)["shop 0"], expected, atol=1e-12)
 
 
-def test_residuals_on_both_sides_of_a_gap_are_not_taken_for_neighbours():
+def test_residuals_on_both_sides_of_a_gap_are_not_neighbours():
     # Alternating signs, so that lag 1 is -1 and lag 2 is +1; 31 left-out hours shift the second half by an odd number.
-    test = scored(series=1, windows=400, gap=31)
+    test = make_windows(series=1, windows=400, gap=31)
     signs = np.where((test.windows.origins.numpy() % 2) == 0, 1.0, -1.0)
     forecast = test.actual - signs[:, None, None]
     _, axes = forecast_plots.residuals(test, forecast, config_of()).axes
-    found = lines(axes)["shop 0"]
-    np.testing.assert_allclose(found[:4], [-1, 1, -1, 1], atol=0.05)
+    correlations = lines(axes)["shop 0"]
+    np.testing.assert_allclose(correlations[:4], [-1, 1, -1, 1], atol=0.05)
 
 
 def test_normal_residuals_lie_under_the_normal_reference():
-    test = scored(series=1, windows=4000)
+    test = make_windows(series=1, windows=4000)
     left, _ = forecast_plots.residuals(test, np.zeros_like(test.actual), config_of()).axes
     reference = lines(left)["normal of the same mean and spread"]
     heights = [patch.get_height() for container in left.containers for patch in container.patches]
-    heights = heights or [path.vertices[:, 1].max() for one in left.patches for path in [one.get_path()]]
+    heights = heights or [patch.get_path().vertices[:, 1].max() for patch in left.patches]
     assert max(heights) == pytest.approx(reference.max(), rel=0.15)
 
 
@@ -160,20 +160,20 @@ def test_normal_residuals_lie_under_the_normal_reference():
     ],
     ids=["none", "one epoch", "NaN and zero", "forty networks"],
 )
-def test_training_curves_are_drawn_of_any_number_of_networks(histories):
-    assert drawn(forecast_plots.training_curves(histories, config_of()))[1] == 1350
+def test_training_curves_render_for_any_number_of_networks(histories):
+    assert rendered_shape(training_plots.training_curves(histories, config_of()))[1] == 1350
 
 
 def test_the_best_epoch_is_the_one_of_the_lowest_validation_loss():
-    losses, *_ = forecast_plots.training_curves({"trial-000": history([0.5, 0.2, 0.3])}, config_of()).axes
+    losses, *_ = training_plots.training_curves({"trial-000": history([0.5, 0.2, 0.3])}, config_of()).axes
     circle = next(line for line in losses.lines if line.get_markersize() == 8)
     assert (circle.get_xdata()[0], circle.get_ydata()[0]) == (2, 0.2)
 
 
-def test_calibration_stands_in_percent_on_both_axes():
+def test_calibration_is_in_percent_on_both_axes():
     (axes,) = forecast_plots.calibration({"ensemble": {95: 0.9, 10: 0.15}, "none": {}}, config_of()).axes
     assert list(lines(axes)["ensemble"]) == [15.0, 90.0]
-    assert axes.get_aspect() == 1.0 and drawn(axes.figure)[1] == 1350
+    assert axes.get_aspect() == 1.0 and rendered_shape(axes.figure)[1] == 1350
 
 
 def test_the_leaderboard_is_ranked_by_test_error_and_leaves_out_what_has_none():
@@ -191,91 +191,95 @@ def test_the_leaderboard_is_ranked_by_test_error_and_leaves_out_what_has_none():
     (axes,) = forecast_plots.leaderboard(scores, config_of()).axes
     assert [label.get_text() for label in axes.get_yticklabels()] == ["naive", "ensemble", "perfect"]
     assert [patch.get_width() for patch in axes.patches] == [4.0, 2.0, 0.0]
-    assert drawn(axes.figure)[1] == 1350
-    assert drawn(forecast_plots.leaderboard({}, config_of()))[1] == 1350
+    assert rendered_shape(axes.figure)[1] == 1350
+    assert rendered_shape(forecast_plots.leaderboard({}, config_of()))[1] == 1350
 
 
-def test_error_by_horizon_is_drawn_from_the_table_of_the_evaluation_folder():
+def test_error_by_horizon_is_plotted_from_the_table_of_the_evaluation_folder():
     table = pd.DataFrame({"model": ["a", "a", "b", "b"], "horizon": [1, 2, 1, 2], "rmse": [1.0, 2.0, 3.0, np.nan]})
     (axes,) = forecast_plots.error_by_horizon(table, config_of()).axes
-    assert list(lines(axes)["a"]) == [1.0, 2.0] and drawn(axes.figure)[1] == 1350
+    assert list(lines(axes)["a"]) == [1.0, 2.0] and rendered_shape(axes.figure)[1] == 1350
 
 
 @pytest.mark.parametrize(
     "trials",
     [
         [],
-        [trial(0)],
-        [trial(0, TrialState.FAIL)],
-        [trial(0, TrialState.PRUNED, intermediate_values={0: 0.4})],
-        [trial(0), trial(1, TrialState.PRUNED, intermediate_values={0: np.inf}), trial(2, TrialState.PRUNED)],
-        [trial(number, value=1.0) for number in range(6)],
-        [trial(number, params={}, distributions={}) for number in range(6)],
-        [trial(number) for number in range(8)],
+        [make_trial(0)],
+        [make_trial(0, TrialState.FAIL)],
+        [make_trial(0, TrialState.PRUNED, intermediate_values={0: 0.4})],
+        [
+            make_trial(0),
+            make_trial(1, TrialState.PRUNED, intermediate_values={0: np.inf}),
+            make_trial(2, TrialState.PRUNED),
+        ],
+        [make_trial(number, value=1.0) for number in range(6)],
+        [make_trial(number, params={}, distributions={}) for number in range(6)],
+        [make_trial(number) for number in range(8)],
     ],
     ids=["none", "one", "one failed", "one pruned", "pruned at infinity", "all the same", "nothing searched", "eight"],
 )
-def test_pictures_of_a_search_are_drawn_however_it_went(trials):
-    made = search_plots.search_pictures(study_of(*trials), "shops")
-    assert {name: drawn(figure)[1] for name, figure in made.items()} == dict.fromkeys(
+def test_search_plots_render_for_any_search(trials):
+    figures = search_plots.plot_search(study_of(*trials), "shops")
+    assert {name: rendered_shape(figure)[1] for name, figure in figures.items()} == dict.fromkeys(
         ("search_history", "importance", "parallel_coordinates"), 1350
     )
 
 
 def test_the_best_so_far_never_rises_and_pruned_trials_are_marked():
     errors = [0.9, 0.5, 0.7, 0.4]
-    trials = [trial(number, value=error) for number, error in enumerate(errors)]
-    trials.append(trial(4, TrialState.PRUNED, intermediate_values={0: 0.95, 3: 0.8}))
+    trials = [make_trial(number, value=error) for number, error in enumerate(errors)]
+    trials.append(make_trial(4, TrialState.PRUNED, intermediate_values={0: 0.95, 3: 0.8}))
     (axes,) = search_plots.search_history(trials, "shops").axes
     assert list(lines(axes)["best so far"]) == [0.9, 0.5, 0.5, 0.4]
     assert list(lines(axes)["pruned, at its last error"]) == [0.8]
 
 
 def test_importances_name_the_key_that_makes_the_difference_and_add_up_to_one():
-    found = search_plots.importances(study_of(*(trial(number) for number in range(12))))
-    assert max(found, key=found.get) == "hidden_size" and found["hidden_size"] > 0.8
-    assert sum(found.values()) == pytest.approx(1)
+    shares = search_plots.importances(study_of(*(make_trial(number) for number in range(12))))
+    assert max(shares, key=shares.get) == "hidden_size" and shares["hidden_size"] > 0.8
+    assert sum(shares.values()) == pytest.approx(1)
 
 
-def test_too_few_trials_or_keys_are_told_in_a_sentence():
-    assert search_plots.importances(study_of(*(trial(number) for number in range(3)))) == (
+def test_too_few_trials_or_keys_give_a_reason_instead():
+    assert search_plots.importances(study_of(*(make_trial(number) for number in range(3)))) == (
         "importances need 4 finished trials, and there are 3"
     )
-    same = [trial(number, params={}, distributions={}) for number in range(5)]
+    same = [make_trial(number, params={}, distributions={}) for number in range(5)]
     assert search_plots.importances(study_of(*same)) == (
-        "importances need two keys that every trial was asked for and that differ, and there are 0"
+        "importances need two keys that all trials have and that differ, and there are 0"
     )
 
 
-def test_parallel_coordinates_put_the_lowest_value_below_and_break_where_a_key_was_not_asked():
-    asked = [trial(number) for number in range(4)]
-    without = trial(
+def test_parallel_coordinates_put_the_lowest_value_below_and_break_at_a_missing_key():
+    complete = [make_trial(number) for number in range(4)]
+    without = make_trial(
         4, params={"hidden_size": 8}, distributions={"hidden_size": CategoricalDistribution((8, 16))}, value=9.0
     )
-    axes, _ = search_plots.parallel_coordinates([*asked, without], "shops").axes
-    drawn_lines = [np.asarray(line.get_ydata(), float) for line in axes.lines if len(line.get_xdata()) == 2]
-    broken = [heights for heights in drawn_lines if np.isnan(heights).any()]
+    axes, _ = search_plots.parallel_coordinates([*complete, without], "shops").axes
+    plotted_lines = [np.asarray(line.get_ydata(), float) for line in axes.lines if len(line.get_xdata()) == 2]
+    broken = [heights for heights in plotted_lines if np.isnan(heights).any()]
     assert len(broken) == 1 and broken[0][0] == 0.0
-    assert {0.0, 1.0} <= {heights[0] for heights in drawn_lines}
+    assert {0.0, 1.0} <= {heights[0] for heights in plotted_lines}
 
 
-def test_pictures_are_900_pixels_wide_at_100_to_the_inch_and_touch_no_global_state(tmp_path):
+def test_plots_are_nine_inches_wide_and_change_no_global_state(tmp_path):
     before = dict(matplotlib.rcParams)
     figure = forecast_plots.calibration({"ensemble": {80: 0.8}}, config_of())
-    plotting.save_pictures(tmp_path, {"calibration": figure})
+    plotting.save_plots(tmp_path, {"calibration": figure})
     assert figure.get_figwidth() * 100 == 900
     assert (tmp_path / "calibration.png").read_bytes().startswith(b"\x89PNG")
     assert dict(matplotlib.rcParams) == before
 
 
-def test_colours_differ_for_who_sees_no_red_or_no_green():
+def test_colours_differ_for_red_and_green_blindness():
     # Viénot, Brettel & Mollon 1999: dichromats' views, in linear light; the distance of two shades there.
     protan = np.array([[0.11238, 0.88762, 0], [0.11238, 0.88762, 0], [0.00401, -0.00401, 1]])
     deutan = np.array([[0.29275, 0.70725, 0], [0.29275, 0.70725, 0], [-0.02234, 0.02234, 1]])
     colors = [np.array(to_rgb(color)) ** 2.2 for color in plotting.PALETTE]
     for view in (np.eye(3), protan, deutan):
         seen = [np.clip(view @ color, 0, 1) ** (1 / 2.2) for color in colors]
-        assert min(np.linalg.norm(one - other) for one, other in itertools.combinations(seen, 2)) > 0.1
+        assert min(np.linalg.norm(first - second) for first, second in itertools.combinations(seen, 2)) > 0.1
 
 
 def test_no_two_of_24_lines_look_alike():
