@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from lstm.errors import LstmError, StoreError
-from tasks.settings import folder
+from tasks.settings import store_folder
 
 
 def raise_together(errors: Mapping[str, BaseException], n_models: int, consequence: str) -> None:
@@ -39,5 +39,5 @@ def as_user_error(error: Exception) -> LstmError | None:
     return earlier or StoreError(
         f"the Prefect server failed ({str(error).partition(' - ')[0]}). Its log says why; most often "
         "the disk is full. The server of this command or of `lstm up` logs to "
-        f"{folder('logs') / 'prefect-server.log'}. The same command continues the run."
+        f"{store_folder('logs') / 'prefect-server.log'}. The same command continues the run."
     )

@@ -17,7 +17,7 @@ from lstm.config.operations import ExecutionSpec
 from lstm.config.pipeline import PipelineConfig
 from lstm.load_config import load_config
 from tasks.forecast_slots import Forecasts, forecast_slots
-from tasks.partitions import partitions
+from tasks.partitions import partition_configs
 from tasks.runtime.flow_run_owner import owned_flow_run
 from tasks.runtime.timestamps import as_utc
 
@@ -46,7 +46,7 @@ def forecast(
     settings = load_config(config, tuple(overrides))
     moment = as_utc(slot or flow_run.scheduled_start_time or datetime.now(UTC), "slot")
     with owned_flow_run(flow_run.id):
-        models = partitions(settings)
+        models = partition_configs(settings)
         if FlowRunContext.get() is None:
             results = [_forecast_model(model, moment) for model in models]
         elif settings.execution.runner == "local" or len(models) == 1:

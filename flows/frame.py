@@ -8,9 +8,9 @@ import pandas as pd
 
 from flows.preflight import check_input
 from flows.services.prefect_server import prefect_server, wait_until_ready
-from lstm.data.frames import stored
+from lstm.data.frames import store_frame
 from lstm.load_config import load_config
-from tasks.settings import folder
+from tasks.settings import store_folder
 
 if TYPE_CHECKING:
     from flows.partitions import Segments
@@ -32,7 +32,7 @@ def train_frame(
         InputError: the configuration or the frame breaks a rule.
         TrainingError: no trial could be finished.
     """
-    source = (*overrides, f"data.source={stored(frame, folder('work'))}", "data.sha256=null")
+    source = (*overrides, f"data.source={store_frame(frame, store_folder('work'))}", "data.sha256=null")
     check_input(load_config(config, source))
     with prefect_server():
         from flows.train import train  # Prefect reads the server's address when it is imported

@@ -19,7 +19,7 @@ from tasks.monitor import monitor as judge
 from tasks.monitoring.mlflow_log import log_monitoring
 from tasks.monitoring.result import MonitorResult
 from tasks.operations.retention import clean
-from tasks.partitions import partitions
+from tasks.partitions import partition_configs
 from tasks.runtime.flow_run_owner import owned_flow_run
 from tasks.runtime.timestamps import as_utc
 
@@ -48,7 +48,7 @@ def monitor(
     in_prefect = FlowRunContext.get() is not None
     log = get_run_logger() if in_prefect else logging.getLogger(__name__)
     with owned_flow_run(flow_run.id):
-        models, moment = partitions(settings), now or datetime.now(UTC)
+        models, moment = partition_configs(settings), now or datetime.now(UTC)
         results = {model.name: _monitor_model(model, moment, in_prefect) for model in models}
         judged = tuple(result for result in results.values() if isinstance(result, MonitorResult))
         for result in judged:

@@ -15,7 +15,7 @@ from lstm.config.operations import ExecutionSpec
 from lstm.config.pipeline import PipelineConfig
 from lstm.errors import InputError, LstmError
 from tasks.operations.retention import clean
-from tasks.partitions import partitions, segment_of
+from tasks.partitions import partition_configs, segment_label
 from tasks.runtime.flow_run_owner import owned_flow_run
 from tasks.search.backends import import_backend
 
@@ -75,8 +75,8 @@ def train_segments(settings: PipelineConfig, strict: bool, fresh: bool, tags: Ma
     Raises:
         SegmentsFailedError: some segments failed; raised after all have been tried.
     """
-    parts = partitions(settings)
-    calls = [(part, segment_of(settings, part), strict, fresh, dict(tags)) for part in parts]
+    parts = partition_configs(settings)
+    calls = [(part, segment_label(settings, part), strict, fresh, dict(tags)) for part in parts]
     runner = settings.execution.runner
     states = map(_train_locally, calls) if runner == "local" else _train_on_cluster(settings.execution)(calls)
     results = [_segment_row(part, call[1], state) for part, call, state in zip(parts, calls, states, strict=True)]

@@ -131,8 +131,8 @@ def _notices(
         yield promotion.notice
     if search_result.n_interrupted:
         yield (
-            f"{search_result.n_interrupted} networks were interrupted by search.timeout ({settings.search.timeout}) and "
-            "are scored as far as they were trained. Run the same command again to continue them, or raise "
+            f"{search_result.n_interrupted} networks were interrupted by search.timeout ({settings.search.timeout}) "
+            "and are scored as far as they were trained. Run the same command again to continue them, or raise "
             "search.timeout"
         )
     yield from (f"{trial.name}: {trial.findings}" for trial in search_result.trials if trial.findings)

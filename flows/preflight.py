@@ -10,27 +10,36 @@ from lstm.calendars.frequency import Frequency
 from lstm.config.pipeline import PipelineConfig
 from lstm.config.source import SqlSource
 from lstm.data.ingest import Table, ingest_table
-from lstm.data.splits import Cuts, check_window_counts, cut
+from lstm.data.splits import Cuts, check_window_counts, compute_cuts
 from lstm.presets.presets import with_defaults
 from lstm.profiling.run_lengths import Runs
-from tasks.partitions import partitions
-from tasks.settings import folder
+from tasks.partitions import partition_configs
+from tasks.settings import store_folder
 
 
 def check_input(config: PipelineConfig) -> None:
-    """Check devices, table and splits of a configuration; the flow reuses the stored table.
+    """Check packages, devices, table and splits of a configuration; the flow reuses the stored table.
 
     Raises:
-        ConfigError: a device is missing, or more workers are asked for than there are cores.
+        ConfigError: a package or a device is missing, or more workers are asked for than there are cores.
         DataError: the source or its content breaks a rule, or a split is too short for a window.
     """
+    _check_baselines(config)
     _check_devices(config)
     if isinstance(config.data.source, SqlSource):
         return  # the query would be run twice
     if config.data.partition_by:
-        partitions(config)
+        partition_configs(config)
         return
-    _check_splits(config, ingest_table(config.data, folder("work"), folder("downloads")))
+    _check_splits(config, ingest_table(config.data, store_folder("work"), store_folder("downloads")))
+
+
+def _check_baselines(config: PipelineConfig) -> None:
+    """Check baselines that are set: the default ones need no further package."""
+    if "baselines" in config.explicit_values.get("evaluate", {}):
+        from lstm.evaluation.baselines import check_baselines  # imports torch, which takes seconds
+
+        check_baselines(config.evaluate.baselines)
 
 
 def _check_devices(config: PipelineConfig) -> None:
@@ -49,7 +58,7 @@ def _check_splits(config: PipelineConfig, table: Table) -> None:
     config = config.with_frequency(table.frequency)
     data = config.data
     frequency = None if data.frequency == "irregular" else Frequency.parse(data.frequency, data.timezone)
-    cuts = cut(pd.Timestamp(table.first), pd.Timestamp(table.last), frequency, config.split)
+    cuts = compute_cuts(pd.Timestamp(table.first), pd.Timestamp(table.last), frequency, config.split)
     if frequency is None or frequency.unit not in (None, "D"):
         return  # the number of rows in a span does not follow from its length
     rows = _unbroken(cuts, pd.Timestamp(table.first), frequency.step)

@@ -49,10 +49,10 @@ def init(
     """Inspect a table and write a commented configuration for `lstm train`."""
     from lstm.config.source import SqlSource
     from lstm.starter.config import first_look, starter_config
-    from tasks.settings import folder
+    from tasks.settings import store_folder
 
     source = SqlSource.parse({"sql": sql, "uri": data}, where="lstm init") if sql else data
-    look = first_look(source, folder("downloads"))
+    look = first_look(source, store_folder("downloads"))
     text = starter_config(look, name)
     target = out or Path(f"{name or look.name.value}.yaml")
     try:
@@ -212,8 +212,8 @@ def reproduce(
         raise typer.Exit(1)
 
 
-for command in (operations.serve, operations.up, operations.monitor, operations.doctor):
-    app.command()(command)
+for operation in (operations.serve, operations.up, operations.monitor, operations.doctor):
+    app.command()(operation)
 
 
 def _levels(text: str) -> tuple[int, ...]:

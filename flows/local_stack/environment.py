@@ -6,7 +6,7 @@ from pathlib import Path
 from flows.services.prefect_server import database_settings
 from lstm.errors import ConfigError
 from tasks.runtime.network import is_loopback
-from tasks.settings import folder, home, tracking_uri
+from tasks.settings import home, store_folder, tracking_uri
 
 _PREFECT_SECRET = "PREFECT_SERVER_API_AUTH_STRING"
 _MLFLOW_SECRETS = ("MLFLOW_FLASK_SERVER_SECRET_KEY", "MLFLOW_AUTH_ADMIN_PASSWORD")
@@ -42,7 +42,7 @@ def server_environment(host: str, port: int) -> dict[str, str]:
         "PREFECT_SERVER_EVENTS_RETENTION_PERIOD": "P7D",
     }
     fixed = {
-        "PREFECT_HOME": str(folder("prefect")),  # holds the leases: one folder per database
+        "PREFECT_HOME": str(store_folder("prefect")),  # holds the leases: one folder per database
         "PREFECT_SERVER_API_HOST": host,
         "PREFECT_SERVER_API_PORT": str(port),
     }
@@ -53,7 +53,7 @@ def mlflow_environment() -> dict[str, str]:
     """Return the environment of the MLflow server. It holds the database's URL: arguments are public."""
     settings = {
         "MLFLOW_BACKEND_STORE_URI": tracking_uri(),
-        "MLFLOW_ARTIFACTS_DESTINATION": folder("artifacts").as_uri(),
+        "MLFLOW_ARTIFACTS_DESTINATION": store_folder("artifacts").as_uri(),
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # two processes instead of ten
     }
     if mlflow_authenticates():

@@ -19,9 +19,9 @@ from flows.local_stack.environment import (
 from flows.services.process_guard import run_guarded
 from flows.services.processes import start, stop_trees, terminate_children
 from flows.services.supervisor import Service, ServiceError, wait_until_healthy, watch
-from tasks.runtime.instance_lock import only_one
-from tasks.runtime.network import free_port, listening
-from tasks.settings import folder, store_is_empty, without_password
+from tasks.runtime.instance_lock import single_instance
+from tasks.runtime.network import free_port, open_listener
+from tasks.settings import store_folder, store_is_empty, without_password
 
 _PYTHON = (sys.executable, "-P", "-m")  # -P: don't import from the working directory
 _DEPLOY_TIMEOUT_S = 180.0
@@ -66,9 +66,9 @@ def up(host: str, prefect_port: int, mlflow_port: int, print_line: Callable[[str
     tracking = os.environ.get("MLFLOW_TRACKING_URI", "")
     remote = without_password(tracking) if tracking.startswith(("http://", "https://")) else None
     endpoints = _Endpoints(host, prefect_port, mlflow_port, remote)
-    with only_one(endpoints.urls), listening(host, prefect_port, "--prefect-port") as listener:
+    with single_instance(endpoints.urls), open_listener(host, prefect_port, "--prefect-port") as listener:
         if remote is None:
-            listening(host, mlflow_port, "--mlflow-port").close()
+            open_listener(host, mlflow_port, "--mlflow-port").close()
         return run_guarded(lambda: _run(endpoints, listener, print_line))
 
 
@@ -119,7 +119,7 @@ def _prefect_service(endpoints: _Endpoints, listener: socket.socket) -> Service:
         environment=server_environment(endpoints.host, endpoints.prefect_port),
         health=f"{endpoints.urls['prefect']}/api/health",
         shown=endpoints.urls["prefect"],
-        log=folder("logs") / "prefect-server.log",
+        log=store_folder("logs") / "prefect-server.log",
         inherit=[listener.fileno()],
     )
 
@@ -143,7 +143,7 @@ def _mlflow_service(endpoints: _Endpoints) -> Service:
         environment=mlflow_environment(),
         health=f"{url}/health",
         shown=url,
-        log=folder("logs") / "mlflow.log",
+        log=store_folder("logs") / "mlflow.log",
     )
 
 
@@ -156,14 +156,14 @@ def _worker_service(endpoints: _Endpoints) -> Service:
         health=f"http://127.0.0.1:{health['PREFECT_WORKER_WEBSERVER_PORT']}/health",
         shown="takes the flow runs of the work pool lstm",
         leaves=True,
-        log=folder("logs") / "worker.log",
+        log=store_folder("logs") / "worker.log",
     )
 
 
 def _make_store() -> None:
     """Create the MLflow store's tables in one process, before the server starts."""
     if store_is_empty():
-        log = folder("logs") / "mlflow.log"
+        log = store_folder("logs") / "mlflow.log"
         command = [sys.executable, "-P", "-c", "from tasks.tracking.runs import client; client()"]
         if code := start(command, log, os.environ).wait():
             raise ServiceError(f"the MLflow store can't be created (exit code {code}): see {log}.")
@@ -171,11 +171,11 @@ def _make_store() -> None:
 
 def _start_deployment(endpoints: _Endpoints) -> "subprocess.Popen[bytes]":
     environment = worker_environment(f"{endpoints.urls['prefect']}/api")
-    return start([*_PYTHON, "flows.deployments"], folder("logs") / "deployments.log", environment)
+    return start([*_PYTHON, "flows.deployments"], store_folder("logs") / "deployments.log", environment)
 
 
 def _finish_deployment(process: "subprocess.Popen[bytes]", print_line: Callable[[str], None]) -> None:
-    log = folder("logs") / "deployments.log"
+    log = store_folder("logs") / "deployments.log"
     try:
         code = process.wait(_DEPLOY_TIMEOUT_S)
     except subprocess.TimeoutExpired:

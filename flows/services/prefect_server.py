@@ -11,9 +11,9 @@ from contextlib import contextmanager
 
 from flows.services.processes import start, stop
 from lstm.errors import ConfigError
-from tasks.runtime.instance_lock import running
+from tasks.runtime.instance_lock import running_instance
 from tasks.runtime.network import free_port
-from tasks.settings import folder, home, prefect_api_url
+from tasks.settings import home, prefect_api_url, store_folder
 
 _TIMEOUT_S = 120  # a new database takes twenty seconds
 
@@ -29,7 +29,7 @@ def prefect_server() -> Iterator[None]:
         wait_until_ready(timeout=10)
         yield
         return
-    if url := running().get("prefect"):  # of `lstm up`: two servers must not share one SQLite database
+    if url := running_instance().get("prefect"):  # of `lstm up`: two servers must not share one SQLite database
         with _client_settings(url):
             wait_until_ready(timeout=30)
             yield
@@ -39,7 +39,7 @@ def prefect_server() -> Iterator[None]:
         environment = {**database_settings(), "PREFECT_SERVER_API_HOST": "127.0.0.1", **os.environ}
         command = [sys.executable, "-P", "-m", "uvicorn", "--factory", "prefect.server.api.server:create_app"]
         command += ["--host", "127.0.0.1", "--port", str(port), "--log-level", "warning"]
-        server = start(command, folder("logs") / "prefect-server.log", environment)
+        server = start(command, store_folder("logs") / "prefect-server.log", environment)
         try:
             yield
         finally:
@@ -81,7 +81,7 @@ def wait_until_ready(timeout: float = _TIMEOUT_S) -> None:
             time.sleep(0.1)
     raise ConfigError(
         f"the Prefect server at {url} does not answer. Start it, or unset PREFECT_API_URL. A server that `lstm train` "
-        f"has started writes to {folder('logs') / 'prefect-server.log'}."
+        f"has started writes to {store_folder('logs') / 'prefect-server.log'}."
     )
 
 
