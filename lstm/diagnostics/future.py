@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from lstm.calendars.durations import duration
+from lstm.calendars.durations import parse_duration
 from lstm.config.data import DataSpec
 from lstm.data.arrays import SplitArrays
 from lstm.data.ingest import Table
@@ -63,7 +63,7 @@ def _picked(found: np.ndarray, arrays: SplitArrays, table: Table, spec: DataSpec
     if not len(found):
         return []
     times = arrays.times[found - 1]
-    raw = table.part([name], times[0], times[-1] + np.timedelta64(1, "us"))
+    raw = table.read_rows([name], times[0], times[-1] + np.timedelta64(1, "us"))
     whole = raw[raw[list(spec.values)].notna().all(axis=1)]
     gaps = found[~np.isin(times, whole[TIME].to_numpy("datetime64[us]"))]
     between = np.random.default_rng(len(found)).integers(len(found))
@@ -97,7 +97,7 @@ def _since(forecaster: Forecaster, times: np.ndarray, place: int) -> np.datetime
     """The first moment of the series' grid that a forecast at row `place` may depend on."""
     since: np.datetime64 = times[max(place - _reach(forecaster), 0)]
     if forecaster.spec.frequency == "irregular":
-        since = since - duration(str(forecaster.spec.missing.max_gap)).to_timedelta64()
+        since = since - parse_duration(str(forecaster.spec.missing.max_gap)).to_timedelta64()
     return since
 
 
@@ -115,12 +115,12 @@ def ends_with_training(
         return []
     grid = panel.array("times")[first:last]
     since = _since(forecaster, grid, int(np.searchsorted(grid, times[0])))
-    span = table.part([name], since, panel.cuts.validation).reset_index(drop=True)
+    span = table.read_rows([name], since, panel.cuts.validation).reset_index(drop=True)
     if span.empty:
         return []
-    made = build_panel(span, forecaster.spec, forecaster.levels)
+    made = build_panel(span, forecaster.spec, forecaster.categories)
     there = np.isin(times, made.times)
-    found = forecaster.normalizer.features(made)[np.searchsorted(made.times, times[there])]
+    found = forecaster.normalizer.normalize_features(made)[np.searchsorted(made.times, times[there])]
     if (column := _first_other(features[there], found)) is not None:
         return [f"train, series {name!r}: input {_name(forecaster, column)} is not made of the training span alone"]
     if not np.isnan(features[~there, : made.layout.n_targets]).all():
@@ -134,7 +134,7 @@ def unmoved(forecaster: Forecaster, table: Table, origin: Origin) -> tuple[list[
     The future is changed and removed, and both once more where a gap is made just before the origin, so that it is
     seen how the gap is filled.
     """
-    rows = table.part([origin.series], origin.since, origin.until).reset_index(drop=True)
+    rows = table.read_rows([origin.series], origin.since, origin.until).reset_index(drop=True)
     moved: list[str] = []
     other: list[str] = []
     for gap, history in (("", rows), (", after a gap", _with_gap(rows, forecaster.spec, origin))):
@@ -152,7 +152,7 @@ def unmoved(forecaster: Forecaster, table: Table, origin: Origin) -> tuple[list[
 
 def _seen(forecaster: Forecaster, rows: pd.DataFrame, origin: Origin) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Inputs (look-back, features), what is known ahead (horizon, known), and the forecast (horizon, targets)."""
-    panel = build_panel(rows, forecaster.spec, forecaster.levels)
+    panel = build_panel(rows, forecaster.spec, forecaster.categories)
     windows = _window(forecaster, panel, origin)
     past, known, _ = windows.inputs(torch.zeros(1, dtype=torch.int64))
     return past[0].numpy(), known[0].numpy(), forecaster.forecast_windows(windows)[0]
@@ -180,7 +180,7 @@ def _first_other(one: np.ndarray, other: np.ndarray) -> int | None:
 
 
 def _name(forecaster: Forecaster, column: int) -> str:
-    return repr(Layout.of(forecaster.spec, forecaster.levels).columns[column])
+    return repr(Layout.of(forecaster.spec, forecaster.categories).columns[column])
 
 
 def _with_gap(rows: pd.DataFrame, spec: DataSpec, origin: Origin) -> pd.DataFrame:

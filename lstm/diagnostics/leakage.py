@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from lstm.config.data import NormalizeSpec
+from lstm.config.preparation import NormalizeSpec
 from lstm.data.arrays import SplitArrays
 from lstm.data.ingest import Table
 from lstm.data.panel_store import PanelStore

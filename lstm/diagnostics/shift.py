@@ -5,44 +5,21 @@ And it is held against the training span itself: where stretches of training of 
 whole, as seasons do, there is none.
 """
 
-import warnings
 from collections.abc import Iterator
 
 import numpy as np
-from scipy.stats import ks_2samp
 
 from lstm.config.pipeline import PipelineConfig
 from lstm.diagnostics.findings import Finding
 from lstm.diagnostics.spans import Span, Spans
 from lstm.evaluation.ridge import even_sample
+from lstm.metrics.shift import KS_MARGIN, decile_edges, ks_distance, population_stability, stretch_starts
 
 PSI = 0.25  # population stability index: a major shift (Siddiqi 2006, Credit Risk Scorecards)
 DISTANCE = 0.2  # Kolmogorov–Smirnov
-_FARTHER = 0.05  # than any stretch of training: less is chance
 _OUTSIDE = 0.1  # share of values beyond all of training, as a trend brings: then no stretch excuses them
-_BINS = 10
-_STRETCHES = 12  # of training, at most
 _MOST_ROWS, _MOST_VALUES = 20_000, 2_000_000  # that distances are taken of
 _MOST_SHIFTS = 10  # told one by one, the largest first
-
-
-def psi(expected: np.ndarray, found: np.ndarray, bins: int = _BINS) -> float:
-    """Population stability index: Σ (q − p) · ln(q / p) over the bins.
-
-    Bins are quantiles of `expected`, as many as it has different ones; half a value is added to each bin, so that an
-    empty one does not make it infinite. Both (rows,) without NaN.
-    """
-    edges = np.unique(np.quantile(expected, np.arange(1, bins) / bins))
-    counts = [np.bincount(np.searchsorted(edges, one), minlength=len(edges) + 1) + 0.5 for one in (expected, found)]
-    p, q = (count / count.sum() for count in counts)
-    return float(((q - p) * np.log(q / p)).sum())
-
-
-def ks_distance(one: np.ndarray, other: np.ndarray) -> float:
-    """Kolmogorov–Smirnov distance of two samples, (rows,) each without NaN: 0 to 1."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # on the p-value, which is not used
-        return float(ks_2samp(one, other, method="asymp").statistic)
 
 
 def shifts(spans: Spans, config: PipelineConfig) -> tuple[Finding, ...]:
@@ -61,7 +38,7 @@ def shifts(spans: Spans, config: PipelineConfig) -> tuple[Finding, ...]:
         large = [split for split, (index, distance) in sizes.items() if index >= PSI and distance >= DISTANCE]
         usual = max((_size(seen, _values(part, number))[1] for part in stretches), default=0.0) if large else 0.0
         large = [
-            split for split in large if sizes[split][1] > usual + _FARTHER or _outside(seen, came[split]) >= _OUTSIDE
+            split for split in large if sizes[split][1] > usual + KS_MARGIN or _outside(seen, came[split]) >= _OUTSIDE
         ]
         if large:
             evidence, remedy = _evidence(seen, came, sizes, large, usual), _to_follow(spans, number, config)
@@ -87,11 +64,7 @@ def _stretches(train: Span, spans: Spans) -> list[Span]:
     if not len(train.times) or not len(spans.test.times):
         return []
     length = np.ptp(spans.test.times)
-    begin, end = train.times.min(), train.times.max()
-    count = int((end - begin) / length) if length > np.timedelta64(0) else 0
-    if count < 2:
-        return []
-    starts = begin + np.linspace(0, (end - begin - length).astype(np.int64), min(count, _STRETCHES)).astype("m8[us]")
+    starts = stretch_starts(train.times, length)
     picked = [(train.times >= start) & (train.times <= start + length) for start in starts]
     return [Span(train.values[rows], train.series[rows], train.times[rows]) for rows in picked]
 
@@ -105,7 +78,8 @@ def _size(seen: np.ndarray, came: np.ndarray) -> tuple[float, float]:
     """PSI and Kolmogorov–Smirnov distance; 0 where there is nothing to compare."""
     if not len(seen) or not len(came):
         return 0.0, 0.0
-    return psi(seen, came), ks_distance(seen, came)
+    psi = population_stability(seen, came, decile_edges(seen), pseudo_count=0.5)
+    return psi, ks_distance(seen, came)
 
 
 def _outside(seen: np.ndarray, came: np.ndarray) -> float:

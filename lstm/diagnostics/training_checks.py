@@ -1,6 +1,6 @@
 """Three troubles that a training's own record shows: not learning, overfitting, exploding gradients.
 
-A record is what `lstm.networks.epochs` makes of an epoch. Thresholds are rules of thumb, wide enough that an ordinary
+A record is what `lstm.networks.trainer` makes of an epoch. Thresholds are rules of thumb, wide enough that an ordinary
 training, stopped early, stays below them; each stands in the finding's evidence.
 """
 

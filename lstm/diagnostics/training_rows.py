@@ -5,11 +5,11 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pandas as pd
 
-from lstm.config.data import NormalizeSpec
+from lstm.config.preparation import NormalizeSpec
 from lstm.data.ingest import Table
 from lstm.data.panel_store import PanelStore
 from lstm.data.rows import SERIES, TIME
-from lstm.data.scaling import ALL
+from lstm.data.scaling import ALL_SERIES
 from lstm.forecasting.forecaster import Forecaster
 from lstm.profiling.coverage import series_rows
 
@@ -29,13 +29,13 @@ def same_scale(
     forecaster: Forecaster, table: Table, panel: PanelStore, normalize: NormalizeSpec, names: Sequence[str]
 ) -> Found:
     """Center and scale of the forecaster against those of the training rows; within 1e-9."""
-    spec, together = forecaster.spec, forecaster.normalizer.names == (ALL,)
+    spec, together = forecaster.spec, forecaster.normalizer.names == (ALL_SERIES,)
     own = [name for name in (*spec.target, *spec.observed, *spec.known) if name in spec.numeric]
     static = [name for name in spec.static if name in spec.numeric]
     logs = spec.target if normalize.log else ()
     wrong, looked = [], []
     rows = _training(table, panel) if table.rows <= MOST_ROWS else None
-    for name in (ALL,) if together else names:
+    for name in (ALL_SERIES,) if together else names:
         part = _of_series(rows, table, panel, name)
         if part is not None:
             whose = "all series" if together else f"series {name!r}"
@@ -54,14 +54,14 @@ def same_scale(
 
 
 def _training(table: Table, panel: PanelStore, names: Sequence[str] | None = None) -> pd.DataFrame:
-    return table.part(names, panel.cuts.start, panel.cuts.validation)
+    return table.read_rows(names, panel.cuts.start, panel.cuts.validation)
 
 
 def _of_series(rows: pd.DataFrame | None, table: Table, panel: PanelStore, name: str) -> pd.DataFrame | None:
     """The training rows that a name of the normaliser stands for; None: they are too many."""
     if rows is not None:
-        return rows if name == ALL else rows[rows[SERIES] == name]
-    if name == ALL:
+        return rows if name == ALL_SERIES else rows[rows[SERIES] == name]
+    if name == ALL_SERIES:
         return None
     low, high = series_rows(panel, panel.names.index(name))
     return _training(table, panel, [name]) if high - low <= MOST_ROWS else None
@@ -98,7 +98,7 @@ def _other(
     forecaster: Forecaster, name: str, columns: Sequence[str], first: int, found: list[tuple[float, float]]
 ) -> Iterator[str]:
     """Columns whose center or scale in the forecaster is not the one that was found."""
-    place = forecaster.normalizer.rows_of([name])[0]
+    place = forecaster.normalizer.series_rows([name])[0]
     for number, (column, wanted) in enumerate(zip(columns, found, strict=True), start=first):
         used = (forecaster.normalizer.center[place, number], forecaster.normalizer.scale[place, number])
         size = max(abs(wanted[0]), wanted[1])
@@ -111,17 +111,17 @@ def _other(
 
 def same_categories(forecaster: Forecaster, table: Table, panel: PanelStore) -> Found:
     """Every category with an input of its own occurs in the training rows."""
-    if not forecaster.levels:
+    if not forecaster.categories:
         return [], "there is no categorical column"
     if table.rows > MOST_ROWS:
         return [], f"not looked up: the table has more than {MOST_ROWS:,} rows"
     rows = _training(table, panel)
     wrong = [
         f"column {column!r}: category {level!r} has an input, but is in no row of the training span"
-        for column, levels in forecaster.levels.items()
+        for column, levels in forecaster.categories.items()
         for level in sorted(set(levels) - set(rows[column].dropna()))
     ]
-    return wrong, f"every category of {', '.join(forecaster.levels)} is in the training rows"
+    return wrong, f"every category of {', '.join(forecaster.categories)} is in the training rows"
 
 
 def unknown_ahead(forecaster: Forecaster, table: Table, panel: PanelStore, names: Sequence[str]) -> Found:
@@ -157,8 +157,8 @@ def _excerpt(table: Table, panel: PanelStore, name: str) -> pd.DataFrame:
     start, end = np.searchsorted(times, np.array([panel.cuts.start, panel.cuts.validation]))
     grid = times[max(start, end - _EXCERPT) : end]
     if not len(grid):
-        return table.part([name], panel.cuts.start, panel.cuts.start)
-    rows = table.part([name], grid[0], grid[-1] + np.timedelta64(1, "us"))
+        return table.read_rows([name], panel.cuts.start, panel.cuts.start)
+    rows = table.read_rows([name], grid[0], grid[-1] + np.timedelta64(1, "us"))
     return rows.set_index(TIME).reindex(pd.DatetimeIndex(grid, tz="UTC"))
 
 

@@ -23,7 +23,7 @@ import numpy as np
 from scipy.special import ndtri, stdtr
 
 from lstm.diagnostics.spans import Span
-from lstm.profiling.distributions import drift
+from lstm.metrics.shift import KS_MARGIN, distribution_shift, stretch_starts
 
 FEWEST_DAYS = 5  # of a backtest that a chart is drawn beside
 
@@ -32,8 +32,6 @@ _LARGEST = 4.0  # standard deviations that one day counts at most: no single day
 _WEEK = 7  # days: what came before them would hide by its mean what comes now
 _NARROWEST = 0.05  # standard deviation of the logarithm of days' errors, at least
 _NEAR_ZERO = 1e-9  # of a root mean square error on the scale of MASE
-_FARTHER = 0.05  # Kolmogorov–Smirnov distance beyond that of any stretch of training: less is chance
-_STRETCHES = 12  # of training, at most
 _DAY = np.timedelta64(24, "h")
 _YEAR, _AROUND = np.timedelta64(365, "D"), np.timedelta64(45, "D")
 
@@ -43,7 +41,7 @@ class Shift:
     """How far the newest values of a column lie from those of training."""
 
     column: str
-    psi: float  # population stability index, see `lstm.profiling.distributions.population_stability`
+    psi: float  # population stability index, see `lstm.metrics.shift.population_stability`
     ks: float  # Kolmogorov–Smirnov distance, 0 to 1
     usual_psi: float  # the largest between a stretch of training and the rest; 0 where there are no two of them
     usual_ks: float
@@ -94,7 +92,7 @@ def input_shifts(training: Span, recent: Span, columns: tuple[str, ...], psi: fl
     if not len(recent.times) or not len(training.times):
         return ()
     first, last, whole_year = recent.times.min(), recent.times.max(), np.ptp(training.times) >= _YEAR
-    stretches = [(start, start + (last - first)) for start in _starts(training.times, last - first)]
+    stretches = [(start, start + (last - first)) for start in stretch_starts(training.times, last - first)]
     reference, usual = _in_season(training.times, first, last), [_rest(training.times, *one) for one in stretches]
     found = []
     for number, column in enumerate(columns):
@@ -104,19 +102,10 @@ def input_shifts(training: Span, recent: Span, columns: tuple[str, ...], psi: fl
             continue
         others = [sizes for inside, rest in usual if (sizes := _sizes(values[rest], values[inside])) is not None]
         usual_psi, usual_ks = (max((one[side] for one in others), default=0.0) for side in (0, 1))
-        far = own[0] >= psi and own[1] >= ks and own[0] > usual_psi and own[1] > usual_ks + _FARTHER
+        far = own[0] >= psi and own[1] >= ks and own[0] > usual_psi and own[1] > usual_ks + KS_MARGIN
         moved = _moved(values[reference], recent.values[:, number])
         found.append(Shift(column, *own, usual_psi, usual_ks, moved, bool(whole_year), bool(whole_year and far)))
     return tuple(sorted(found, key=lambda one: (-one.drifted, -one.ks)))
-
-
-def _starts(times: np.ndarray, length: np.timedelta64) -> np.ndarray:
-    """Where stretches of training begin, none over another; nothing where fewer than two fit."""
-    begin, whole = times.min(), times.max() - times.min()
-    count = int(whole / length) if length > np.timedelta64(0) else 0
-    if count < 2:
-        return np.zeros(0, times.dtype)
-    return begin + np.linspace(0, (whole - length).astype(np.int64), min(count, _STRETCHES)).astype("m8[us]")
 
 
 def _rest(times: np.ndarray, first: np.datetime64, last: np.datetime64) -> tuple[np.ndarray, np.ndarray]:
@@ -134,7 +123,7 @@ def _in_season(times: np.ndarray, first: np.datetime64, last: np.datetime64) -> 
 
 
 def _sizes(reference: np.ndarray, values: np.ndarray) -> tuple[float, float] | None:
-    found = drift(reference[~np.isnan(reference)], values[~np.isnan(values)])
+    found = distribution_shift(reference[~np.isnan(reference)], values[~np.isnan(values)])
     return (found["psi"], found["ks"]) if found else None
 
 

@@ -20,7 +20,7 @@ from lstm.data.scaling import TargetScale
 from lstm.data.windows import Windows
 from lstm.evaluation.baselines import Persistence, SeasonalNaive
 from lstm.evaluation.incumbent import units
-from lstm.evaluation.scoring import Scored, ScoredWindows
+from lstm.evaluation.scoring import ErrorSums, ScoredWindows
 from lstm.metrics import bootstrap
 from lstm.metrics.metrics import Bands, Scores
 
@@ -108,7 +108,7 @@ class Live:
         )
 
     @cached_property
-    def scored(self) -> tuple[Scored, Scored]:
+    def scored(self) -> tuple[ErrorSums, ErrorSums]:
         """Sums of the forecasts, and of the seasonal naive on the same rows."""
         levels = tuple(sorted(self.bands))
         ours = self.windows.scored(self.forecast, self.bands.items(), levels, 1)

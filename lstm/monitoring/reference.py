@@ -64,8 +64,8 @@ def inputs_of(
     rows = np.flatnonzero((panel.times >= since) & (panel.times < until))
     rows = rows[even_sample(len(rows), _MOST_ROWS)]
     layout, normalizer = panel.layout, forecaster.normalizer
-    series = normalizer.rows_of(panel.names)[panel.series[rows]]
-    values, columns = [normalizer.targets(panel)[rows].astype(np.float64)], list(layout.columns[: layout.n_targets])
+    series = normalizer.series_rows(panel.names)[panel.series[rows]]
+    values, columns = [normalizer.normalize_targets(panel)[rows].astype(np.float64)], list(layout.columns[: layout.n_targets])
     for number, column in enumerate(layout.scaled):
         if number >= layout.n_targets and column not in layout.static:
             own = (panel.values[rows, column] - normalizer.center[series, number]) / normalizer.scale[series, number]

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from lstm.calendars.durations import duration
+from lstm.calendars.durations import parse_duration
 from lstm.config.model import ModelConfig
 from lstm.config.pipeline import PipelineConfig
 from lstm.data.panel_store import PanelStore
@@ -99,7 +99,7 @@ def _latency(config: PipelineConfig, panel: PanelStore) -> Iterator[Advisory]:
         return
     network = config.network_config(config.trial_params(config.members[0]))
     size = min(config.ensemble.size, config.search.trials)
-    limit = duration(config.evaluate.latency).total_seconds()
+    limit = parse_duration(config.evaluate.latency).total_seconds()
     taken = forecast_seconds(network, size, len(panel.columns), panel.normalizer.n_targets, panel.n_known)
     if taken > limit:
         members = f"{size} networks" if size > 1 else "one network"
@@ -121,7 +121,7 @@ def forecast_seconds(network: ModelConfig, size: int, inputs: int, targets: int,
 
     from lstm.networks.network import ForecastNetwork
 
-    sized = network.replace(input_size=inputs, output_size=targets)
+    sized = network.model_copy(update={"input_size": inputs, "output_size": targets})
     made = ForecastNetwork(sized, range(targets), known).eval()
     past, ahead = torch.zeros(1, sized.sequence_length, inputs), torch.zeros(1, sized.horizon, known)
     spent, threads = [], torch.get_num_threads()

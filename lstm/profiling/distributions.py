@@ -17,12 +17,10 @@ from lstm.data import database
 from lstm.data.ingest import Table
 from lstm.data.rows import SERIES, TIME
 from lstm.data.splits import Cuts
+from lstm.metrics.shift import distribution_shift
 from lstm.profiling.coverage import FENCE
 
 _SAMPLE_ROWS = 500_000
-_BINS = 10
-_FEW_VALUES = 10  # a column with at most so many distinct values in training has each as a bin of its own
-_SMALLEST_SHARE = 1e-4  # of an empty bin: the logarithm of 0 would make every new value an infinite drift
 _SPLITS = ("train", "validation", "test")
 
 
@@ -48,8 +46,8 @@ class _Rows:
         """Run a statement on the view `rows`, whose `split` counts from 0; NULL before the training span."""
         ends = [f"WHEN {self.names[TIME]} < TIMESTAMPTZ '{moment}Z' THEN {number}" for moment, number in self._ends]
         view = f"CREATE VIEW rows AS SELECT *, CASE {' '.join(ends)} END AS split FROM "
-        view += database.file(self.table.path, list(self.names.values()))
-        return database.run(self.scratch, view, statement)
+        view += database.from_parquet(self.table.path, list(self.names.values()))
+        return database.query(self.scratch, view, statement)
 
     @property
     def _ends(self) -> list[tuple[np.datetime64, str]]:
@@ -90,14 +88,14 @@ def column_spread(table: Table, spec: DataSpec, cuts: Cuts, scratch: Path) -> pd
         `column`, `split`, `rows`, `count` (rows with a value), `missing` (the share of the split's rows without one,
         0 to 1), `mean`, `std` (of the population), `min`, `q25`, `median`, `q75`, `max` in the column's unit,
         `outliers` (values more than 3 × the interquartile range outside the quartiles of the training span; NaN where
-        that range is 0), and what differs from the training span: `psi` and `ks`, see `drift`. A categorical column
-        has no numbers but `psi`.
+        that range is 0), and the shift from the training span: `psi` and `ks`, see `distribution_shift`. A categorical
+        column has no numbers but `psi`.
     """
     rows = _Rows(table, cuts, scratch)
     sample = scratch / "sample.parquet"
     columns = ", ".join(["split", *(rows.names[name] for name in spec.values)])
     chosen = f"SELECT {columns} FROM rows WHERE split IS NOT NULL AND {rows.sampled}"
-    rows.query(f"COPY ({chosen}) TO {database.quoted(sample)} (FORMAT parquet, COMPRESSION lz4)")
+    rows.query(f"COPY ({chosen}) TO {database.quote_path(sample)} (FORMAT parquet, COMPRESSION lz4)")
     frames = {name: _sampled(sample, rows.names[name], name in spec.numeric) for name in spec.values}
     # One query for all columns: DuckDB computes them side by side.
     sums = [one for name in spec.values for one in _sums(rows.names[name], name in spec.numeric, frames[name])]
@@ -126,7 +124,7 @@ def _sampled(sample: Path, column: str, numeric: bool) -> pd.DataFrame:
     for number, part in enumerate(parts):
         if numeric and len(part):
             frame.loc[number, _QUARTILES] = np.quantile(part, [0.25, 0.5, 0.75])
-        for measure, moved in drift(parts[0], part, numeric).items() if number else ():
+        for measure, moved in distribution_shift(parts[0], part, numeric).items() if number else ():
             frame.loc[number, measure] = moved
     return frame
 
@@ -140,48 +138,3 @@ def _sums(column: str, numeric: bool, sampled: pd.DataFrame) -> list[str]:
     far = f"{column} < {low - margin} OR {column} > {high + margin}"
     outside = f"count(*) FILTER (WHERE {far})" if margin > 0 else "NULL"
     return [*(f"{function}({column})" for function in ("count", "avg", "stddev_pop", "min", "max")), outside]
-
-
-def drift(reference: np.ndarray, other: np.ndarray, numeric: bool = True) -> dict[str, float]:
-    """How far a distribution has moved; nothing where one of the two is empty.
-
-    Args:
-        reference, other: (values,), without NaN.
-        numeric: False: the values are codes of categories.
-
-    Returns:
-        `psi`: see `population_stability`. `ks`: the two-sample Kolmogorov–Smirnov statistic, the largest distance
-        between the two empirical distribution functions, 0 to 1; not of categories.
-    """
-    if not len(reference) or not len(other):
-        return {}
-    found = {"psi": population_stability(reference, other, None if numeric else np.unique([*reference, *other]))}
-    if numeric:
-        from scipy.stats import ks_2samp
-
-        with np.errstate(all="ignore"):  # the probability, which is not used, can't be had of single values
-            found["ks"] = float(ks_2samp(reference, other, method="asymp").statistic)
-    return found
-
-
-def population_stability(reference: np.ndarray, other: np.ndarray, edges: np.ndarray | None = None) -> float:
-    """The population stability index: Σ (q − p) · ln(q / p) over bins, at least 0.
-
-    p and q are the shares of `reference` and `other` in each bin. Under 0.1 is no shift, from 0.25 on a large one
-    (Siddiqi 2006, Credit Risk Scorecards): a convention for samples of some hundred values or more.
-
-    Args:
-        reference, other: (values,), without NaN, at least one each.
-        edges: upper ends of the bins, rising; by default the deciles of `reference`, or its values if they are few.
-    """
-    if edges is None:
-        values = np.unique(reference)
-        levels = np.arange(1, _BINS) / _BINS
-        edges = values if len(values) <= _FEW_VALUES else np.unique(np.quantile(reference, levels))
-    p, q = (_shares(values, edges) for values in (reference, other))
-    return float(np.sum((q - p) * np.log(q / p)))
-
-
-def _shares(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    counts = np.bincount(np.searchsorted(edges, values), minlength=len(edges) + 1)
-    return np.maximum(counts / len(values), _SMALLEST_SHARE)

@@ -7,9 +7,7 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
-from scipy.stats import entropy, ks_2samp
+from scipy.stats import ks_2samp
 
 import lstm.diagnostics.spans
 from lstm.config.model import ModelConfig
@@ -26,7 +24,7 @@ from lstm.diagnostics.diagnosis import (
     diagnose_training,
 )
 from lstm.diagnostics.scale_checks import inconsistencies
-from lstm.diagnostics.shift import ks_distance, psi, shifts
+from lstm.diagnostics.shift import shifts
 from lstm.evaluation.baselines import Persistence
 from lstm.networks.network import ForecastNetwork
 from lstm.networks.training import fit
@@ -307,28 +305,6 @@ def test_many_shifted_columns_are_summed_up():
 PLACES = ("train", "validation", "test")
 
 
-@given(st.integers(0, 2**32 - 1), st.floats(-2, 2), st.floats(0.2, 4))
-def test_psi_and_distance_are_laws_of_divergence(seed, center, spread):
-    random = np.random.default_rng(seed)
-    one, other = random.normal(0, 1, 500), random.normal(center, spread, 300)
-    assert psi(one, other) >= 0 and psi(one, one) == 0
-    assert 0 <= ks_distance(one, other) <= 1 and ks_distance(one, one) == 0
-    assert psi(3 * one + 7, 3 * other + 7) == pytest.approx(psi(one, other), rel=1e-6, abs=1e-9)
-    rising = np.sort(np.r_[one, other])  # by definition: the largest gap of the two step functions
-    steps = [(np.searchsorted(np.sort(part), rising, "right") / len(part)) for part in (one, other)]
-    assert ks_distance(one, other) == pytest.approx(np.abs(steps[0] - steps[1]).max())
-
-
-def test_psi_is_the_symmetric_entropy_of_the_bins():
-    random = np.random.default_rng(0)
-    one, other = random.normal(0, 1, 100_000), random.normal(1, 1, 100_000)
-    edges = np.quantile(one, np.arange(1, 10) / 10)
-    p, q = (np.bincount(np.searchsorted(edges, part), minlength=10) / 100_000 for part in (one, other))
-    assert psi(one, other) == pytest.approx(entropy(p, q) + entropy(q, p), rel=0.01)
-    assert psi(np.zeros(100), np.ones(100)) > 1  # one value, and then another
-    assert psi(np.zeros(100), np.zeros(50)) < 0.01  # the half value weighs more in fewer
-
-
 @pytest.mark.parametrize(
     ("change", "config", "evidence", "remedy"),
     [
@@ -467,7 +443,7 @@ def test_samples_hold_measured_rows_of_their_own_span_alone(tmp_path):
         part = getattr(found, split)
         assert part.whole and (part.times >= start).all() and (part.times < end).all()
     cuts = run.panel.cuts
-    raw = run.table.part(None, cuts.start, cuts.validation)["sales"]
+    raw = run.table.read_rows(None, cuts.start, cuts.validation)["sales"]
     assert np.isfinite(found.train.values[:, 0]).sum() == raw.notna().sum()
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from lstm import Forecaster
-from lstm.config.data import NormalizeSpec
+from lstm.config.preparation import NormalizeSpec
 from lstm.data import covariates, panel, panel_store, scaling
 from lstm.data.ingest import Table
 from lstm.data.windows import Windows
@@ -135,7 +135,7 @@ def test_a_fill_of_covariates_from_the_next_value_is_found(tmp_path, monkeypatch
     def leaky(self, values, limit):
         return pd.Series(values).bfill().to_numpy()
 
-    monkeypatch.setattr(covariates.Inputs, "carried", leaky)
+    monkeypatch.setattr(covariates.GridRows, "carried", leaky)
     found = make_run(make_gappy(), tmp_path).audit()
     assert "future" in names_of(found)
     assert "input 'visitors' before it moves where the future is changed" in found.failures[0].evidence
@@ -231,7 +231,10 @@ def test_arrays_that_are_not_what_a_forecast_sees_are_found(tmp_path, monkeypatc
 
 def test_a_category_of_later_rows_with_an_input_is_found(tmp_path, monkeypatch):
     late = pd.to_datetime(make_hourly()["time"]) >= "2024-04-05"
-    frame, roles = make_gappy(kind=np.where(late, "new", "old")), {"observed": ["visitors", "kind"], "categorical": "kind"}
+    frame, roles = (
+        make_gappy(kind=np.where(late, "new", "old")),
+        {"observed": ["visitors", "kind"], "categorical": "kind"},
+    )
     assert make_run(frame, tmp_path, **roles).audit().passed
     honest = panel_store.training_levels
 

@@ -9,15 +9,9 @@ from scipy.stats import t as student
 
 from lstm.diagnostics.spans import Span
 from lstm.monitoring.drift import chart, daily, input_shifts
-from lstm.profiling.distributions import drift
 
-FINITE = st.floats(-100, 100).map(lambda value: round(value, 3))
 DAY = np.timedelta64(24, "h")
 START = np.datetime64("2021-01-01", "us")
-
-
-def samples(least=2):
-    return arrays(np.float64, st.integers(least, 60), elements=FINITE)
 
 
 def hours(values, start=START):
@@ -38,30 +32,6 @@ def seasonal(seed, years=1.5, phi=0.95, days=30, level=0.0, spread=1.0):
 def share_drifted(**changes):
     found = [input_shifts(*seasonal(seed, **changes), ("x",), 0.25, 0.2) for seed in range(20)]
     return np.mean([one[0].drifted for one in found])
-
-
-@given(samples())
-@settings(max_examples=25)
-def test_a_sample_does_not_lie_apart_from_itself(values):
-    assert drift(values, values) == {"psi": 0, "ks": 0}
-
-
-@given(samples(), samples())
-@settings(max_examples=25)
-def test_the_distance_is_scipys_and_the_same_from_both_sides(one, other):
-    assert drift(one, other)["ks"] == pytest.approx(ks_2samp(one, other, method="asymp").statistic)
-    assert drift(one, other)["ks"] == pytest.approx(drift(other, one)["ks"])
-
-
-@given(samples(), samples())
-@settings(max_examples=25)
-def test_the_stability_index_is_never_below_zero(one, other):
-    assert drift(one, other)["psi"] >= 0
-
-
-def test_the_stability_index_is_what_the_formula_gives_by_hand():
-    one, other = np.array([0.0, 0, 0, 1]), np.array([0.0, 1, 1, 1])  # shares 3/4, 1/4 and 1/4, 3/4
-    assert drift(one, other)["psi"] == pytest.approx(np.log(3))
 
 
 def test_a_chart_adds_up_what_is_above_half_a_deviation():

@@ -5,7 +5,7 @@ import pytest
 from lstm.calendars.frequency import Frequency
 from lstm.config.data import DataSpec
 from lstm.data.panel import build_panel
-from lstm.data.table import canonical
+from lstm.data.table import canonicalize
 from lstm.metrics.bootstrap import FEWEST_BLOCKS
 from lstm.monitoring.live_scores import Live
 from tests.support.tables import DATA, make_hourly
@@ -17,7 +17,7 @@ SPEC = DataSpec.parse(DATA)
 
 
 def table(days=12):
-    return canonical(make_hourly(days), SPEC)
+    return canonicalize(make_hourly(days), SPEC)
 
 
 def issued(rows, slots, horizon=6, seed=0):
@@ -157,7 +157,7 @@ def test_ages_are_binned_and_scored_as_the_whole_is():
 
 def test_several_targets_are_told_apart():
     spec = DataSpec.parse({**DATA, "target": ["sales", "visitors"], "observed": []})
-    rows = canonical(make_hourly(), spec)
+    rows = canonicalize(make_hourly(), spec)
     (slot,) = slots(rows, 1)
     ahead = rows[(rows["time"] > slot) & (rows["time"] <= slot + 2 * HOUR)]
     long = ahead.melt(["series", "time"], ["sales", "visitors"], "target", "forecast").assign(issued_at=slot)
@@ -190,7 +190,7 @@ def test_errors_are_put_together_on_the_scale_of_mase():
 
 def test_rows_that_lie_on_no_grid_are_numbered_by_their_order():
     spec = DataSpec.parse({**DATA, "frequency": "irregular", "missing": {"max_gap": "6h"}})
-    rows = canonical(make_hourly(12), spec)
+    rows = canonicalize(make_hourly(12), spec)
     forecasts = issued(rows, slots(rows, 3))
     found = Live.of(forecasts, build_panel(rows, spec), NAIVE, 24, None)
     both = beside(rows, forecasts)

@@ -7,13 +7,11 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from statsmodels.tsa.seasonal import STL
 
-from lstm.config.data import DataSpec, NormalizeSpec
+from lstm.config.data import DataSpec
+from lstm.config.preparation import NormalizeSpec
 from lstm.profiling.coverage import coverage
-from lstm.profiling.distributions import drift, population_stability
 from lstm.profiling.profile import profile
 from lstm.profiling.series_tests import diagnose, strengths, training_excerpt
 from tests.support.panels import store_panel
@@ -171,29 +169,6 @@ def test_what_comes_after_the_training_span_changes_no_figure_of_it(hourly, tmp_
     train = [found.columns[found.columns["split"] == "train"] for found in (one, two)]
     pd.testing.assert_frame_equal(*train)
     assert two.summary["drift_psi_max"] > one.summary["drift_psi_max"]
-
-
-def test_the_stability_index_is_that_of_the_hand_worked_shares():
-    half, quarter = np.repeat([0.0, 1.0], 50), np.repeat([0.0, 1.0], [25, 75])
-    assert population_stability(half, quarter) == pytest.approx(0.25 * math.log(2) + 0.25 * math.log(1.5))
-    assert drift(half, quarter)["ks"] == 0.25
-    # deciles of 0 … 99 hold a tenth each; 0 … 49 fills five of them with a fifth each, and leaves five empty
-    filled, empty = 5 * 0.1 * math.log(2), 5 * (1e-4 - 0.1) * math.log(1e-4 / 0.1)
-    assert population_stability(np.arange(100.0), np.arange(50.0)) == pytest.approx(filled + empty)
-
-
-VALUES = st.lists(st.floats(-1e6, 1e6, width=32), min_size=1, max_size=50).map(np.array)
-
-
-@given(VALUES, VALUES, st.randoms(use_true_random=False))
-def test_drift_is_never_negative_and_none_against_the_same_values(one, two, random):
-    shuffled = np.array(random.sample(one.tolist(), len(one)))
-    assert drift(one, shuffled) == {"psi": 0, "ks": 0}
-    found = drift(one, two)
-    assert found["psi"] >= 0
-    distances = [abs((one <= value).mean() - (two <= value).mean()) for value in (*one, *two)]
-    assert found["ks"] == pytest.approx(max(distances))
-    assert drift(one, np.array([])) == {}
 
 
 @pytest.mark.parametrize(
