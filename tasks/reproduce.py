@@ -1,4 +1,4 @@
-"""Train a registered version again, from what its run logged, and hold the result against it."""
+"""Train a registered version again from its logged configuration and data, and compare the results."""
 
 import json
 import math
@@ -16,24 +16,25 @@ from lstm.data.ingest import Table, ingest_table
 from lstm.data.rows import TIME
 from lstm.forecasting.forecaster import Forecaster
 from lstm.scratch import scratch_folder
-from tasks.handles import RunHandle
+from tasks.handles import RunHandle, Trial
 from tasks.normalize import cuts_of, panel_of
-from tasks.registry.provenance import DataThen, Origin, origin_of
+from tasks.registry.provenance import Provenance, TrainingData, load_provenance
 from tasks.registry.reproduction import (
-    Change,
-    Comparison,
-    Figure,
-    Member,
-    differences,
-    figures,
+    DataChange,
+    MemberComparison,
+    MetricPair,
+    ReproductionCheck,
+    environment_differences,
     largest_difference,
+    pair_metrics,
     same_bits,
 )
-from tasks.scoring.candidates import evaluated, forecaster_of, scored_splits
-from tasks.search.fixed_trials import jobs_of, train_all, trial_of
-from tasks.search.trial_folder import Result
+from tasks.run_context import PreparedData
+from tasks.scoring.candidates import score_forecaster
+from tasks.search.fixed_trials import make_jobs, train_networks
+from tasks.search.trial_folder import history_of
 from tasks.search.worker_pool import search_devices
-from tasks.settings import folder
+from tasks.settings import store_folder
 from tasks.tracking import runs
 from tasks.window import window
 
@@ -48,23 +49,23 @@ class Reproduction:
     run_id: str  # of this comparison
     reproduced: bool
     verdict: str
-    reasons: tuple[str, ...]  # why not
+    reasons: tuple[str, ...]  # why it counts as not reproduced
     tolerance: float  # relative
-    differences: tuple[str, ...]  # of the environment
+    environment_differences: tuple[str, ...]  # of the environment
     data: dict[str, Any]  # change, then, now
     metrics: tuple[dict[str, Any], ...]  # name, then, now, relative
-    not_compared: tuple[str, ...]  # metrics that are known of one side alone
-    members: tuple[Member, ...]
-    same: dict[str, bool]  # other parts of the forecaster, to the bit
+    not_compared: tuple[str, ...]  # metrics that only one side has
+    members: tuple[MemberComparison, ...]
+    same: dict[str, bool]  # whether the other parts of the forecaster are equal
     seconds: float
 
 
 @dataclass(frozen=True)
-class _Again:
-    """What was made anew."""
+class _Retrained:
+    """The result of training again."""
 
     forecaster: Forecaster
-    results: list[Result]
+    trials: list[Trial]
     scores: dict[str, float]
 
 
@@ -72,101 +73,99 @@ class _Again:
 def reproduce(model: str, flow_run_id: str = "") -> Reproduction:
     """Train the networks of a version again and compare data, weights and metrics. Nothing is registered.
 
-    The search is not repeated: what it proposes depends on which worker was first. Its networks are trained as its
-    workers trained them, from the rows that the source holds now; panel, windows, ensemble and intervals are made anew.
+    The search is not repeated, since its suggestions depend on the order in which workers finish. Only the networks of
+    the version are trained, from the rows that the source holds now; panel, windows, ensemble and intervals follow.
 
     Args:
-        model: see `tasks.registry.provenance.origin_of`.
+        model: see `tasks.registry.provenance.load_provenance`.
         flow_run_id: of Prefect, for the record.
 
     Raises:
-        InputError: the version, its configuration or its data can't be had.
-        TrainingError: a network can't be trained any more.
+        InputError: the version, its configuration or its data can't be read.
+        TrainingError: a network can't be trained.
     """
     started = time.perf_counter()
-    origin = origin_of(model)
-    devices = _devices(origin)
-    with scratch_folder("reproduction", folder("work")) as scratch:
-        # Any content is read, so that another one is told by its rows and not by the hash of a file.
-        source = origin.config.data.model_copy(update={"sha256": None})
-        table = ingest_table(source, scratch, folder("downloads"))
-        change = _change(origin.data, table)
-        with runs.parent_run(origin.config, table, devices, flow_run_id, "reproduction") as run:
-            runs.tag(run, reproduces=origin.version, reproduces_run_id=origin.run_id)
-            again = None if change == "changed" else _again(origin, table, change, devices, run, scratch)
-            found = _found(origin, table, change, devices, again, run, started)
-            _log(found, run)
-    return found
+    provenance = load_provenance(model)
+    devices = _select_devices(provenance)
+    with scratch_folder("reproduction", store_folder("work")) as scratch:
+        # Without the file's hash, changed data are read and reported by their rows.
+        source = provenance.config.data.model_copy(update={"sha256": None})
+        table = ingest_table(source, scratch, store_folder("downloads"))
+        change = _data_change(provenance.data, table)
+        with runs.parent_run(provenance.config, table, devices, flow_run_id, "reproduction") as run:
+            runs.tag(run, reproduces=provenance.version, reproduces_run_id=provenance.run_id)
+            retrained = None if change == "changed" else _retrain(provenance, table, change, devices, run, scratch)
+            result = _compare(provenance, table, change, devices, retrained, run, started)
+            _log(result, run)
+    return result
 
 
-def _devices(origin: Origin) -> list[str]:
-    """Of the kind that the networks were trained on, where this machine has it."""
-    config, members = origin.config, origin.forecaster.members
-    model = config.model.replace(device="cpu" if _device_then(origin) == "cpu" else "auto")
+def _select_devices(provenance: Provenance) -> list[str]:
+    """Return devices of the type that the networks were trained on, if this machine has them."""
+    config, members = provenance.config, provenance.forecaster.members
+    model = config.model.replace(device="cpu" if _trained_device(provenance) == "cpu" else "auto")
     search = config.search.model_copy(update={"workers": "auto", "trials": len(members)})
     return search_devices(config.model_copy(update={"model": model, "search": search}))
 
 
-def _device_then(origin: Origin) -> str:
-    kinds = {member.config.device.partition(":")[0] for member in origin.forecaster.members}
+def _trained_device(provenance: Provenance) -> str:
+    kinds = {member.config.device.partition(":")[0] for member in provenance.forecaster.members}
     return ", ".join(sorted(kinds))
 
 
-def _change(then: DataThen, table: Table) -> Change:
-    """Whether the table holds other rows than then, or the same ones and newer ones."""
-    if table.sha256 == then.sha256:
+def _data_change(expected: TrainingData, table: Table) -> DataChange:
+    """Return whether the table has the expected rows, those and newer ones, or others."""
+    if table.sha256 == expected.sha256:
         return "none"
-    if then.last is None or table.last <= then.last:
+    if expected.last is None or table.last <= expected.last:
         return "changed"
     digest = Fingerprint()
     for piece in table.pieces():
-        digest.update(piece[piece[TIME] <= then.last])
-    return "appended" if digest.hexdigest() == then.sha256 else "changed"
+        digest.update(piece[piece[TIME] <= expected.last])
+    return "appended" if digest.hexdigest() == expected.sha256 else "changed"
 
 
-def _again(
-    origin: Origin, table: Table, change: Change, devices: Sequence[str], run: RunHandle, scratch: Path
-) -> _Again:
-    """A forecaster from the rows of then, and its scores, by the functions of the training flow."""
-    config, then = origin.config, origin.data
-    cuts = cuts_of(config, str(then.first), str(then.last)) if change == "appended" else None
+def _retrain(
+    provenance: Provenance, table: Table, change: DataChange, devices: Sequence[str], run: RunHandle, scratch: Path
+) -> _Retrained:
+    """Train and score a forecaster from the original rows, with the functions of the training flow."""
+    config, data = provenance.config, provenance.data
+    cuts = cuts_of(config, str(data.first), str(data.last)) if change == "appended" else None
     panel = panel_of(config, table, cuts, scratch)
     windows = window.fn(config, panel, scratch)
-    networks = [member.config for member in origin.forecaster.members]
-    jobs = jobs_of(config, windows, networks, scratch)
-    results = train_all(jobs, devices, [member.epochs for member in origin.members])
-    trials = [trial_of(number, *pair) for number, pair in enumerate(zip(jobs, results, strict=True))]
-    splits = scored_splits(config, panel, windows)
-    old = origin.forecaster
-    weights = old.weights if config.ensemble.method == "greedy" else None  # which chose among all trials
-    made = forecaster_of(config, table, panel, windows, splits["validation"], trials, run, weights)
-    deployed, scores = evaluated(made, origin.kind, splits, config, windows, run)
-    return _Again(deployed, results, scores)
+    networks = [member.config for member in provenance.forecaster.members]
+    jobs = make_jobs(config, windows, networks, scratch)
+    trials = train_networks(jobs, devices, [member.epochs for member in provenance.members])
+    data = PreparedData.open(config, table, panel, windows)
+    # Greedy weights selected among all trials; the others follow from the members alone.
+    weights = provenance.forecaster.weights if config.ensemble.method == "greedy" else None
+    deployed, scores = score_forecaster(data, provenance.kind, trials, run, weights)
+    return _Retrained(deployed, trials, scores)
 
 
-def _found(
-    origin: Origin,
+def _compare(
+    provenance: Provenance,
     table: Table,
-    change: Change,
+    change: DataChange,
     devices: Sequence[str],
-    again: _Again | None,
+    retrained: _Retrained | None,
     run: RunHandle,
     started: float,
 ) -> Reproduction:
-    both, one_sided = ((), ()) if again is None else figures(origin.metrics, again.scores)
-    now = runs.lineage(origin.config, table)
-    on = (_device_then(origin), devices[0].partition(":")[0])
-    comparison = Comparison(
+    metrics, unpaired = ((), ()) if retrained is None else pair_metrics(provenance.metrics, retrained.scores)
+    lineage = runs.lineage(provenance.config, table)
+    trained_on = (_trained_device(provenance), devices[0].partition(":")[0])
+    comparison = ReproductionCheck(
         change=change,
-        then=origin.data,
-        now=DataThen(table.sha256, table.rows, table.first, table.last),
-        differences=tuple(differences(origin.lineage, now, on)),
-        figures=both,
-        members=() if again is None else _members(origin, again),
+        expected_data=provenance.data,
+        actual_data=TrainingData(table.sha256, table.rows, table.first, table.last),
+        differences=tuple(environment_differences(provenance.lineage, lineage, trained_on)),
+        metrics=metrics,
+        members=() if retrained is None else _compare_members(provenance, retrained),
     )
     return Reproduction(
-        version=origin.version,
-        training_run_id=origin.training_run_id,
+        version=provenance.version,
+        training_run_id=provenance.training_run_id,
         run_name=run.name,
         run_id=run.run_id,
         reproduced=not comparison.reasons,
@@ -174,37 +173,39 @@ def _found(
         reasons=comparison.reasons,
         tolerance=comparison.tolerance,
         differences=comparison.differences,
-        data={"change": change, "then": asdict(comparison.then), "now": asdict(comparison.now)},
-        metrics=tuple(_row(one) for one in both),
-        not_compared=one_sided,
+        data={"change": change, "then": asdict(provenance.data), "now": asdict(comparison.actual_data)},
+        metrics=tuple(_metric_row(pair) for pair in metrics),
+        not_compared=unpaired,
         members=comparison.members,
-        same={} if again is None else _same(origin.forecaster, again.forecaster),
+        same={} if retrained is None else _equal_parts(provenance.forecaster, retrained.forecaster),
         seconds=time.perf_counter() - started,
     )
 
 
-def _members(origin: Origin, again: _Again) -> tuple[Member, ...]:
-    networks = zip(origin.forecaster.members, again.forecaster.members, again.results, origin.members, strict=True)
+def _compare_members(provenance: Provenance, retrained: _Retrained) -> tuple[MemberComparison, ...]:
+    networks = zip(
+        provenance.forecaster.members, retrained.forecaster.members, retrained.trials, provenance.members, strict=True
+    )
     return tuple(
-        Member(
-            trial=told.trial,
+        MemberComparison(
+            trial=member.trial,
             seed=old.config.seed,
-            epochs_then=told.epochs,
-            epochs_now=len(result["history"]),
+            epochs_then=member.epochs,
+            epochs_now=len(history_of(trial.folder)),
             same_bits=same_bits(old.state_dict(), new.state_dict()),
             difference=largest_difference(old.state_dict(), new.state_dict()),
         )
-        for old, new, result, told in networks
+        for old, new, trial, member in networks
     )
 
 
-def _row(figure: Figure) -> dict[str, Any]:
-    """JSON-ready: what is no number is None."""
-    values = {"then": figure.then, "now": figure.now, "relative": figure.relative}
-    return {"name": figure.name, **{key: value if math.isfinite(value) else None for key, value in values.items()}}
+def _metric_row(pair: MetricPair) -> dict[str, Any]:
+    """Return a JSON-ready row, with None for values that are not finite."""
+    values = {"then": pair.expected, "now": pair.actual, "relative": pair.relative}
+    return {"name": pair.name, **{key: value if math.isfinite(value) else None for key, value in values.items()}}
 
 
-def _same(old: Forecaster, new: Forecaster) -> dict[str, bool]:
+def _equal_parts(old: Forecaster, new: Forecaster) -> dict[str, bool]:
     return {
         "normalizer": old.normalizer.to_dict() == new.normalizer.to_dict(),
         "ensemble": (old.method, old.weights) == (new.method, new.weights),
@@ -212,8 +213,8 @@ def _same(old: Forecaster, new: Forecaster) -> dict[str, bool]:
     }
 
 
-def _log(found: Reproduction, run: RunHandle) -> None:
-    text = json.dumps(asdict(found), default=str, indent=1)
+def _log(result: Reproduction, run: RunHandle) -> None:
+    text = json.dumps(asdict(result), default=str, indent=1)
     runs.client().log_text(run.run_id, text, "reproduction.json")
-    runs.log(run, {one["name"]: one["now"] for one in found.metrics if one["now"] is not None})
-    runs.tag(run, reproduced=str(found.reproduced).lower(), verdict=found.verdict)
+    runs.log(run, {row["name"]: row["now"] for row in result.metrics if row["now"] is not None})
+    runs.tag(run, reproduced=str(result.reproduced).lower(), verdict=result.verdict)

@@ -38,7 +38,7 @@ def apply_pending_swap(name: str) -> None:
 def pending_swaps() -> list[str]:
     """Return the names of the registered models with an unfinished alias swap."""
     with registry_errors("registered models"):
-        models = runs.pages(runs.client().search_registered_models, f"tags.{_TAG} LIKE '%'")
+        models = runs.paginate(runs.client().search_registered_models, f"tags.{_TAG} LIKE '%'")
         return [model.name for model in models]
 
 

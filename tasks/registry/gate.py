@@ -160,7 +160,7 @@ def _compare_windows(case: GateCase, candidate: Forecaster, incumbent: int) -> C
     """Score candidate and champion on the windows of the test span, each with its own lookback."""
     champion, _ = load_forecaster(f"{case.data.config.name}/{incumbent}")
     panel = case.data.panel
-    rows = case.data.table.part(since=_history_start(panel.cuts.test, champion), until=panel.cuts.end)
+    rows = case.data.table.read_rows(since=_history_start(panel.cuts.test, champion), until=panel.cuts.end)
     return compare(candidate, champion, rows, case.data.splits["test"], panel.names)
 
 

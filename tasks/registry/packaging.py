@@ -81,7 +81,7 @@ def pinned_requirements() -> list[str]:
 def build_input_example(config: PipelineConfig, table: Table, names: Sequence[str]) -> pd.DataFrame:
     """Return the newest rows that a forecast of a few series needs, in the form of the source."""
     data = config.data
-    rows = table.part(names if data.wide else names[:_EXAMPLE_SERIES])
+    rows = table.read_rows(names if data.wide else names[:_EXAMPLE_SERIES])
     if not data.known:  # rows after the last one with a target are of no use
         measured = rows[list(data.target)].notna().all(axis=1)
         rows = rows[measured[::-1].groupby(rows[SERIES][::-1]).cummax()[::-1]]

@@ -1,7 +1,7 @@
-"""What a reproduction found, and whether it counts as one. Pure functions: nothing is read or trained here."""
+"""Compare a reproduction with the original version: data, environment, metrics, weights. Pure functions."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -9,182 +9,194 @@ from torch import Tensor
 
 from tasks.registry.provenance import TrainingData
 
-EXACT = 1e-6  # relative, of every metric, in the same environment
-TOLERANCE = 0.02  # relative, of RMSE and MAE, in another one
+EXACT = 1e-6  # relative tolerance for every metric in the same environment
+TOLERANCE = 0.02  # relative tolerance for RMSE and MAE in another environment
 _TOLERATED = ("val_rmse", "val_mae", "test_rmse", "test_mae")
 _SCORES = ("val_", "test_", "backtest_")
-_NOTHING = 1e-9  # figures this close to each other are equal, however small they are
+_ABSOLUTE = 1e-9  # values closer than this are equal, however small they are
 _PARTS = {
     "cpu": "processor",
     "gpu": "GPU",
     "torch": "torch",
     "threads": "threads",
+    "kernel": "LSTM kernel",
     "code_sha256": "library code",
     "lock_sha256": "requirements.lock",
 }
 
-Change = Literal["none", "appended", "changed"]
+DataChange = Literal["none", "appended", "changed"]
 
 
 @dataclass(frozen=True)
-class Figure:
-    """A metric then and now."""
+class MetricPair:
+    """A metric of the version and of its reproduction."""
 
     name: str
-    then: float
-    now: float
+    expected: float
+    actual: float
 
     @property
     def relative(self) -> float:
-        """Their distance as a share of the larger one; infinite where one of them is no number."""
-        distance = abs(self.now - self.then)
+        """Their difference relative to the larger one; infinite if one of them is not finite."""
+        distance = abs(self.actual - self.expected)
         if not math.isfinite(distance):
             return math.inf
-        return 0.0 if distance <= _NOTHING else distance / max(abs(self.now), abs(self.then))
+        return 0.0 if distance <= _ABSOLUTE else distance / max(abs(self.actual), abs(self.expected))
 
 
 @dataclass(frozen=True)
-class Member:
-    """One network of the version, trained again."""
+class MemberComparison:
+    """One network of the version and its reproduction, as in `reproduction.json`."""
 
     trial: str
     seed: int
-    epochs_then: int | None  # None: not recorded
+    epochs_then: int | None  # of the version; None: not recorded
     epochs_now: int
     same_bits: bool  # of all weights
-    difference: float  # the largest of any weight
+    difference: float  # largest absolute difference of a weight
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """All that is held against each other."""
+class ReproductionCheck:
+    """All that is compared, and what follows from it."""
 
-    change: Change  # of the data
-    then: TrainingData
-    now: TrainingData
-    differences: tuple[str, ...]  # of the environment, see `differences`
-    figures: tuple[Figure, ...]  # none where the data have changed: nothing was trained then
-    members: tuple[Member, ...]
+    change: DataChange
+    expected_data: TrainingData
+    actual_data: TrainingData
+    differences: tuple[str, ...]  # of the environment, see `environment_differences`
+    metrics: tuple[MetricPair, ...]  # empty if the data have changed and nothing was trained
+    members: tuple[MemberComparison, ...]
 
     @property
     def worst(self) -> float:
         """The largest relative difference of a metric."""
-        return max((one.relative for one in self.figures), default=math.inf)
+        return max((pair.relative for pair in self.metrics), default=math.inf)
 
     @property
     def tolerance(self) -> float:
-        """What was asked: `EXACT`, unless the environment is another one and the figures are not that close."""
+        """`EXACT` if the environment is the same or the metrics agree that closely; else `TOLERANCE`."""
         return TOLERANCE if self.differences and self.worst > EXACT else EXACT
 
     @property
-    def outside(self) -> tuple[Figure, ...]:
-        """The figures that are too far apart; of another environment only errors are judged."""
-        judged = [one for one in self.figures if self.tolerance == EXACT or one.name in _TOLERATED]
-        return tuple(one for one in judged if one.relative > self.tolerance)
+    def outside(self) -> tuple[MetricPair, ...]:
+        """The metrics beyond the tolerance; only RMSE and MAE count in another environment."""
+        judged = [pair for pair in self.metrics if self.tolerance == EXACT or pair.name in _TOLERATED]
+        return tuple(pair for pair in judged if pair.relative > self.tolerance)
 
     @property
     def reasons(self) -> tuple[str, ...]:
-        """Why this is no reproduction; none: it is one."""
+        """Why the version counts as not reproduced; empty if it is reproduced."""
         return tuple(self._reasons())
 
     def _reasons(self) -> Iterator[str]:
         if self.change != "none":
-            yield _changed(self.change, self.then, self.now)
-        if self.change != "changed" and not self.figures:
+            yield _describe_change(self.change, self.expected_data, self.actual_data)
+        if self.change != "changed" and not self.metrics:
             yield "its run has logged no metric to compare with"
         where = "in another environment" if self.differences else "in the same environment"
-        for one in self.outside:
+        for pair in self.outside:
             yield (
-                f"{one.name} was {one.then:.7g} and is {one.now:.7g}: {one.relative:.2g} apart, where {where} "
-                f"{self.tolerance:g} must hold"
+                f"{pair.name} was {pair.expected:.7g} and is {pair.actual:.7g}: {pair.relative:.2g} apart, where "
+                f"{where} {self.tolerance:g} must hold"
             )
 
     @property
     def verdict(self) -> str:
-        """One sentence."""
+        """The result in one sentence."""
         if self.change == "changed":
             return "not reproduced: the data have changed, so that nothing was trained"
-        worst = max(self.figures, key=lambda one: one.relative, default=None)
+        worst = max(self.metrics, key=lambda pair: pair.relative, default=None)
         if worst is None:
             return "not reproduced: there is nothing to compare with"
-        apart = (
+        difference = (
             f"the largest difference is {worst.relative:.2g}, of {worst.name}" if worst.relative else "no difference"
         )
-        found = f"{len(self.figures)} metrics compared, {apart}; {self._weights()}"
+        details = f"{len(self.metrics)} metrics compared, {difference}; {self._describe_weights()}"
         if self.outside:
-            return f"not reproduced: {found}"
+            return f"not reproduced: {details}"
         within = f"reproduced to {self.tolerance:g}"
         if self.tolerance == TOLERANCE:
             within += " of RMSE and MAE, since the environment is another one"
         if self.change == "appended":
-            return f"not reproduced from the data of today, which hold newer rows; from those of then {within}: {found}"
-        return f"{within}: {found}"
+            return f"not reproduced from today's data, which have newer rows; from the rows of then {within}: {details}"
+        return f"{within}: {details}"
 
-    def _weights(self) -> str:
-        if all(one.same_bits for one in self.members):
+    def _describe_weights(self) -> str:
+        if all(member.same_bits for member in self.members):
             return "all weights are the same bits"
-        return f"weights differ by up to {max(one.difference for one in self.members):.2g}"
+        return f"weights differ by up to {max(member.difference for member in self.members):.2g}"
 
 
-def differences(then: Mapping[str, Any], now: Mapping[str, str], devices: tuple[str, str]) -> Iterator[str]:
-    """In what the environment is not the same, or can't be known to be.
+def environment_differences(
+    expected: Mapping[str, Any], actual: Mapping[str, str], devices: tuple[str, str]
+) -> Iterator[str]:
+    """Yield a line for each part of the environment that differs or was not recorded.
 
     Args:
-        then: lineage of the version.
-        now: the same of this process.
-        devices: on which the networks were trained then, and now.
+        expected: lineage of the version.
+        actual: lineage of this process.
+        devices: on which the networks were trained originally, and now.
     """
-    if not any(key in then for key in _PARTS if key != "lock_sha256"):
+    if not any(key in expected for key in _PARTS if key != "lock_sha256"):
         yield "not recorded then"
         return
     for key, name in _PARTS.items():
         if key == "gpu" and devices[0] == "cpu":
             continue
-        old, new = then.get(key), now.get(key)
+        old, new = expected.get(key), actual.get(key)
         if old != new:
-            yield f"{name}: {_shown(key, old)} then, {_shown(key, new)} now"
+            yield f"{name}: {_format(key, old)} then, {_format(key, new)} now"
     if devices[0] != devices[1]:
         yield f"device: {devices[0]} then, {devices[1]} now"
 
 
-def _shown(key: str, value: Any) -> str:
+def _format(key: str, value: Any) -> str:
     if value is None:
         return "not recorded"
     return str(value)[:8] if key.endswith("sha256") else str(value)
 
 
-def _changed(change: Change, then: TrainingData, now: TrainingData) -> str:
-    text = f"the data have changed: {_described(then)} then, {_described(now)} now"
+def _describe_change(change: DataChange, expected: TrainingData, actual: TrainingData) -> str:
+    text = f"the data have changed: {_describe(expected)} then, {_describe(actual)} now"
     if change == "changed":
         return text
-    assert now.rows is not None and then.rows is not None
-    return f"{text}. The rows of then are unchanged, {now.rows - then.rows} newer ones have come after {then.last}"
+    assert actual.rows is not None and expected.rows is not None
+    newer = actual.rows - expected.rows
+    return f"{text}. The rows of then are unchanged, {newer} newer ones have come after {expected.last}"
 
 
-def _described(data: TrainingData) -> str:
+def _describe(data: TrainingData) -> str:
     span = "" if data.rows is None else f" ({data.rows} rows, {data.first} to {data.last})"
     return f"sha256 {data.sha256[:8]}{span}"
 
 
-def figures(then: Mapping[str, float], now: Mapping[str, float]) -> tuple[tuple[Figure, ...], tuple[str, ...]]:
-    """The scores of validation, test and folds that are known of both; and the names of those known of one alone."""
-    scores = sorted(name for name in {*then, *now} if name.startswith(_SCORES))
-    both = [name for name in scores if name in then and name in now]
-    logged = {name for name in scores if name in then or math.isfinite(now[name])}
-    found = tuple(Figure(name, then[name], now[name]) for name in both)
-    return found, tuple(sorted(logged - set(both)))
+def pair_metrics(
+    expected: Mapping[str, float], actual: Mapping[str, float]
+) -> tuple[tuple[MetricPair, ...], tuple[str, ...]]:
+    """Pair the scores of validation, test and folds.
+
+    Returns:
+        The pairs, and the names of the scores that only one side has.
+    """
+    names = sorted(name for name in {*expected, *actual} if name.startswith(_SCORES))
+    both = [name for name in names if name in expected and name in actual]
+    logged = {name for name in names if name in expected or math.isfinite(actual[name])}
+    pairs = tuple(MetricPair(name, expected[name], actual[name]) for name in both)
+    return pairs, tuple(sorted(logged - set(both)))
 
 
-def largest_difference(then: Mapping[str, Tensor], now: Mapping[str, Tensor]) -> float:
-    """Of any number in two sets of tensors of the same names and shapes."""
-    apart: Sequence[float] = [
-        float((one.double() - now[name].double()).abs().max()) for name, one in then.items() if one.numel()
+def largest_difference(expected: Mapping[str, Tensor], actual: Mapping[str, Tensor]) -> float:
+    """Return the largest absolute difference between two sets of tensors with the same names and shapes."""
+    differences = [
+        float((tensor.double() - actual[name].double()).abs().max())
+        for name, tensor in expected.items()
+        if tensor.numel()
     ]
-    return max(apart, default=0.0)
+    return max(differences, default=0.0)
 
 
-def same_bits(then: Mapping[str, Tensor], now: Mapping[str, Tensor]) -> bool:
-    """Whether two sets of tensors on the CPU hold the same bits under the same names."""
-    return then.keys() == now.keys() and all(
-        one.numpy().tobytes() == now[name].numpy().tobytes() for name, one in then.items()
+def same_bits(expected: Mapping[str, Tensor], actual: Mapping[str, Tensor]) -> bool:
+    """Return whether two sets of CPU tensors have the same names and the same bits."""
+    return expected.keys() == actual.keys() and all(
+        tensor.numpy().tobytes() == actual[name].numpy().tobytes() for name, tensor in expected.items()
     )

@@ -3,11 +3,13 @@
 import functools
 import hashlib
 import platform
+import subprocess
 from pathlib import Path
 
 import torch
 
-_LIBRARY = Path(__file__).resolve().parents[2] / "lstm"
+_ROOT = Path(__file__).resolve().parents[2]
+_LIBRARY = _ROOT / "lstm"
 
 
 def environment() -> dict[str, str]:
@@ -32,6 +34,23 @@ def code_sha256() -> str:
     for path in sorted(_LIBRARY.rglob("*.py")):
         digest.update(f"{path.relative_to(_LIBRARY)}\n".encode() + path.read_bytes())
     return digest.hexdigest()
+
+
+@functools.cache
+def git_commit() -> str:
+    """Return the commit of this repository; empty outside of one."""
+    command = ["git", "-C", str(_ROOT), "rev-parse", "HEAD"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return ""
+
+
+@functools.cache
+def lock_sha256() -> str:
+    """Return the sha256 of `requirements.lock`; empty if it is missing."""
+    lock = _ROOT / "requirements.lock"
+    return hashlib.sha256(lock.read_bytes()).hexdigest() if lock.exists() else ""
 
 
 @functools.cache

@@ -1,4 +1,4 @@
-"""Which `lstm up` runs on these stores: a locked file that says where its servers are."""
+"""The single `lstm up` of a home folder: a locked file that holds the addresses of its servers."""
 
 import fcntl
 import json
@@ -12,21 +12,24 @@ from typing import TextIO
 from lstm.errors import ConfigError
 from tasks.settings import home
 
-_PATIENCE = 1.0  # seconds: others hold the lock for a moment, to see whether it is held
+_TIMEOUT_S = 1.0  # `running_instance` of another process may hold the lock for a moment
 
 
 @contextmanager
-def only_one(addresses: dict[str, str]) -> Iterator[None]:
-    """Be the `lstm up` of these stores while the block runs, children that are forked in it included.
+def single_instance(addresses: dict[str, str]) -> Iterator[None]:
+    """Hold the lock of `lstm up` while the block runs, also in children that are forked in it.
+
+    Args:
+        addresses: of the servers, for `running_instance`.
 
     Raises:
-        ConfigError: another one runs.
+        ConfigError: another `lstm up` holds it.
     """
     with _lock_file().open("a+", encoding="utf-8") as file:
-        deadline = time.monotonic() + _PATIENCE
-        while not _locked(file, fcntl.LOCK_EX):
+        deadline = time.monotonic() + _TIMEOUT_S
+        while not _try_lock(file, fcntl.LOCK_EX):
             if time.monotonic() > deadline:
-                raise ConfigError(f"`lstm up` is running on {home()}: {_told(file)}. End that one first (Ctrl-C).")
+                raise ConfigError(f"`lstm up` is running on {home()}: {_read_pid_file(file)}. Stop it first (Ctrl-C).")
             time.sleep(0.05)
         file.truncate(0)
         file.write(json.dumps({"pid": os.getpid(), **addresses}))
@@ -35,16 +38,16 @@ def only_one(addresses: dict[str, str]) -> Iterator[None]:
         file.truncate(0)
 
 
-def running() -> dict[str, str]:
-    """The addresses of the `lstm up` that runs on these stores; empty: none does."""
+def running_instance() -> dict[str, str]:
+    """Return pid and addresses of the `lstm up` that runs on these stores; empty if none does."""
     if not _lock_file().exists():
         return {}
     with _lock_file().open("r", encoding="utf-8") as file:
-        if _locked(file, fcntl.LOCK_SH):
+        if _try_lock(file, fcntl.LOCK_SH):
             return {}
         try:
             return {key: str(value) for key, value in json.loads(file.read()).items()}
-        except ValueError:  # it is just starting
+        except ValueError:  # it is about to write them
             return {}
 
 
@@ -52,17 +55,17 @@ def _lock_file() -> Path:
     return home() / "up.lock"
 
 
-def _locked(file: TextIO, kind: int) -> bool:
+def _try_lock(file: TextIO, operation: int) -> bool:
     try:
-        fcntl.flock(file, kind | fcntl.LOCK_NB)
+        fcntl.flock(file, operation | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True
 
 
-def _told(file: TextIO) -> str:
+def _read_pid_file(file: TextIO) -> str:
     file.seek(0)
     try:
         return ", ".join(f"{key} {value}" for key, value in json.loads(file.read()).items())
     except ValueError:
-        return "it is just starting"
+        return "it is starting"

@@ -1,4 +1,4 @@
-"""Addresses that servers listen on."""
+"""Addresses and sockets of local servers."""
 
 import socket
 from ipaddress import IPv6Address, ip_address
@@ -7,31 +7,36 @@ from lstm.errors import ConfigError
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a server that listens on `host`, an address or a name, is reached from this machine only."""
+    """Return whether a server that listens on `host`, an address or a name, can be reached from this machine only."""
     try:
-        found = {entry[4][0] for entry in socket.getaddrinfo(host or "0.0.0.0", None)}
-    except (OSError, UnicodeError):  # nobody knows what it stands for
+        texts = {entry[4][0] for entry in socket.getaddrinfo(host or "0.0.0.0", None)}
+    except (OSError, UnicodeError):  # the name does not resolve
         return False
-    addresses = [ip_address(one) for one in found]
-    mapped = [(isinstance(one, IPv6Address) and one.ipv4_mapped) or one for one in addresses]
-    return all(one.is_loopback for one in mapped)
+    addresses = [ip_address(text) for text in texts]
+    mapped = [(isinstance(address, IPv6Address) and address.ipv4_mapped) or address for address in addresses]
+    return all(address.is_loopback for address in mapped)
 
 
 def free_port() -> int:
-    """A port of the loopback that nobody listens on."""
+    """Return a free port of the loopback interface."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
-def listening(host: str, port: int, option: str) -> socket.socket:
-    """A socket that listens on an address, and that processes which are started may inherit.
+def open_listener(host: str, port: int, option: str) -> socket.socket:
+    """Open a listening socket that child processes can inherit.
+
+    Args:
+        host: IPv4 or IPv6 address.
+        port: 0: any free port.
+        option: command-line option that sets the port, for the message.
 
     Raises:
-        ConfigError: the address can't be had; `option` is what chooses another port.
+        ConfigError: the address can't be used.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # The protocol said, asyncio turns Nagle's algorithm off: else each answer waits 40 ms for an acknowledgement.
+    # With IPPROTO_TCP, asyncio sets TCP_NODELAY. Without that, each answer waits 40 ms for an acknowledgement.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:

@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from lstm.config.data import DataSpec
-from tasks.tracking import runs
+from tasks.tracking.connection import create_tables
 from tests.support.forecasters import make_forecaster
 from tests.support.tables import DATA, make_hourly
 
@@ -14,7 +14,7 @@ from tests.support.tables import DATA, make_hourly
 def tables(tmp_path_factory):
     """An MLflow database with empty tables: creating them takes seconds, copying none."""
     path = tmp_path_factory.mktemp("tables") / "mlflow.db"
-    runs._make_tables(path)
+    create_tables(path)
     return path
 
 

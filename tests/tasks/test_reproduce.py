@@ -14,31 +14,40 @@ from hypothesis import strategies as st
 from lstm.config.model import ModelConfig
 from lstm.errors import CheckpointError, StoreError, TrainingError
 from lstm.networks.checkpoint import load_checkpoint
-from tasks.registry.models import set_alias
-from tasks.registry.provenance import DataThen, origin_of
-from tasks.registry.reproduction import Comparison, Figure, Member, differences, figures, largest_difference, same_bits
-from tasks.reproduce import _change, reproduce
+from tasks.registry.provenance import TrainingData, load_provenance
+from tasks.registry.reproduction import (
+    MemberComparison,
+    MetricPair,
+    ReproductionCheck,
+    environment_differences,
+    largest_difference,
+    pair_metrics,
+    same_bits,
+)
+from tasks.registry.versions import set_alias
+from tasks.reproduce import _data_change, reproduce
 from tasks.runtime.environment import code_sha256, environment
-from tasks.search.fixed_trials import jobs_of, train_all
+from tasks.search.fixed_trials import make_jobs, train_networks
+from tasks.search.trial_folder import history_of
 from tasks.tracking import runs
 from tests.support.forecasters import untrained_forecaster
 from tests.support.prepared_data import prepare
 
 numbers = st.floats(-1e6, 1e6)
-THEN = DataThen("a" * 64, 100, "2024-01-01T00:00:00+00:00", "2024-01-02T00:00:00+00:00")
-MEMBER = Member("trial-000", 0, 3, 3, True, 0.0)
-SAME = Comparison("none", THEN, THEN, (), (Figure("val_rmse", 2.0, 2.0),), (MEMBER,))
+THEN = TrainingData("a" * 64, 100, "2024-01-01T00:00:00+00:00", "2024-01-02T00:00:00+00:00")
+MEMBER = MemberComparison("trial-000", 0, 3, 3, True, 0.0)
+SAME = ReproductionCheck("none", THEN, THEN, (), (MetricPair("val_rmse", 2.0, 2.0),), (MEMBER,))
 
 
 @given(numbers, numbers)
 def test_the_relative_difference_is_symmetric_and_zero_for_equal_figures(one, other):
-    assert Figure("x", one, other).relative == Figure("x", other, one).relative >= 0
-    assert Figure("x", one, one).relative == 0
+    assert MetricPair("x", one, other).relative == MetricPair("x", other, one).relative >= 0
+    assert MetricPair("x", one, one).relative == 0
 
 
 def test_a_figure_that_is_no_number_is_infinitely_far_away():
-    assert Figure("x", 1.0, math.nan).relative == math.inf
-    assert Figure("x", math.inf, 1.0).relative == math.inf
+    assert MetricPair("x", 1.0, math.nan).relative == math.inf
+    assert MetricPair("x", math.inf, 1.0).relative == math.inf
 
 
 @pytest.mark.parametrize(
@@ -53,21 +62,21 @@ def test_a_figure_that_is_no_number_is_infinitely_far_away():
     ],
 )
 def test_the_same_environment_asks_for_1e_6_and_another_one_for_2_percent(now, elsewhere, reproduced):
-    found = replace(SAME, figures=(Figure("val_rmse", 2.0, now),), differences=elsewhere)
+    found = replace(SAME, metrics=(MetricPair("val_rmse", 2.0, now),), differences=elsewhere)
     assert (not found.reasons) is reproduced
     assert found.verdict.startswith("reproduced" if reproduced else "not reproduced")
     assert all("val_rmse was 2" in reason for reason in found.reasons)
 
 
 def test_elsewhere_other_metrics_than_rmse_and_mae_may_differ_by_more():
-    figure = (Figure("val_rmse", 2.0, 2.01), Figure("test_r2", 0.5, 0.4))
-    assert not replace(SAME, figures=figure, differences=("threads: 1 then, 2 now",)).reasons
-    assert [reason[:7] for reason in replace(SAME, figures=figure).reasons] == ["val_rms", "test_r2"]
+    metrics = (MetricPair("val_rmse", 2.0, 2.01), MetricPair("test_r2", 0.5, 0.4))
+    assert not replace(SAME, metrics=metrics, differences=("threads: 1 then, 2 now",)).reasons
+    assert [reason[:7] for reason in replace(SAME, metrics=metrics).reasons] == ["val_rms", "test_r2"]
 
 
 def test_a_changed_data_set_is_named_with_rows_and_span_of_then_and_now():
-    now = DataThen("b" * 64, 99, THEN.first, THEN.last)
-    found = Comparison("changed", THEN, now, (), (), ())
+    now = TrainingData("b" * 64, 99, THEN.first, THEN.last)
+    found = ReproductionCheck("changed", THEN, now, (), (), ())
     (reason,) = found.reasons
     assert "sha256 aaaaaaaa (100 rows, 2024-01-01T00:00:00+00:00 to 2024-01-02T00:00:00+00:00) then" in reason
     assert "sha256 bbbbbbbb (99 rows" in reason and "unchanged" not in reason
@@ -75,24 +84,24 @@ def test_a_changed_data_set_is_named_with_rows_and_span_of_then_and_now():
 
 
 def test_newer_rows_alone_are_no_reproduction_and_said_to_be_all_that_changed():
-    now = DataThen("b" * 64, 107, THEN.first, "2024-01-03T00:00:00+00:00")
-    found = replace(SAME, change="appended", now=now)
+    now = TrainingData("b" * 64, 107, THEN.first, "2024-01-03T00:00:00+00:00")
+    found = replace(SAME, change="appended", actual_data=now)
     (reason,) = found.reasons
     assert reason.endswith("The rows of then are unchanged, 7 newer ones have come after 2024-01-02T00:00:00+00:00")
-    assert "hold newer rows; from those of then reproduced to 1e-06" in found.verdict
+    assert "have newer rows; from the rows of then reproduced to 1e-06" in found.verdict
 
 
 def test_without_a_metric_of_then_nothing_is_reproduced():
-    found = replace(SAME, figures=())
+    found = replace(SAME, metrics=())
     assert found.reasons == ("its run has logged no metric to compare with",)
 
 
 def test_what_differs_in_the_environment_is_named_and_what_was_not_recorded_too():
     here = {**environment(), "lock_sha256": "c" * 64}
-    assert list(differences(here, here, ("cpu", "cpu"))) == []
-    assert list(differences({"lock_sha256": "c" * 64}, here, ("cpu", "cpu"))) == ["not recorded then"]
+    assert list(environment_differences(here, here, ("cpu", "cpu"))) == []
+    assert list(environment_differences({"lock_sha256": "c" * 64}, here, ("cpu", "cpu"))) == ["not recorded then"]
     then = {**here, "torch": "1.0", "code_sha256": "d" * 64} | {"threads": None}
-    told = list(differences(then, here, ("cuda", "cpu")))
+    told = list(environment_differences(then, here, ("cuda", "cpu")))
     assert f"torch: 1.0 then, {here['torch']} now" in told
     assert f"library code: dddddddd then, {code_sha256()[:8]} now" in told
     assert f"threads: not recorded then, {here['threads']} now" in told
@@ -100,8 +109,8 @@ def test_what_differs_in_the_environment_is_named_and_what_was_not_recorded_too(
 
 
 def test_metrics_of_one_side_alone_are_not_compared_but_named():
-    both, alone = figures({"val_rmse": 1.0, "test_mae": 2.0, "epochs": 3.0}, {"val_rmse": 1.0, "val_crps": 4.0})
-    assert both == (Figure("val_rmse", 1.0, 1.0),) and alone == ("test_mae", "val_crps")
+    both, alone = pair_metrics({"val_rmse": 1.0, "test_mae": 2.0, "epochs": 3.0}, {"val_rmse": 1.0, "val_crps": 4.0})
+    assert both == (MetricPair("val_rmse", 1.0, 1.0),) and alone == ("test_mae", "val_crps")
 
 
 def test_weights_are_compared_by_their_bits():
@@ -117,15 +126,15 @@ def table(hourly, home, tmp_path):
 
 
 def test_rows_that_were_only_appended_are_told_from_changed_ones(table, hourly, tmp_path):
-    then = DataThen(table.sha256, table.rows, table.first, table.last)
+    then = TrainingData(table.sha256, table.rows, table.first, table.last)
     march = hourly[hourly["time"].str.startswith("2024-03")]
     later = march.assign(time=march["time"].str.replace("2024-03-", "2024-05-"))
     altered = hourly.assign(sales=hourly["sales"].where(hourly.index != 7, 0.5))
     for frame, change in ((hourly, "none"), (hourly[5:], "changed"), (altered, "changed")):
-        assert _change(then, prepare(frame, tmp_path)[1]) == change
+        assert _data_change(then, prepare(frame, tmp_path)[1]) == change
     for before, change in ((hourly, "appended"), (altered, "changed")):
-        assert _change(then, prepare(pd.concat([before, later]), tmp_path)[1]) == change
-    assert _change(DataThen(table.sha256[::-1]), table) == "changed"
+        assert _data_change(then, prepare(pd.concat([before, later]), tmp_path)[1]) == change
+    assert _data_change(TrainingData(table.sha256[::-1]), table) == "changed"
 
 
 @pytest.fixture
@@ -146,24 +155,24 @@ def version(hourly, home, tmp_path):
 
 def test_a_version_tells_where_it_came_from_by_name_alias_number_and_run(version):
     for model in ("shops", "shops@champion", "shops/1", version.run_id):
-        found = origin_of(model)
+        found = load_provenance(model)
         assert (found.version, found.training_run_id, found.metrics["val_rmse"]) == ("shops/1", version.run_id, 1.0)
         assert found.config.name == "shops" and found.members[0].epochs is None
 
 
 def test_epochs_are_those_of_the_curve_or_of_the_versions_own_record(version, tmp_path):
     runs.log_curves(version, [{"epoch": number, "val_loss": 1.0} for number in (1, 2, 3)])
-    assert [one.epochs for one in origin_of("shops").members] == [3]
+    assert [one.epochs for one in load_provenance("shops").members] == [3]
     path = tmp_path / "saved"
-    made = origin_of("shops").forecaster
+    made = load_provenance("shops").forecaster
     replace(made, lineage={**made.lineage, "members": [{"trial": "trial-004", "epochs": 2, "seed": 0}]}).save(path)
-    (member,) = origin_of("shops").members
+    (member,) = load_provenance("shops").members
     assert (member.trial, member.epochs) == ("trial-004", 2)
 
 
 def test_a_configuration_that_is_gone_or_altered_is_bad_input(version):
     client = runs.client()
-    text = yaml.safe_dump({**origin_of("shops").config.to_dict(), "name": "other"})
+    text = yaml.safe_dump({**load_provenance("shops").config.to_dict(), "name": "other"})
     client.log_text(version.run_id, text, "config.yaml")
     with pytest.raises(StoreError, match=r"shops/1: config\.yaml of its training run .* is not what was logged"):
         reproduce.fn("shops")
@@ -190,7 +199,7 @@ def test_a_run_without_a_version_and_a_folder_are_bad_input(version, tmp_path):
     other = runs.start_run(version.experiment_id, "trial-007", {"kind": "trial"})
     with pytest.raises(CheckpointError, match="'trial-007' has registered no version"):
         reproduce.fn(other.run_id)
-    with pytest.raises(CheckpointError, match="is a folder, and its figures are nowhere"):
+    with pytest.raises(CheckpointError, match="is a folder, without logged metrics"):
         reproduce.fn(str(tmp_path / "saved"))
 
 
@@ -204,11 +213,11 @@ def test_networks_are_trained_in_order_for_as_many_epochs_as_told_and_to_the_sam
     config, _, _, windows = prepare(hourly, tmp_path)
     own = {"sequence_length": 12, "hidden_size": 4, "horizon": 6, "epochs": 3, "patience": None}
     networks = [ModelConfig(**own, seed=seed) for seed in (1, 2, 1)]
-    jobs = jobs_of(config, windows, networks, tmp_path / "again")
-    results = train_all(jobs, ["cpu"], [None, 2, None])
-    assert [len(result["history"]) for result in results] == [3, 2, 3]
+    jobs = make_jobs(config, windows, networks, tmp_path / "again")
+    trials = train_networks(jobs, ["cpu"], [None, 2, None])
+    assert [len(history_of(trial.folder)) for trial in trials] == [3, 2, 3]
     first, second, third = (load_checkpoint(job.folder / "network.safetensors")[0] for job in jobs)
     assert same_bits(first, third) and not same_bits(first, second)
-    bad = jobs_of(config, windows, [ModelConfig(**{**own, "sequence_length": 10_000})], tmp_path / "bad")
+    bad = make_jobs(config, windows, [ModelConfig(**{**own, "sequence_length": 10_000})], tmp_path / "bad")
     with pytest.raises(TrainingError, match="a network could not be trained"):
-        train_all(bad, ["cpu"])
+        train_networks(bad, ["cpu"])

@@ -43,7 +43,7 @@ def shops(hourly, store, tmp_path):
         best = Candidate("best-single", tmp_path / "candidate", "", "trial-000", scores)
         folds = {"trial-000": (1.0, 1.0), "seasonal_naive": (2.0, 2.0)}
         evaluation = Evaluation((best,), (), ({"name": "seasonal_naive", "test_rmse": 2.0},), folds, tmp_path, ())
-        case = GateCase(PreparedData.open(config, table, panel, windows), evaluation, best, 7, table.part())
+        case = GateCase(PreparedData.open(config, table, panel, windows), evaluation, best, 7, table.read_rows())
         return judge(case, PASSED, alias_version("shops", "champion"))
 
     return (config, panel), champion, judged

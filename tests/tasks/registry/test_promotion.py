@@ -188,7 +188,7 @@ def test_a_lock_in_postgres_ends_with_its_process(database, postgres, monkeypatc
 
 def test_a_database_that_is_not_there_is_told_without_its_password(home, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql+psycopg://me:secret@127.0.0.1:9/mlflow")
-    with pytest.raises(StoreError, match="127.0.0.1:9/mlflow: the lock for promotions of shops can't be had") as caught:
+    with pytest.raises(StoreError, match="127.0.0.1:9/mlflow: the lock for promotions of shops can't be acquired") as caught:
         promotion_lock("shops").__enter__()
     assert "secret" not in str(caught.value)
 

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from tasks.runtime import process_owner
-from tasks.runtime.process_owner import heartbeat, is_dead, this_process
+from tasks.runtime.process_owner import heartbeat, is_process_dead, this_process
 from tests.support.paths import ROOT
 
 HERE = socket.gethostname()
@@ -39,14 +39,14 @@ def other():
 
 def test_a_process_is_alive_until_it_is_killed_and_then_dead_even_as_a_zombie(other):
     process, name = other
-    assert not is_dead(name) and not is_dead(this_process()) and name != this_process()
+    assert not is_process_dead(name) and not is_process_dead(this_process()) and name != this_process()
     process.kill()
     deadline = time.monotonic() + 10
     while psutil.Process(process.pid).status() != psutil.STATUS_ZOMBIE and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert is_dead(name)
+    assert is_process_dead(name)
     process.wait()
-    assert is_dead(name)
+    assert is_process_dead(name)
 
 
 @ON_LINUX
@@ -54,21 +54,21 @@ def test_a_clock_that_jumps_changes_nobody(monkeypatch):
     name, seen = this_process(), ago(days=1)
     monkeypatch.setattr(psutil.Process, "create_time", lambda _: time.time() + 86_400)
     assert this_process() == name
-    assert not is_dead(name, seen)
+    assert not is_process_dead(name, seen)
 
 
 @ON_LINUX
 def test_a_process_that_has_got_the_number_of_a_dead_one_is_not_taken_for_it():
     start, _, ticks = this_process().rpartition("/")
-    assert is_dead(f"{start}/{int(ticks) - 1}")
+    assert is_process_dead(f"{start}/{int(ticks) - 1}")
 
 
 @ON_LINUX
 def test_after_a_reboot_everybody_is_dead_unless_a_sign_of_life_is_fresh():
     host, pid, _ = this_process().split(":")
     before = f"{host}:{pid}:00000000-0000-0000-0000-000000000000/1/1"
-    assert is_dead(before) and is_dead(before, ago(minutes=6))
-    assert not is_dead(before, ago(minutes=1))  # another machine of the same name
+    assert is_process_dead(before) and is_process_dead(before, ago(minutes=6))
+    assert not is_process_dead(before, ago(minutes=1))  # another machine of the same name
 
 
 @ON_LINUX
@@ -76,28 +76,28 @@ def test_the_numbers_of_another_container_are_not_looked_up_here():
     host, _, start = this_process().split(":")
     boot = start.split("/")[0]
     there = f"{host}:999999999:{boot}/1/1"
-    assert not is_dead(there)
-    assert is_dead(there, ago(minutes=6)) and not is_dead(there, ago(minutes=4))
+    assert not is_process_dead(there)
+    assert is_process_dead(there, ago(minutes=6)) and not is_process_dead(there, ago(minutes=4))
 
 
 def test_of_another_host_only_silence_tells():
     there = "elsewhere:1:b/1/1"
-    assert not is_dead(there)
-    assert not is_dead(there, ago(minutes=4)) and is_dead(there, ago(minutes=6))
-    assert is_dead(there, ago(minutes=2), limit=timedelta(minutes=1))
-    assert not is_dead(there, "2024-01-01T00:00:00") and not is_dead(there, "long ago")  # of no zone, no time
+    assert not is_process_dead(there)
+    assert not is_process_dead(there, ago(minutes=4)) and is_process_dead(there, ago(minutes=6))
+    assert is_process_dead(there, ago(minutes=2), max_age=timedelta(minutes=1))
+    assert not is_process_dead(there, "2024-01-01T00:00:00") and not is_process_dead(there, "long ago")  # of no zone, no time
 
 
 def test_owners_of_earlier_versions_are_understood():
     created = psutil.Process().create_time()
-    assert not is_dead(f"{HERE}:{os.getpid()}:{created:.2f}")
-    assert is_dead(f"{HERE}:{os.getpid()}:{created - 5:.2f}")
-    assert is_dead(f"{HERE}:4000000:{created:.2f}")
+    assert not is_process_dead(f"{HERE}:{os.getpid()}:{created:.2f}")
+    assert is_process_dead(f"{HERE}:{os.getpid()}:{created - 5:.2f}")
+    assert is_process_dead(f"{HERE}:4000000:{created:.2f}")
 
 
 @pytest.mark.parametrize("text", ["", "alice", f"{HERE}:", f"{HERE}:12", f"{HERE}:x:1", f"{HERE}:-1:1", "::"])
 def test_what_names_no_process_is_never_dead(text):
-    assert not is_dead(text, ago(days=9))
+    assert not is_process_dead(text, ago(days=9))
 
 
 def test_what_can_not_be_looked_at_is_not_dead(monkeypatch):
@@ -107,8 +107,8 @@ def test_what_can_not_be_looked_at_is_not_dead(monkeypatch):
     monkeypatch.setattr(process_owner.os, "kill", hidden)
     monkeypatch.setattr(process_owner, "_state_and_ticks", hidden)
     monkeypatch.setattr(process_owner.psutil, "Process", lambda _: hidden())
-    name = f"{HERE}:{os.getpid()}:{process_owner._place()}/12".replace(":/", ":")
-    assert not is_dead(name)
+    name = f"{HERE}:{os.getpid()}:{process_owner._pid_namespace()}/12".replace(":/", ":")
+    assert not is_process_dead(name)
 
 
 def test_a_heart_beats_on_over_errors_and_stops_with_the_block():
@@ -118,7 +118,7 @@ def test_a_heart_beats_on_over_errors_and_stops_with_the_block():
         beats.append(len(beats))
         raise OSError("the store is away")
 
-    with heartbeat(beat, every=0.01):
+    with heartbeat(beat, interval=0.01):
         deadline = time.monotonic() + 10
         while len(beats) < 3 and time.monotonic() < deadline:
             time.sleep(0.01)
