@@ -12,7 +12,7 @@ from lstm.config.source import SqlSource
 from lstm.data.ingest import Table, ingest_table
 from lstm.data.splits import Cuts, check_window_counts, compute_cuts
 from lstm.presets.presets import with_defaults
-from lstm.profiling.run_lengths import Runs
+from lstm.profiling.run_lengths import RunLengths
 from tasks.partitions import partition_configs
 from tasks.settings import store_folder
 
@@ -69,11 +69,10 @@ def _check_splits(config: PipelineConfig, table: Table) -> None:
     check_window_counts(dict(zip(cuts.spans, counts, strict=True)), config, cuts)
 
 
-def _unbroken(cuts: Cuts, first: pd.Timestamp, step: pd.Timedelta) -> Runs:
+def _unbroken(cuts: Cuts, first: pd.Timestamp, step: pd.Timedelta) -> RunLengths:
     """Return the run lengths of one series without gaps that begins at `first`."""
-    start = first.tz_convert("UTC").tz_localize(None)
-    rows = (
-        max(-((start - pd.Timestamp(moment)) // step), 0)
-        for moment in (cuts.start, cuts.validation, cuts.test, cuts.end)
-    )
-    return Runs(*(np.array([count], np.int64) for count in rows))
+    begin = first.tz_convert("UTC").tz_localize(None)
+    moments = (pd.Timestamp(moment) for moment in (cuts.start, cuts.validation, cuts.test, cuts.end))
+    rows = [max(-((begin - moment) // step), 0) for moment in moments]  # rounded up
+    start, validation, test, end = np.array(rows, np.int64)[:, None]
+    return RunLengths(start, validation, test, end)

@@ -289,7 +289,7 @@ def test_one_model_that_fails_stops_no_other_and_is_named(shops, monkeypatch):
     def two(settings):
         return (settings.model_copy(update={"name": "shops.gone"}), settings)
 
-    monkeypatch.setattr("flows.forecast.partitions", two)
+    monkeypatch.setattr("flows.forecast.partition_configs", two)
     with pytest.raises(LstmError, match=r"1 of 2 models have no forecasts: shops.gone: .*no registered model"):
         shops.forecast(0)
     assert shops.log().slots() == [stamp(0)]

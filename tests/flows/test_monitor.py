@@ -24,7 +24,7 @@ from tasks.forecast_store.log import open_log
 from tasks.monitoring.mlflow_log import log_monitoring
 from tasks.monitoring.result import MonitorResult
 from tasks.runtime.network import free_port
-from tasks.tracking import runs as tracking
+from tasks.tracking import runs
 from tests.support.paths import ROOT
 from tests.support.servers import add_scripts_to_path, request, run_server
 from tests.support.stores import copy_stores
@@ -85,22 +85,22 @@ def watched(trained, tmp_path_factory) -> Iterator[Watched]:
                 patch.delenv(name)
         patch.setenv("LSTM_HOME", str(place.folder / "mlruns"))
         patch.chdir(place.folder)
-        tracking.client.cache_clear()
+        runs.client.cache_clear()
         champion = Watched(place, source)
         for number in range(14):
             forecast.fn("shops.yaml", champion.overrides, day(number).to_pydatetime())
         yield champion
         shutil.rmtree(place.folder / "mlruns" / "forecasts", ignore_errors=True)
-        tracking.client.cache_clear()
+        runs.client.cache_clear()
 
 
-def runs() -> list:
-    experiment = tracking.experiment_id("shops")
-    return list(tracking.client().search_runs([experiment], "tags.kind = 'monitor'"))
+def monitor_runs() -> list:
+    experiment = runs.experiment_id("shops")
+    return list(runs.client().search_runs([experiment], "tags.kind = 'monitor'"))
 
 
 def history(run_id: str, metric: str) -> list[tuple[int, float]]:
-    return [(point.step, point.value) for point in tracking.client().get_metric_history(run_id, metric)]
+    return [(point.step, point.value) for point in runs.client().get_metric_history(run_id, metric)]
 
 
 @slow
@@ -116,8 +116,8 @@ def test_figures_are_those_of_a_plain_merge(watched):
 @slow
 def test_what_was_promised_is_what_the_registry_says(watched):
     result = watched.judged(8)
-    champion = tracking.client().get_model_version_by_alias("shops", "champion")
-    metrics = tracking.client().get_run(champion.run_id).data.metrics
+    champion = runs.client().get_model_version_by_alias("shops", "champion")
+    metrics = runs.client().get_run(champion.run_id).data.metrics
     assert result.version == f"shops/{champion.version}"
     assert result.promised == {
         name: metrics[f"test_{name}"] for name in ("rmse", "mae", "mase", "rmse_skill", "coverage_80", "coverage_95")
@@ -153,16 +153,14 @@ def test_the_history_is_one_run_a_version_with_a_point_a_day(watched):
     config, results = watched.config, [replace(watched.judged(number), version="shops/77") for number in (6, 7)]
     for result in (*results, *results):  # the second time nothing is added
         log_monitoring(config, result, alarm=True)
-    (run,) = [run for run in runs() if run.data.tags["model_version"] == "shops/77"]
+    (run,) = [run for run in monitor_runs() if run.data.tags["model_version"] == "shops/77"]
     assert run.info.run_name == "monitor-shops-v77" and run.info.status == "FINISHED"
     points = history(run.info.run_id, "live_rmse")
     assert points == [(6, results[0].live["rmse"]), (7, results[1].live["rmse"])]
     named = {"promised_rmse", "live_mase", "live_rmse_skill", "live_coverage_80", "cusum", "psi_sales", "ks_visitors"}
     assert named <= set(run.data.metrics)
-    assert {file.path for file in tracking.client().list_artifacts(run.info.run_id)} == {"monitor.json", "monitor.png"}
-    (point,) = [
-        metric for metric in tracking.client().get_metric_history(run.info.run_id, "live_rmse") if metric.step == 7
-    ]
+    assert {file.path for file in runs.client().list_artifacts(run.info.run_id)} == {"monitor.json", "monitor.png"}
+    (point,) = [metric for metric in runs.client().get_metric_history(run.info.run_id, "live_rmse") if metric.step == 7]
     assert pd.Timestamp(point.timestamp, unit="ms", tz="UTC") == day(7)
 
 

@@ -72,7 +72,7 @@ def test_a_changed_row_and_newer_rows_are_told_apart_and_both_exit_1(copied):
     assert grown.returncode == 1 and report["reproduced"] is False and report["data"]["change"] == "appended"
     assert report["reasons"][0].endswith("10 newer ones have come after 2024-04-09T23:00:00+00:00")
     assert all(member["same_bits"] for member in report["members"])
-    assert "from those of then reproduced to 1e-06" in report["verdict"]
+    assert "from the rows of then reproduced to 1e-06" in report["verdict"]
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ from sqlalchemy import create_engine
 
 from lstm.errors import ConfigError
 from tasks.runtime.network import free_port
-from tasks.tracking.connection import check_answers
+from tasks.tracking.connection import check_server
 from tests.support.postgres import postgres_server
 from tests.support.servers import add_scripts_to_path, run_server
 from tests.support.tables import DATA, make_hourly
@@ -253,7 +253,7 @@ def test_a_missing_login_is_told_at_once(guarded, monkeypatch):
         monkeypatch.delenv(f"MLFLOW_TRACKING_{name}", raising=False)
     message = r"asks for a login \(401\). Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD.$"
     with pytest.raises(ConfigError, match=message):
-        check_answers(guarded.mlflow)
+        check_server(guarded.mlflow)
 
 
 @pytest.fixture(scope="module")

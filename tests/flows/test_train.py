@@ -17,7 +17,7 @@ from flows.cli import app, output
 from flows.train import Outcome
 from lstm import Forecaster
 from tasks.registry.decision import GateDecision
-from tasks.tracking import runs as tracking
+from tasks.tracking import runs
 from tests.support.workspace import Place
 
 
@@ -30,7 +30,7 @@ def client(trained) -> MlflowClient:
 
 
 @pytest.fixture(scope="module")
-def runs(client):
+def mlflow_runs(client):
     experiment = client.get_experiment_by_name("shops")
     return {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
 
@@ -47,11 +47,11 @@ def test_the_leaderboard_holds_candidates_and_baselines_best_validation_first(tr
     assert outcome["search"].startswith("3 of 3 trials")
 
 
-def test_every_trial_is_a_child_run_with_curves(trained, client, runs):
+def test_every_trial_is_a_child_run_with_curves(trained, client, mlflow_runs):
     _, outcome = trained
-    parent = runs[outcome["run_name"]]
+    parent = mlflow_runs[outcome["run_name"]]
     for number in range(3):
-        trial = runs[f"trial-{number:03d}"]
+        trial = mlflow_runs[f"trial-{number:03d}"]
         assert trial.data.tags["mlflow.parentRunId"] == parent.info.run_id
         assert trial.data.tags["kind"] == "trial"
         assert trial.data.tags["trial_state"] in ("complete", "pruned")
@@ -61,22 +61,24 @@ def test_every_trial_is_a_child_run_with_curves(trained, client, runs):
             assert steps == list(range(1, len(steps) + 1)) and steps
 
 
-def test_nothing_is_left_running(runs):
-    assert {run.info.status for run in runs.values()} == {"FINISHED"}
+def test_nothing_is_left_running(mlflow_runs):
+    assert {run.info.status for run in mlflow_runs.values()} == {"FINISHED"}
 
 
-def test_only_candidates_and_baselines_have_seen_the_test_span(runs):
-    seen = {name for name, run in runs.items() if "test_rmse" in run.data.metrics and not name.startswith("train-")}
-    best = next(name for name, run in runs.items() if run.data.tags.get("best_single") == "true")
+def test_only_candidates_and_baselines_have_seen_the_test_span(mlflow_runs):
+    seen = {
+        name for name, run in mlflow_runs.items() if "test_rmse" in run.data.metrics and not name.startswith("train-")
+    }
+    best = next(name for name, run in mlflow_runs.items() if run.data.tags.get("best_single") == "true")
     assert seen == {best, "ensemble-mean-2", "persistence", "seasonal_naive", "drift", "ridge"}
-    trials = [run for name, run in runs.items() if name.startswith("trial-")]
+    trials = [run for name, run in mlflow_runs.items() if name.startswith("trial-")]
     complete = [run for run in trials if run.data.tags["trial_state"] == "complete"]
     assert all("val_rmse_skill" in run.data.metrics for run in complete)
 
 
-def test_the_parent_run_says_where_it_came_from(trained, runs):
+def test_the_parent_run_says_where_it_came_from(trained, mlflow_runs):
     _, outcome = trained
-    parent = runs[outcome["run_name"]]
+    parent = mlflow_runs[outcome["run_name"]]
     tags = parent.data.tags
     assert tags["kind"] == "train"
     assert len(tags["data_sha256"]) == len(tags["config_sha256"]) == 64
@@ -86,25 +88,28 @@ def test_the_parent_run_says_where_it_came_from(trained, runs):
     assert parent.data.metrics["test_rmse"] == proposed["test_rmse"]
 
 
-def test_artifacts_are_there(trained, client, runs):
+def test_artifacts_are_there(trained, client, mlflow_runs):
     _, outcome = trained
-    artifacts = {artifact.path for artifact in client.list_artifacts(runs[outcome["run_name"]].info.run_id)}
+    run_id = mlflow_runs[outcome["run_name"]].info.run_id
+    artifacts = {artifact.path for artifact in client.list_artifacts(run_id)}
     assert artifacts >= {"config.yaml", "promotion.json", "report.html", "evaluation", "search", "profile"}
-    search = {artifact.path for artifact in client.list_artifacts(runs[outcome["run_name"]].info.run_id, "search")}
+    search = {
+        artifact.path for artifact in client.list_artifacts(mlflow_runs[outcome["run_name"]].info.run_id, "search")
+    }
     assert search == {f"search/{name}.png" for name in ("search_history", "importance", "parallel_coordinates")}
 
 
 @pytest.fixture(scope="module")
-def evaluation(trained, runs) -> Path:
+def evaluation(trained, mlflow_runs) -> Path:
     """The evaluation folder of the parent run."""
-    parent = runs[trained[1]["run_name"]]
+    parent = mlflow_runs[trained[1]["run_name"]]
     return Path(mlflow.artifacts.download_artifacts(run_id=parent.info.run_id, artifact_path="evaluation"))
 
 
-def test_every_score_is_logged_with_its_skill_and_interval(trained, evaluation, runs):
+def test_every_score_is_logged_with_its_skill_and_interval(trained, evaluation, mlflow_runs):
     scores = json.loads((evaluation / "scores.json").read_text())
     assert set(scores) == {row["name"] for row in trained[1]["leaderboard"]}
-    ours, logged = scores["ensemble-mean-2"], runs["ensemble-mean-2"].data.metrics
+    ours, logged = scores["ensemble-mean-2"], mlflow_runs["ensemble-mean-2"].data.metrics
     for metric in ("rmse", "mae", "mape", "smape", "mase", "pinball", "crps"):
         for prefix in ("val", "test", "backtest") if metric != "crps" else ("test",):
             assert logged[f"{prefix}_{metric}"] == ours["metrics"][f"{prefix}_{metric}"]
@@ -134,10 +139,10 @@ def test_scores_are_broken_down(evaluation, trained, file, by, groups):
         assert (rows["windows"] > 0).all() and (rows["rmse"] > 0).all()
 
 
-def test_the_backtest_is_the_mean_over_the_folds(evaluation, runs):
+def test_the_backtest_is_the_mean_over_the_folds(evaluation, mlflow_runs):
     folds = pd.read_csv(evaluation / "backtest.csv").groupby("model")["rmse"].mean()
     for name in ("ensemble-mean-2", "ridge", "seasonal_naive"):
-        assert runs[name].data.metrics["backtest_rmse"] == pytest.approx(folds[name])
+        assert mlflow_runs[name].data.metrics["backtest_rmse"] == pytest.approx(folds[name])
 
 
 def test_a_leakage_audit_is_part_of_every_run(evaluation):
@@ -145,10 +150,10 @@ def test_a_leakage_audit_is_part_of_every_run(evaluation):
     assert audit["passed"] and {check["name"] for check in audit["checks"]} >= {"future", "normaliser", "spans"}
 
 
-def test_ways_to_combine_are_compared_on_validation(evaluation, runs):
+def test_ways_to_combine_are_compared_on_validation(evaluation, mlflow_runs):
     methods = json.loads((evaluation / "ensembles.json").read_text())
     assert set(methods) == {"mean", "median", "inverse_error", "greedy"}
-    logged = runs["ensemble-mean-2"].data.metrics
+    logged = mlflow_runs["ensemble-mean-2"].data.metrics
     assert logged["val_rmse_normalized"] == pytest.approx(methods["mean"], rel=1e-6)
     assert methods["greedy"] <= methods["mean"] + 1e-9
 
@@ -159,17 +164,17 @@ def test_pictures_are_pngs(evaluation):
     assert all((evaluation / f"{name}.png").read_bytes().startswith(b"\x89PNG") for name in names)
 
 
-def test_the_report_is_one_file_that_names_model_and_decision(trained, client, runs):
+def test_the_report_is_one_file_that_names_model_and_decision(trained, client, mlflow_runs):
     _, outcome = trained
-    run_id = runs[outcome["run_name"]].info.run_id
+    run_id = mlflow_runs[outcome["run_name"]].info.run_id
     page = Path(mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path="report.html")).read_text()
     assert outcome["name"] in page and outcome["promotion"]["reason"].split(" (")[0] in page
     assert "<script" not in page and 'src="http' not in page
 
 
-def test_the_parent_run_holds_a_profile_of_the_data(trained, client, runs):
+def test_the_parent_run_holds_a_profile_of_the_data(trained, client, mlflow_runs):
     place, outcome = trained
-    parent = runs[outcome["run_name"]]
+    parent = mlflow_runs[outcome["run_name"]]
     artifacts = {artifact.path for artifact in client.list_artifacts(parent.info.run_id, "profile")}
     tables, pictures = (
         ("columns.csv", "series.csv", "summary.json"),
@@ -357,7 +362,7 @@ def test_bad_requests_end_with_one_line_and_exit_code_2(trained, monkeypatch, ca
     monkeypatch.chdir(place.folder)
     monkeypatch.setenv("LSTM_HOME", str(place.folder / "mlruns"))
     monkeypatch.setattr(sys, "argv", ["lstm", *arguments])
-    tracking.client.cache_clear()
+    runs.client.cache_clear()
     with pytest.raises(SystemExit) as ended:
         app.main()
     assert ended.value.code == 2
@@ -392,9 +397,9 @@ def test_a_frame_from_python_trains_like_its_file(place: Place):
     assert len(list((place.folder / "mlruns" / "work").glob("frame-*.parquet"))) == 1
 
 
-def test_a_trials_val_rmse_is_that_of_the_network_that_was_kept(trained, client, runs):
+def test_a_trials_val_rmse_is_that_of_the_network_that_was_kept(trained, client, mlflow_runs):
     _, outcome = trained
     naive = next(row["val_rmse"] for row in outcome["leaderboard"] if row["name"] == "seasonal_naive")
     for name in (trial["name"] for trial in outcome["trials"]):
-        metrics = runs[name].data.metrics
+        metrics = mlflow_runs[name].data.metrics
         assert metrics["val_rmse"] / naive == pytest.approx(1 - metrics["val_rmse_skill"], rel=1e-6)

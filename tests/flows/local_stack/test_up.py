@@ -15,7 +15,7 @@ import pytest
 
 from flows.services import supervisor
 from flows.services.supervisor import Service, ServiceError
-from tasks.runtime.network import free_port, listening
+from tasks.runtime.network import free_port, open_listener
 from tests.support.servers import add_scripts_to_path, request
 from tests.support.workspace import LSTM, Place
 
@@ -269,7 +269,7 @@ def test_nobody_else_is_let_in_without_a_password(folder):
 
 
 def test_a_port_that_is_taken_is_named_with_the_way_out(folder):
-    with listening("127.0.0.1", 0, "") as taken:
+    with open_listener("127.0.0.1", 0, "") as taken:
         port = taken.getsockname()[1]
         message = refused(folder, "--prefect-port", str(port))
     assert message == (
