@@ -5,7 +5,7 @@ import re
 import pandas as pd
 
 
-def duration(text: str) -> pd.Timedelta:
+def parse_duration(text: str) -> pd.Timedelta:
     """Parse a duration in pandas' units; `d` and `w` may be small, which pandas is giving up.
 
     Raises:

@@ -13,7 +13,7 @@ from typing import Self
 import numpy as np
 import pandas as pd
 
-from lstm.calendars.durations import duration
+from lstm.calendars.durations import parse_duration
 
 _DAY = pd.Timedelta(1, "D")
 _SHORTEST = pd.Timedelta(1, "ms")
@@ -41,7 +41,7 @@ class Frequency:
             # A unit that pandas is giving up, such as 1H, is refused. No other warning: filters hold for all threads.
             warnings.filterwarnings("error", "'.+' is deprecated")
             try:
-                length = duration(f"1{text}" if text in ("h", "min", "s", "ms") else text)
+                length = parse_duration(f"1{text}" if text in ("h", "min", "s", "ms") else text)
             except (ValueError, OverflowError, Warning):
                 return cls._calendar(text, timezone)
         if length < _SHORTEST:

@@ -33,7 +33,7 @@ class SplitArrays:
         return cls(*arrays)
 
     @classmethod
-    def is_whole(cls, folder: Path) -> bool:
+    def is_complete(cls, folder: Path) -> bool:
         """Whether all arrays are there, of as many rows each."""
         try:
             return len({len(getattr(cls.load(folder), field.name)) for field in fields(cls)}) == 1

@@ -21,7 +21,7 @@ _SLICE = (0.8, 1.0)  # share of the look-back kept; Le Guennec et al. keep 0.9
 _ALPHA = 0.2  # of mixup's Beta; Zhang et al. recommend 0.1 to 0.4
 
 
-def augmented(
+def augment(
     past: Tensor, known: Tensor, actual: Tensor, methods: Sequence[str], generator: Generator
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Changed copies of normalised windows: each method in turn, on what the one before made.

@@ -13,7 +13,7 @@ _MEMORY = ("192MB", "768MB", "3GB")  # what it may hold before it writes to disk
 _THREADS = 1  # sums in one order: the same to the last bit each time
 
 
-def run(scratch: Path, *statements: str) -> list[tuple[Any, ...]]:
+def query(scratch: Path, *statements: str) -> list[tuple[Any, ...]]:
     """The rows of the last statement.
 
     Args:
@@ -37,12 +37,12 @@ def run(scratch: Path, *statements: str) -> list[tuple[Any, ...]]:
     raise DataError(f"the table can't be summed in {_MEMORY[-1]} of memory. Name fewer columns or series.")
 
 
-def file(path: Path, columns: Sequence[str] = ()) -> str:
+def from_parquet(path: Path, columns: Sequence[str] = ()) -> str:
     """A Parquet file in a FROM clause, its columns under other names: DuckDB takes `Temp` and `temp` for one."""
-    return f"read_parquet({quoted(path)})" + (f" AS source({', '.join(columns)})" if columns else "")
+    return f"read_parquet({quote_path(path)})" + (f" AS source({', '.join(columns)})" if columns else "")
 
 
-def quoted(path: Path) -> str:
+def quote_path(path: Path) -> str:
     """A path as SQL writes text."""
     text = str(path).replace("'", "''")
     return f"'{text}'"

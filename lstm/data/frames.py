@@ -11,7 +11,7 @@ import pyarrow as pa
 from lstm.errors import DataError
 
 
-def stored(frame: pd.DataFrame, work: Path) -> Path:
+def store_frame(frame: pd.DataFrame, work: Path) -> Path:
     """A Parquet file of a frame in `work`, so that what was trained on it can be trained again.
 
     A named index becomes columns.

@@ -25,23 +25,23 @@ class Grid:
         """(rows,) bool: the first row of a run."""
         return self.first == np.arange(len(self.first))
 
-    def before(self, valid: np.ndarray) -> np.ndarray:
+    def previous_valid(self, valid: np.ndarray) -> np.ndarray:
         """(rows,) int64: the newest valid row of the run up to here, this row included; -1 where there is none."""
         found = np.maximum.accumulate(np.where(valid, np.arange(len(valid)), -1))
         return np.where(found >= self.first, found, -1)
 
-    def after(self, valid: np.ndarray) -> np.ndarray:
+    def next_valid(self, valid: np.ndarray) -> np.ndarray:
         """(rows,) int64: the next valid row of the run from here on; -1 where there is none."""
         rows = len(valid)
         found = np.minimum.accumulate(np.where(valid, np.arange(rows), rows)[::-1])[::-1]
         return np.where(found <= self.last, found, -1)
 
-    def filled(self, values: np.ndarray, method: str, short: np.ndarray, season: int | None) -> np.ndarray:
+    def fill(self, values: np.ndarray, method: str, short: np.ndarray, season: int | None) -> np.ndarray:
         """Missing values of the rows in `short` filled by `method`; `short` rows lie between two valid ones."""
         valid = ~np.isnan(values)
         if method == "seasonal":
             return self._seasonal(values, short, season or 1)
-        before, after = self.before(valid), self.after(valid)
+        before, after = self.previous_valid(valid), self.next_valid(valid)
         made = values[before]
         if method == "linear":
             part = (np.arange(len(values)) - before) / np.maximum(after - before, 1)

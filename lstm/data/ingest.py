@@ -21,9 +21,9 @@ import pyarrow.parquet as pq
 from lstm.config.data import DataSpec
 from lstm.data.fingerprint import Fingerprint
 from lstm.data.rows import ROW, SERIES, TIME, RowReader
-from lstm.data.segments import check_found
-from lstm.data.sorting import in_buckets, in_order, sampled
-from lstm.data.table import INFER_SERIES, Settler, with_frequency
+from lstm.data.segments import check_matched
+from lstm.data.sorting import sample_keys, sort_in_buckets, sort_rows
+from lstm.data.table import INFER_SERIES, Canonicalizer, resolve_frequency
 from lstm.errors import ConfigError, DataError
 from lstm.scratch import scratch_folder
 from lstm.sources.row_filter import RowFilter
@@ -52,7 +52,7 @@ class Table:
         """The table in order, at most `rows` rows at a time."""
         return parquet_pieces(self.path, rows)
 
-    def part(
+    def read_rows(
         self, names: Sequence[str] | None = None, since: np.datetime64 | None = None, until: np.datetime64 | None = None
     ) -> pd.DataFrame:
         """The rows of some series (all by default) in a span [since, until) of UTC."""
@@ -109,27 +109,27 @@ def _stored(source: Source, spec: DataSpec, scratch: Path, work: Path) -> Table:
     head = _head(rows, spec)
     if not head:
         raise DataError(f"{source.name}: holds no rows. Name a source with data.")
-    spec = with_frequency(spec, pd.concat(head), source.name)
-    settler, digest = Settler(spec, source.name), Fingerprint()
+    spec = resolve_frequency(spec, pd.concat(head), source.name)
+    canonicalizer, digest = Canonicalizer(spec, source.name), Fingerprint()
     made = scratch / "table.parquet"
     with _Writer(made) as writer:
-        for piece in settler.settle(chain(head, rows)):
+        for piece in canonicalizer.process(chain(head, rows)):
             digest.update(piece)
             writer.write(piece)
-    settler.check_whole()
+    canonicalizer.check_complete()
     sha256 = digest.hexdigest()
     path = work / f"table-{sha256[:16]}.parquet"
-    if not _is_whole(path, settler.rows):
+    if not _is_whole(path, canonicalizer.rows):
         os.replace(made, path)
     return Table(
         path=path,
         sha256=sha256,
-        rows=settler.rows,
-        series=settler.series,
-        first=settler.first.isoformat(),
-        last=settler.last.isoformat(),
+        rows=canonicalizer.rows,
+        series=canonicalizer.series,
+        first=canonicalizer.first.isoformat(),
+        last=canonicalizer.last.isoformat(),
         frequency=spec.frequency,
-        notices=settler.notices,
+        notices=canonicalizer.notices,
     )
 
 
@@ -150,23 +150,23 @@ def _sorted_rows(source: Source, spec: DataSpec, scratch: Path) -> Iterator[pd.D
     first, second = next(chunks, None), next(chunks, None)
     if first is None or second is None:
         if first is not None:
-            yield in_order(first)
+            yield sort_rows(first)
         return
     path, ordered, before = scratch / "rows.parquet", True, ("", pd.Timestamp.min.tz_localize("UTC"))
     sample: list[tuple[str, Any]] = []
     written = 0
     with _Writer(path) as writer:
         for chunk in chain((first, second), chunks):
-            rows = in_order(chunk)
+            rows = sort_rows(chunk)
             ordered = ordered and before <= _key_of(rows, 0) and bool((rows[ROW] == chunk[ROW]).all())
             before = _key_of(rows, -1)
-            sample += sampled(rows)
+            sample += sample_keys(rows)
             written += len(rows)
             writer.write(rows)
     if ordered:
         yield from parquet_pieces(path, PIECE_ROWS)
     else:
-        yield from in_buckets(_row_groups(path), sample, written, scratch)
+        yield from sort_in_buckets(_row_groups(path), sample, written, scratch)
 
 
 def _checked_rows(source: Source, spec: DataSpec) -> Iterator[pd.DataFrame]:
@@ -181,7 +181,7 @@ def _checked_rows(source: Source, spec: DataSpec) -> Iterator[pd.DataFrame]:
         if len(rows):
             yield rows
     if chosen is not None:
-        check_found(source, chosen)
+        check_matched(source, chosen)
 
 
 def _wide_rows(source: Source, spec: DataSpec) -> int:

@@ -25,14 +25,14 @@ class Layout:
     static: tuple[int, ...]  # positions of the scaled columns that never change within a series
 
     @classmethod
-    def of(cls, spec: DataSpec, levels: Mapping[str, Sequence[str]]) -> Self:
-        """The layout of a specification; `levels` are the categories that each categorical column had in training."""
+    def of(cls, spec: DataSpec, categories: Mapping[str, Sequence[str]]) -> Self:
+        """The layout of a specification; `categories` are the categories that each categorical column had in training."""
         observed = [*spec.target, *_numbers(spec, spec.observed)]
-        past = [*observed, *_categories(spec, spec.observed, levels)]
+        past = [*observed, *_categories(spec, spec.observed, categories)]
         past += [f"{name}_missing" for name in observed] if spec.missing.indicators else []
         past += [SINCE_LAST] if spec.frequency == "irregular" else []
         known, static = _numbers(spec, spec.known), _numbers(spec, spec.static)
-        ahead = [*known, *static, *_categories(spec, (*spec.known, *spec.static), levels)]
+        ahead = [*known, *static, *_categories(spec, (*spec.known, *spec.static), categories)]
         ahead += calendar_columns(spec.calendar)
         first_static = len(past) + len(known)
         first_unscaled = first_static + len(static)
@@ -45,15 +45,15 @@ class Layout:
         )
 
 
-def category_column(column: str, level: str) -> str:
+def category_column(column: str, category: str) -> str:
     """The name of the 0/1 input of one category."""
-    return f"{column}={level}"
+    return f"{column}={category}"
 
 
 def _numbers(spec: DataSpec, names: Sequence[str]) -> list[str]:
     return [name for name in names if name not in spec.categorical]
 
 
-def _categories(spec: DataSpec, names: Sequence[str], levels: Mapping[str, Sequence[str]]) -> list[str]:
+def _categories(spec: DataSpec, names: Sequence[str], categories: Mapping[str, Sequence[str]]) -> list[str]:
     chosen = [name for name in names if name in spec.categorical]
-    return [category_column(name, level) for name in chosen for level in levels[name]]
+    return [category_column(name, category) for name in chosen for category in categories[name]]

@@ -69,9 +69,7 @@ class DataNormalizer:
         empty = np.isnan(x).all(axis=0)
         if empty.any():
             raise DataError(f"column {int(empty.argmax())}: has no value to fit on. Leave the column out.")
-        self.center, self.scale = centered_and_scaled(
-            self.strategy, Statistics.of(x, quartiles=self.strategy == "robust")
-        )
+        self.center, self.scale = center_and_scale(self.strategy, Statistics.of(x, quartiles=self.strategy == "robust"))
         return self
 
     def transform(self, X: Any) -> np.ndarray:  # noqa: N803
@@ -135,7 +133,7 @@ def _as_2d(X: Any) -> np.ndarray:  # noqa: N803
     return x
 
 
-def centered_and_scaled(strategy: Strategy, values: Statistics) -> tuple[np.ndarray, np.ndarray]:
+def center_and_scale(strategy: Strategy, values: Statistics) -> tuple[np.ndarray, np.ndarray]:
     """What is taken off and what is divided by, each in the shape of the statistics."""
     if strategy == "none":
         return np.zeros_like(values.mean), np.ones_like(values.mean)

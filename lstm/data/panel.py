@@ -16,16 +16,16 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from lstm.calendars.durations import duration
+from lstm.calendars.durations import parse_duration
 from lstm.calendars.frequency import Frequency
 from lstm.config.data import DataSpec
-from lstm.data.covariates import Inputs, covariates, placed
+from lstm.data.covariates import GridRows, build_covariates, scatter_to_grid
 from lstm.data.grid import SEASONS_BACK, Grid
 from lstm.data.layout import Layout
 from lstm.data.rows import SERIES, TIME
 from lstm.errors import DataError
 
-Levels = Mapping[str, Sequence[str]]
+Categories = Mapping[str, Sequence[str]]
 
 
 @dataclass(frozen=True)
@@ -42,26 +42,26 @@ class Panel:
     layout: Layout
 
 
-def build_panel(table: pd.DataFrame, spec: DataSpec, levels: Levels | None = None, ahead: int = 0) -> Panel:
+def build_panel(table: pd.DataFrame, spec: DataSpec, categories: Categories | None = None, ahead: int = 0) -> Panel:
     """Put a canonical table on its grid, fill or cut gaps, and add the calendar.
 
     Args:
         table: as `canonical` returns it.
         spec: roles, frequency, gap rule and calendar.
-        levels: the categories of each categorical column; any other counts as none of them.
+        categories: the categories of each categorical column; any other counts as none of them.
         ahead: rows to append after the last row of each series in which every target was measured, for the
             known columns of a forecast; rows of the table beyond them are left out. 0: the table's own rows.
 
     Raises:
         DataError: a known column has no value in a row ahead, or a series no row with all targets.
     """
-    return next(panel_blocks(iter([table]), spec, levels or {}, ahead))
+    return next(panel_blocks(iter([table]), spec, categories or {}, ahead))
 
 
 def panel_blocks(
     pieces: Iterator[pd.DataFrame],
     spec: DataSpec,
-    levels: Levels,
+    categories: Categories,
     ahead: int = 0,
     borders: Sequence[np.datetime64] = (),
 ) -> Iterator[Panel]:
@@ -71,7 +71,7 @@ def panel_blocks(
     goes on with the same number. A gap that reaches over one of the `borders` is not filled: what lies before must
     not depend on what comes after.
     """
-    maker = _Maker(spec, levels, ahead, np.array(borders, "datetime64[us]"))
+    maker = _Maker(spec, categories, ahead, np.array(borders, "datetime64[us]"))
     segments = -1
     for piece, last in _with_last(pieces):
         block = maker.block(piece, last)
@@ -101,10 +101,10 @@ class _Stretch:
 class _Maker:
     """Keeps of a series that goes on in the next piece what its next rows depend on."""
 
-    def __init__(self, spec: DataSpec, levels: Levels, ahead: int, borders: np.ndarray) -> None:
+    def __init__(self, spec: DataSpec, categories: Categories, ahead: int, borders: np.ndarray) -> None:
         self.spec, self.ahead, self.borders = spec, ahead, borders
-        self.layout = Layout.of(spec, levels)
-        self.levels = levels
+        self.layout = Layout.of(spec, categories)
+        self.categories = categories
         self.frequency = None if spec.frequency == "irregular" else Frequency.parse(spec.frequency, spec.timezone)
         self.limit = self._limit()
         self.held: pd.DataFrame | None = None
@@ -115,7 +115,7 @@ class _Maker:
         longest = self.spec.missing.max_gap
         if isinstance(longest, int) or self.frequency is None:
             return longest if isinstance(longest, int) else 0
-        return int(duration(longest) / self.frequency.step)
+        return int(parse_duration(longest) / self.frequency.step)
 
     @property
     def _reach(self) -> int:
@@ -198,12 +198,12 @@ class _Maker:
         place = (np.cumsum(lengths) - lengths)[run] + steps - stretch.low[run]
         times = self._times(rows, place, stretch, series, step)
         future = step >= stretch.high[series] - self.ahead
-        targets = placed(rows, self.spec.target, place, len(series))
+        targets = scatter_to_grid(rows, self.spec.target, place, len(series))
         filled, broken, causal = self._filled_targets(targets, grid, times)
         broken &= ~future
         self._check_ahead(rows, place, future, stretch, series, times)
-        inputs = Inputs(rows, place, run, grid, times, None if self.frequency else self._longest)
-        values = np.hstack([filled, covariates(inputs, targets, self.spec, self.levels, self.limit)])
+        inputs = GridRows(rows, place, run, grid, times, None if self.frequency else self._longest)
+        values = np.hstack([filled, build_covariates(inputs, targets, self.spec, self.categories, self.limit)])
         begins = grid.starts | broken | np.r_[False, broken[:-1]] | self._far_apart(times)
         return Panel(values, targets, causal, begins, series.astype(np.int32), times, stretch.names, self.layout)
 
@@ -233,13 +233,13 @@ class _Maker:
             if missing.method == "none" or valid.all():
                 continue
             short = self._short_gaps(grid, valid, times)
-            filled[:, number] = grid.filled(values, missing.method, short, missing.season)
+            filled[:, number] = grid.fill(values, missing.method, short, missing.season)
             causal &= ~short | (missing.method != "linear")
         return filled, np.isnan(filled).any(axis=1), causal
 
     def _short_gaps(self, grid: Grid, valid: np.ndarray, times: np.ndarray) -> np.ndarray:
         """(rows,) bool: missing, in a gap that is short, has a value on both sides, and reaches over no border."""
-        before, after = grid.before(valid), grid.after(valid)
+        before, after = grid.previous_valid(valid), grid.next_valid(valid)
         apart = after - before - 1 <= self.limit if self.frequency else times[after] - times[before] <= self._longest
         span = np.searchsorted(self.borders, times, side="right")
         begins = np.minimum(before + 1, len(valid) - 1)  # where the gap does
@@ -247,7 +247,7 @@ class _Maker:
 
     @property
     def _longest(self) -> np.timedelta64:
-        return duration(str(self.spec.missing.max_gap)).to_timedelta64()
+        return parse_duration(str(self.spec.missing.max_gap)).to_timedelta64()
 
     def _far_apart(self, times: np.ndarray) -> np.ndarray:
         """Rows of an irregular series that come too long after the one before."""
@@ -270,10 +270,10 @@ class _Maker:
             missing = future & ~there
             if missing.any():
                 row = int(missing.argmax())
-                raise no_known_value(stretch.names[series[row]], column, times[row])
+                raise missing_known_value(stretch.names[series[row]], column, times[row])
 
 
-def no_known_value(series: str, column: str, moment: np.datetime64) -> DataError:
+def missing_known_value(series: str, column: str, moment: np.datetime64) -> DataError:
     """That a known column must be given at a moment, in UTC, of the horizon."""
     return DataError(
         f"series {series!r}: known column {column!r} has no value at {pd.Timestamp(moment).isoformat()}+00:00, "

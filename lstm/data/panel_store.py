@@ -10,19 +10,20 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 
-from lstm.config.data import DataSpec, NormalizeSpec
+from lstm.config.data import DataSpec
+from lstm.config.preparation import NormalizeSpec
 from lstm.data.ingest import Table
 from lstm.data.layout import Layout
 from lstm.data.normalize import Statistics
 from lstm.data.panel import panel_blocks
 from lstm.data.rows import SERIES, TIME
-from lstm.data.scaling import ALL, PanelNormalizer
+from lstm.data.scaling import ALL_SERIES, PanelNormalizer
 from lstm.data.splits import Cuts
-from lstm.data.statistics import training_levels, training_statistics
+from lstm.data.statistics import compute_training_statistics, frequent_categories
 from lstm.data.writer import ArrayWriter
 from lstm.errors import DataError
 
-_MOST_LEVELS = 50  # rarer categories of a column count as unknown
+_MAX_CATEGORIES = 50  # rarer categories of a column count as unknown
 _DESCRIPTION = "panel.json"
 _ARRAYS = ("features", "targets", "causal", "segment", "series", "times")
 _ROWS = 1_000_000  # copied at a time
@@ -37,7 +38,7 @@ class PanelStore:
     columns: tuple[str, ...]  # of the features
     n_known: int
     normalizer: PanelNormalizer
-    levels: dict[str, list[str]]  # of each categorical column
+    categories: dict[str, list[str]]  # of each categorical column
     cuts: Cuts
     left_out: dict[str, str]  # series: why
 
@@ -51,13 +52,13 @@ class PanelStore:
             columns=tuple(state["columns"]),
             n_known=state["n_known"],
             normalizer=PanelNormalizer.from_dict(state["normalizer"]),
-            levels=state["levels"],
+            categories=state["levels"],
             cuts=Cuts(*(np.datetime64(state["cuts"][name], "us") for name in ("start", "validation", "test", "end"))),
             left_out=state["left_out"],
         )
 
     @classmethod
-    def is_whole(cls, folder: Path) -> bool:
+    def is_complete(cls, folder: Path) -> bool:
         """Whether the description and all arrays are there, of as many rows each."""
         try:
             return len({len(cls.load(folder).array(name)) for name in _ARRAYS}) == 1
@@ -84,29 +85,29 @@ def write_panel(table: Table, spec: DataSpec, normalize: NormalizeSpec, cuts: Cu
         DataError: no series has what a normaliser needs in the training span, or a target has no logarithm.
     """
     categorical = [name for name in spec.values if name in spec.categorical]
-    levels = {name: training_levels(table.path, name, cuts, folder, _MOST_LEVELS) for name in categorical}
+    categories = {name: frequent_categories(table.path, name, cuts, folder, _MAX_CATEGORIES) for name in categorical}
     normalizer, left_out = _fitted(table, spec, normalize, cuts, folder)
     names: list[str] = []
     with ArrayWriter(folder) as writer:
         pieces = _known(table, normalizer, left_out, cuts.end)
-        for block in panel_blocks(pieces, spec, levels, borders=(cuts.validation, cuts.test)):
+        for block in panel_blocks(pieces, spec, categories, borders=(cuts.validation, cuts.test)):
             new = block.names[1:] if names and block.names[:1] == (names[-1],) else block.names
             names += new
             writer.append(
-                features=normalizer.features(block),
-                targets=normalizer.targets(block),
+                features=normalizer.normalize_features(block),
+                targets=normalizer.normalize_targets(block),
                 causal=block.causal,
                 segment=block.segment,
                 series=block.series + np.int32(len(names) - len(block.names)),
                 times=block.times,
             )
-    layout = Layout.of(spec, levels)
+    layout = Layout.of(spec, categories)
     description: dict[str, Any] = {
         "names": names,
         "columns": layout.columns,
         "n_known": layout.n_known,
         "normalizer": normalizer.to_dict(),
-        "levels": levels,
+        "levels": categories,
         "cuts": {name: str(moment) for name, moment in vars(cuts).items()},
         "left_out": left_out,
     }
@@ -119,10 +120,10 @@ def _fitted(
     """The normaliser, and the series that it can't be fitted for."""
     columns = [name for name in (*spec.target, *spec.observed, *spec.known, *spec.static) if name in spec.numeric]
     static = [name for name in spec.static if name in spec.numeric]
-    together, quartiles = (ALL if normalize.per == "all" else None), normalize.strategy == "robust"
+    together, quartiles = (ALL_SERIES if normalize.per == "all" else None), normalize.strategy == "robust"
     logs = spec.target if normalize.log else ()
-    found = training_statistics(table.path, columns, cuts, scratch, together, quartiles, logs)
-    pooled = training_statistics(table.path, static, cuts, scratch, ALL, quartiles) if static else None
+    found = compute_training_statistics(table.path, columns, cuts, scratch, together, quartiles, logs)
+    pooled = compute_training_statistics(table.path, static, cuts, scratch, ALL_SERIES, quartiles) if static else None
     own = len(columns) - len(static)
     empty = np.isnan(found.mean[:, :own])
     if not len(found.names) or empty.all(axis=0).any() or (pooled and np.isnan(pooled.mean).any()):

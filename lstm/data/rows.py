@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from lstm.config.data import DataSpec
-from lstm.data.timestamps import StampReader, shown
+from lstm.data.timestamps import TimestampReader, format_cell
 from lstm.errors import DataError, did_you_mean
 from lstm.sources.row_filter import RowFilter
 
@@ -43,7 +43,7 @@ class RowReader:
         self.seen = 0
         self._file, self._before = name, 0  # which file of several the rows come from, and how many came before it
         self._columns = columns
-        self._stamps = StampReader(spec, name)
+        self._stamps = TimestampReader(spec, name)
         self._slashed: dict[str, tuple[str, ...]] = {}  # the ids of a series, where one holds a / of its own
 
     def read(self, frame: pd.DataFrame) -> pd.DataFrame:
@@ -78,7 +78,7 @@ class RowReader:
         self.seen += len(frame)
         if self._chosen is None:
             return frame
-        kept = self._chosen.kept(frame)
+        kept = self._chosen.mask(frame)
         self._row_numbers = self._row_numbers[kept]
         return frame[kept].reset_index(drop=True)
 
@@ -108,7 +108,9 @@ class RowReader:
         for column in wanted:
             if column not in there:
                 known = self._columns() if self._columns else map(str, frame.columns)
-                raise DataError(f"{self.name}: column {column!r}{role} is not there.{did_you_mean(column, known, _LONGEST)}")
+                raise DataError(
+                    f"{self.name}: column {column!r}{role} is not there.{did_you_mean(column, known, _LONGEST)}"
+                )
             if column in twice:
                 raise DataError(f"{self.name}: column {column!r} is there twice. Give each column its own name.")
 
@@ -171,10 +173,12 @@ class RowReader:
         numbers = pd.Series(numbers.to_numpy("float64", na_value=np.nan), index=raw.index)
         text = (numbers.isna() & raw.notna()).to_numpy()
         if text.any():
-            raise DataError(f"{self._cell(raw, text)}: {shown(raw, text)} is no number. {self._fix(raw, text)}")
+            raise DataError(f"{self._cell(raw, text)}: {format_cell(raw, text)} is no number. {self._fix(raw, text)}")
         for bad, what in ((np.isinf(numbers), "not finite"), (numbers.abs() > _LARGEST, "over 1e30: no measurement")):
             if bad.any():
-                raise DataError(f"{self._cell(raw, bad)}: {shown(raw, bad)} is {what}. Leave a missing value empty.")
+                raise DataError(
+                    f"{self._cell(raw, bad)}: {format_cell(raw, bad)} is {what}. Leave a missing value empty."
+                )
         return numbers
 
     def _with_points(self, text: pd.Series) -> pd.Series:

@@ -8,12 +8,12 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 
-from lstm.config.data import NormalizeSpec
-from lstm.data.normalize import Statistics, centered_and_scaled
+from lstm.config.preparation import NormalizeSpec
+from lstm.data.normalize import Statistics, center_and_scale
 from lstm.data.panel import Panel
 from lstm.errors import DataError, did_you_mean
 
-ALL = "\0all"  # a name that no file can give to a series
+ALL_SERIES = "\0all"  # a name that no file can give to a series
 _LONGEST = 300  # characters of a list of series, of which there may be thousands
 _LARGEST = 700.0  # of a logarithm: exp of more is no number any more
 
@@ -29,11 +29,11 @@ class TargetScale:
     def __getitem__(self, index: Any) -> "TargetScale":
         return TargetScale(self.center[index], self.scale[index], self.log)
 
-    def normalized(self, raw: np.ndarray) -> np.ndarray:
+    def normalize(self, raw: np.ndarray) -> np.ndarray:
         """What networks see of raw values; their shape must fit to (..., targets)."""
         return ((np.log(raw) if self.log else raw) - self.center) / self.scale
 
-    def raw(self, normalized: np.ndarray) -> np.ndarray:
+    def denormalize(self, normalized: np.ndarray) -> np.ndarray:
         """In the units of the targets.
 
         With `log` a median stays the median and a quantile the quantile, but a mean does not: the mean of exp is not
@@ -45,7 +45,7 @@ class TargetScale:
 
 @dataclass(frozen=True)
 class PanelNormalizer:
-    """Center and scale of each measured column by series; the single name `ALL` stands for all series."""
+    """Center and scale of each measured column by series; the single name `ALL_SERIES` stands for all series."""
 
     names: tuple[str, ...]
     center: np.ndarray  # (names, scaled columns) float64, of the targets' logarithm where `log`
@@ -64,10 +64,10 @@ class PanelNormalizer:
             static: of the static columns (the last ones), over all series together: scaled within its series
                 a column that never changes would always be 0.
         """
-        center, scale = centered_and_scaled(spec.strategy, statistics)
+        center, scale = center_and_scale(spec.strategy, statistics)
         if static is not None:
             width = static.mean.shape[1]
-            center[:, -width:], scale[:, -width:] = centered_and_scaled(spec.strategy, static)
+            center[:, -width:], scale[:, -width:] = center_and_scale(spec.strategy, static)
         return cls(statistics.names, center, scale, n_targets, spec.log)
 
     @cached_property
@@ -76,28 +76,28 @@ class PanelNormalizer:
 
     def knows(self, name: str) -> bool:
         """Whether the series was there in training, or one normaliser serves all."""
-        return self.names == (ALL,) or name in self._position
+        return self.names == (ALL_SERIES,) or name in self._position
 
-    def rows_of(self, names: Sequence[str]) -> np.ndarray:
+    def series_rows(self, names: Sequence[str]) -> np.ndarray:
         """Where the center and scale of these series are: (series,) int64.
 
         Raises:
             DataError: a series was not there in training.
         """
-        if self.names == (ALL,):
+        if self.names == (ALL_SERIES,):
             return np.zeros(len(names), np.int64)
         for name in names:
             if name not in self._position:
                 raise DataError(f"series {name!r} was not there in training.{did_you_mean(name, self.names, _LONGEST)}")
         return np.array([self._position[name] for name in names], np.int64)
 
-    def features(self, panel: Panel) -> np.ndarray:
+    def normalize_features(self, panel: Panel) -> np.ndarray:
         """Normalised values, (rows, columns) float32. A missing covariate becomes 0: its training center.
 
         Raises:
             DataError: a series was not there in training, or a target has no logarithm.
         """
-        row, width = self.rows_of(panel.names)[panel.series], self.n_targets
+        row, width = self.series_rows(panel.names)[panel.series], self.n_targets
         features = panel.values.astype(np.float32)
         features[:, :width] = self._normalized(panel, panel.values[:, :width])
         for number, column in enumerate(panel.layout.scaled[width:], start=width):
@@ -105,7 +105,7 @@ class PanelNormalizer:
         features[:, width:] = np.nan_to_num(features[:, width:])
         return features
 
-    def targets(self, panel: Panel) -> np.ndarray:
+    def normalize_targets(self, panel: Panel) -> np.ndarray:
         """Normalised measured targets, (rows, targets) float32, NaN where not measured.
 
         Raises:
@@ -115,7 +115,7 @@ class PanelNormalizer:
 
     def target_scale(self, names: Sequence[str]) -> TargetScale:
         """The scale of the targets of these series: (series, targets)."""
-        rows = self.rows_of(names)
+        rows = self.series_rows(names)
         return TargetScale(self.center[rows, : self.n_targets], self.scale[rows, : self.n_targets], self.log)
 
     def _normalized(self, panel: Panel, targets: np.ndarray) -> np.ndarray:
@@ -123,8 +123,8 @@ class PanelNormalizer:
         if self.log and (targets <= 0).any():
             row, column = np.argwhere(targets <= 0)[0]
             series, moment = panel.names[panel.series[row]], pd.Timestamp(panel.times[row])
-            raise no_logarithm(series, panel.layout.columns[column], targets[row, column], moment)
-        return self.target_scale(panel.names)[panel.series].normalized(targets)
+            raise log_domain_error(series, panel.layout.columns[column], targets[row, column], moment)
+        return self.target_scale(panel.names)[panel.series].normalize(targets)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready, for `from_dict`."""
@@ -143,7 +143,7 @@ class PanelNormalizer:
         return cls(tuple(state["names"]), center, scale, state["n_targets"], state.get("log", False))
 
 
-def no_logarithm(series: str, column: str, value: float, moment: pd.Timestamp) -> DataError:
+def log_domain_error(series: str, column: str, value: float, moment: pd.Timestamp) -> DataError:
     """That a target can't be modelled on the log scale: `moment` in UTC, without a zone."""
     return DataError(
         f"series {series!r}: target {column!r} must be above 0 where normalize.log is true, but is {value:g} at "

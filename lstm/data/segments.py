@@ -11,7 +11,7 @@ import numpy as np
 
 from lstm.config.data import DataSpec
 from lstm.errors import DataError, did_you_mean
-from lstm.sources.row_filter import RowFilter, comparables
+from lstm.sources.row_filter import RowFilter, comparison_codes
 from lstm.sources.source import Source, open_source
 
 Segment = tuple[str, ...]  # a value of each column, by the text it is compared by
@@ -20,7 +20,7 @@ _MOST = 100_000
 _LONGEST = 300  # characters of a list of values
 
 
-def segments(spec: DataSpec, work: Path, downloads: Path) -> tuple[Segment, ...]:
+def find_segments(spec: DataSpec, work: Path, downloads: Path) -> tuple[Segment, ...]:
     """The values of `spec.partition_by` among the rows of `spec.where`, sorted; kept as `ingest_table` keeps a table.
 
     Raises:
@@ -49,7 +49,7 @@ def _key(source: Source, spec: DataSpec) -> str:
 def _scanned(source: Source, spec: DataSpec) -> set[Segment]:
     chosen = RowFilter(spec.where)
     found, missing = _distinct(source, spec.partition_by, chosen)
-    check_found(source, chosen)
+    check_matched(source, chosen)
     for column, rows in missing.items():
         raise DataError(
             f"{source.name}: column {column!r} of data.partition_by is empty or NA in {rows:,} rows. Give every row "
@@ -60,7 +60,7 @@ def _scanned(source: Source, spec: DataSpec) -> set[Segment]:
     return found
 
 
-def check_found(source: Source, chosen: RowFilter) -> None:
+def check_matched(source: Source, chosen: RowFilter) -> None:
     """Every value that was asked for must have come, when the source has been read to its end.
 
     Raises:
@@ -74,7 +74,7 @@ def check_found(source: Source, chosen: RowFilter) -> None:
                 f"{source.name}: no row has {value!r} in column {column!r}, which data.where asks for."
                 f"{did_you_mean(str(value), known, _LONGEST)}"
             )
-    elif not chosen.some and chosen.wanted:
+    elif not chosen.any_kept and chosen.wanted:
         raise DataError(
             f"{source.name}: no row has what data.where asks for in {' and '.join(chosen.wanted)} at once. Ask for "
             "less."
@@ -92,8 +92,8 @@ def _distinct(source: Source, columns: Sequence[str], chosen: RowFilter) -> tupl
                 key = "partition_by" if column in columns else "where"
                 hint = did_you_mean(column, source.columns(), _LONGEST)
                 raise DataError(f"{source.name}: column {column!r} of data.{key} is not there.{hint}")
-        frame = frame[chosen.kept(frame)]
-        coded = [comparables(frame[column]) for column in columns]
+        frame = frame[chosen.mask(frame)]
+        coded = [comparison_codes(frame[column]) for column in columns]
         codes = np.stack([codes for codes, _ in coded], axis=1)  # (rows, columns)
         missing += Counter({name: int(count) for name, count in zip(columns, (codes < 0).sum(axis=0), strict=True)})
         for row in np.unique(codes[(codes >= 0).all(axis=1)], axis=0):

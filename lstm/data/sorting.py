@@ -21,20 +21,20 @@ _MOST_BUCKETS = 500  # files that are open at a time
 _EVERY = 1000  # one key of so many is in the sample
 
 
-def in_order(rows: pd.DataFrame) -> pd.DataFrame:
+def sort_rows(rows: pd.DataFrame) -> pd.DataFrame:
     """Rows sorted by series, time, and their place in the source."""
     codes, _ = pd.factorize(rows[SERIES], sort=True)
     order = np.lexsort((rows[ROW].to_numpy(), rows[TIME].to_numpy("datetime64[us]"), codes))
     return rows.iloc[order].reset_index(drop=True)
 
 
-def sampled(rows: pd.DataFrame) -> list[tuple[str, Any]]:
+def sample_keys(rows: pd.DataFrame) -> list[tuple[str, Any]]:
     """Some of the keys of sorted rows."""
     few = rows.iloc[::_EVERY]
     return list(zip(few[SERIES], few[TIME].to_numpy("datetime64[us]"), strict=True))
 
 
-def in_buckets(
+def sort_in_buckets(
     runs: Iterator[pa.Table], sample: list[tuple[str, Any]], rows: int, scratch: Path
 ) -> Iterator[pd.DataFrame]:
     """The rows of all runs in order, a bucket at a time.
@@ -52,7 +52,7 @@ def in_buckets(
     _distribute(runs, borders, paths)
     for path in paths:
         with pa.OSFile(str(path)) as file, pa.ipc.open_stream(file) as stream:
-            yield in_order(stream.read_all().to_pandas(split_blocks=True, self_destruct=True))
+            yield sort_rows(stream.read_all().to_pandas(split_blocks=True, self_destruct=True))
         path.unlink()
 
 

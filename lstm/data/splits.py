@@ -10,10 +10,10 @@ from itertools import accumulate
 import numpy as np
 import pandas as pd
 
-from lstm.calendars.durations import duration
+from lstm.calendars.durations import parse_duration
 from lstm.calendars.frequency import Frequency
-from lstm.config.data import SplitSpec
 from lstm.config.pipeline import PipelineConfig
+from lstm.config.preparation import SplitSpec
 from lstm.errors import DataError
 
 
@@ -36,7 +36,7 @@ class Cuts:
         }
 
 
-def cut(first: pd.Timestamp, last: pd.Timestamp, frequency: Frequency | None, split: SplitSpec) -> Cuts:
+def compute_cuts(first: pd.Timestamp, last: pd.Timestamp, frequency: Frequency | None, split: SplitSpec) -> Cuts:
     """Find the cuts of a table.
 
     Args:
@@ -65,7 +65,7 @@ def cut(first: pd.Timestamp, last: pd.Timestamp, frequency: Frequency | None, sp
     return _cuts(start, validation, test, end)
 
 
-def unused_rows(cuts: Cuts, last: pd.Timestamp, frequency: Frequency) -> int:
+def count_unused_rows(cuts: Cuts, last: pd.Timestamp, frequency: Frequency) -> int:
     """Rows of the grid after the end of the test, up to the last time of all series."""
     return _rows(pd.Timestamp(cuts.end), _naive(last), frequency)
 
@@ -134,7 +134,7 @@ def _before(
     end: pd.Timestamp, span: int | float | str, whole: pd.Timedelta, frequency: Frequency | None
 ) -> pd.Timestamp:
     if isinstance(span, str):
-        return end - duration(span)
+        return end - parse_duration(span)
     if frequency is None:
         if isinstance(span, int):
             raise DataError(

@@ -11,13 +11,13 @@ import pyarrow.parquet as pq
 from lstm.data import database
 from lstm.data.normalize import Statistics
 from lstm.data.rows import SERIES, TIME
-from lstm.data.scaling import no_logarithm
+from lstm.data.scaling import log_domain_error
 from lstm.data.splits import Cuts
 
 _QUARTILE_ROWS = 5_000_000  # over more rows, quartiles over all series come from an even sample of about so many
 
 
-def training_statistics(
+def compute_training_statistics(
     path: Path,
     columns: Sequence[str],
     cuts: Cuts,
@@ -47,23 +47,23 @@ def training_statistics(
     _check_logarithms(path, logs, cuts, scratch)
     group = names[SERIES] if together is None else "NULL"
     sums = [f"{function}({names[column]})" for column in columns for function in ("avg", "stddev_pop", "min", "max")]
-    found = database.run(scratch, _training(path, cuts, logs), _grouped(group, sums, "true"))
+    found = database.query(scratch, _training(path, cuts, logs), _grouped(group, sums, "true"))
     mean, std, low, high = np.moveaxis(_array(found).reshape(len(found), len(columns), 4), 2, 0)
     thirds = None
     if quartiles:
         wanted = [f"quantile_cont({names[column]}, {level})" for level in (0.25, 0.5, 0.75) for column in columns]
         sampled = "true" if together is None else _sample(path, cuts, scratch)
-        rows = database.run(scratch, _training(path, cuts, logs), _grouped(group, wanted, sampled))
+        rows = database.query(scratch, _training(path, cuts, logs), _grouped(group, wanted, sampled))
         thirds = np.moveaxis(_array(rows).reshape(len(found), 3, -1), 1, 0)
     series = tuple(row[0] if together is None else together for row in found)
     return Statistics(mean, std, low, high, thirds, series)
 
 
-def training_levels(path: Path, column: str, cuts: Cuts, scratch: Path, most: int) -> list[str]:
+def frequent_categories(path: Path, column: str, cuts: Cuts, scratch: Path, most: int) -> list[str]:
     """The categories of a column in the training span, the `most` frequent ones, in alphabetical order."""
     name = _names(path)[column]
     counted = f"SELECT {name}, count(*) AS times FROM rows WHERE {name} IS NOT NULL GROUP BY {name}"
-    found = database.run(scratch, _training(path, cuts), f"{counted} ORDER BY times DESC, {name} LIMIT {most}")
+    found = database.query(scratch, _training(path, cuts), f"{counted} ORDER BY times DESC, {name} LIMIT {most}")
     return sorted(level for level, _ in found)
 
 
@@ -76,8 +76,8 @@ def _check_logarithms(path: Path, columns: Collection[str], cuts: Cuts, scratch:
     for column in columns:
         value, series, time = names[column], names[SERIES], names[TIME]
         first = f"SELECT {series}, epoch_us({time}), {value} FROM rows WHERE {value} <= 0 ORDER BY ALL LIMIT 1"
-        for name, moment, found in database.run(scratch, _training(path, cuts), first):
-            raise no_logarithm(name, column, found, pd.Timestamp(moment, unit="us"))
+        for name, moment, found in database.query(scratch, _training(path, cuts), first):
+            raise log_domain_error(name, column, found, pd.Timestamp(moment, unit="us"))
 
 
 def _training(path: Path, cuts: Cuts, logs: Collection[str] = ()) -> str:
@@ -87,7 +87,7 @@ def _training(path: Path, cuts: Cuts, logs: Collection[str] = ()) -> str:
     replaced = ", ".join(f"ln({names[column]}) AS {names[column]}" for column in logs)
     columns = f"* REPLACE ({replaced})" if replaced else "*"
     return (
-        f"CREATE VIEW rows AS SELECT {columns} FROM {database.file(path, list(names.values()))} "
+        f"CREATE VIEW rows AS SELECT {columns} FROM {database.from_parquet(path, list(names.values()))} "
         f"WHERE {time} >= TIMESTAMPTZ '{cuts.start}Z' AND {time} < TIMESTAMPTZ '{cuts.validation}Z'"
     )
 
@@ -103,5 +103,5 @@ def _array(found: list[tuple[Any, ...]]) -> np.ndarray:
 def _sample(path: Path, cuts: Cuts, scratch: Path) -> str:
     """The condition of an even sample that is the same each time."""
     names = _names(path)
-    ((count,),) = database.run(scratch, _training(path, cuts), "SELECT count(*) FROM rows")
+    ((count,),) = database.query(scratch, _training(path, cuts), "SELECT count(*) FROM rows")
     return f"hash({names[SERIES]}, {names[TIME]}) % {max(1, round(count / _QUARTILE_ROWS))} = 0"

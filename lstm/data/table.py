@@ -13,13 +13,13 @@ import pandas as pd
 from lstm.calendars.frequency import Frequency, infer_frequency
 from lstm.config.data import DataSpec
 from lstm.data.rows import ROW, SERIES, TIME, RowReader
-from lstm.data.sorting import in_order
+from lstm.data.sorting import sort_rows
 from lstm.errors import DataError
 
 INFER_SERIES = 20  # the first so many say the frequency
 
 
-def canonical(frame: pd.DataFrame, spec: DataSpec, name: str = "table") -> pd.DataFrame:
+def canonicalize(frame: pd.DataFrame, spec: DataSpec, name: str = "table") -> pd.DataFrame:
     """Check a raw frame against its specification and bring it into the canonical form.
 
     Args:
@@ -36,16 +36,16 @@ def canonical(frame: pd.DataFrame, spec: DataSpec, name: str = "table") -> pd.Da
     """
     if not isinstance(frame, pd.DataFrame):
         raise DataError(f"{name}: must be a pandas DataFrame, but is a {type(frame).__name__}.")
-    rows = in_order(RowReader(spec, name).read(frame))
+    rows = sort_rows(RowReader(spec, name).read(frame))
     if rows.empty:
         raise DataError(f"{name}: holds no rows. Name a source with data.")
-    settler = Settler(with_frequency(spec, rows, name), name)
-    table = settler.settle_whole(rows)
-    settler.check_whole()
+    canonicalizer = Canonicalizer(resolve_frequency(spec, rows, name), name)
+    table = canonicalizer.process_all(rows)
+    canonicalizer.check_complete()
     return table
 
 
-def with_frequency(spec: DataSpec, rows: pd.DataFrame, name: str) -> DataSpec:
+def resolve_frequency(spec: DataSpec, rows: pd.DataFrame, name: str) -> DataSpec:
     """The specification with its frequency said: `infer` becomes what most series of `rows` (in order) follow.
 
     Raises:
@@ -67,7 +67,7 @@ def with_frequency(spec: DataSpec, rows: pd.DataFrame, name: str) -> DataSpec:
     return spec.model_copy(update={"frequency": str(named.index[0])})
 
 
-class Settler:
+class Canonicalizer:
     """Sorted rows in, canonical rows out, piece by piece: resampled, without duplicates, on the grid."""
 
     def __init__(self, spec: DataSpec, name: str) -> None:
@@ -82,7 +82,7 @@ class Settler:
         self._before: pd.DataFrame | None = None  # the last canonical row so far
         self._start = np.datetime64(0, "us")  # when its series began
 
-    def settle(self, pieces: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+    def process(self, pieces: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
         """Canonical pieces of sorted `pieces`.
 
         Raises:
@@ -100,7 +100,7 @@ class Settler:
         if held is not None and len(held):
             yield self._settled(held)
 
-    def settle_whole(self, rows: pd.DataFrame) -> pd.DataFrame:
+    def process_all(self, rows: pd.DataFrame) -> pd.DataFrame:
         """`settle`, where one piece is all there is."""
         return self._checked(self._binned(rows)).drop(columns=ROW)
 
@@ -220,7 +220,7 @@ class Settler:
         for target, values in zip(self.spec.target, found, strict=True):
             self._with_value[target] |= bool(values.any())
 
-    def check_whole(self) -> None:
+    def check_complete(self) -> None:
         """Rules that only the whole table can break.
 
         Raises:

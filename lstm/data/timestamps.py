@@ -20,7 +20,7 @@ _SINCE = "and nobody says since when"
 Cell = Callable[[pd.Series, Any], str]  # what messages call the first cell of a column where an array is True
 
 
-class StampReader:
+class TimestampReader:
     """Reads one chunk after the other: all stamps of a table carry their offset, or none does."""
 
     def __init__(self, spec: DataSpec, name: str) -> None:
@@ -44,7 +44,9 @@ class StampReader:
         moments = times.to_numpy("datetime64[us]")
         outside = (moments < _FIRST) | (moments >= _END)
         if outside.any():
-            raise DataError(f"{cell(raw, outside)}: {shown(raw, outside)} is not in 1800 to 2200. Correct the time.")
+            raise DataError(
+                f"{cell(raw, outside)}: {format_cell(raw, outside)} is not in 1800 to 2200. Correct the time."
+            )
         if not self._has_zone(raw, cell):
             times = self._localized(times.dt.tz_localize(None), raw, cell).dt.tz_convert("UTC")
         return times.dt.as_unit("us")
@@ -63,7 +65,7 @@ class StampReader:
         raise DataError(f"{self.name}: column {raw.name!r} holds numbers, {_SINCE}. {_ISO}")
 
     def _unparsable(self, raw: pd.Series, bad: np.ndarray) -> str:
-        found = shown(raw, bad)
+        found = format_cell(raw, bad)
         if raw[bad].isna().iloc[0]:
             return "the time is empty or NA. Fill it in, or leave the row out."
         if self.spec.time_format:
@@ -79,7 +81,7 @@ class StampReader:
         if other.any():
             has = "has no offset" if self._zoned else "has an offset"
             raise DataError(
-                f"{cell(raw, other)}: {shown(raw, other)} {has}, unlike the rows before. "
+                f"{cell(raw, other)}: {format_cell(raw, other)} {has}, unlike the rows before. "
                 "Write all times with an offset, or all without."
             )
         return bool(self._zoned)
@@ -109,7 +111,7 @@ class StampReader:
         sure = wall.dt.tz_localize(zone, ambiguous=first, nonexistent="NaT")
         what = "does not exist" if sure.isna().to_numpy()[bad.argmax()] else "comes twice"
         raise DataError(
-            f"{cell(raw, bad)}: local time {shown(raw, bad)} {what} in {zone}, where the clocks change. "
+            f"{cell(raw, bad)}: local time {format_cell(raw, bad)} {what} in {zone}, where the clocks change. "
             "Write times with their offset (2013-11-03T01:30:00-04:00), or in UTC with a Z."
         )
 
@@ -120,7 +122,7 @@ class StampReader:
         return spec.resample is None and Frequency.parse(spec.frequency, spec.timezone).unit is not None
 
 
-def shown(raw: pd.Series, bad: Any) -> str:
+def format_cell(raw: pd.Series, bad: Any) -> str:
     """The first cell where `bad` is True as its user knows it: `inf`, not `np.float64(inf)`."""
     value = raw.iloc[int(np.asarray(bad).argmax())]
     if hasattr(value, "isoformat") and not pd.isna(value):

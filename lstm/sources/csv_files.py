@@ -15,7 +15,14 @@ from pandas.errors import ParserWarning
 from lstm.config.source import CsvSpec
 from lstm.errors import DataError
 from lstm.sources.files import Files
-from lstm.sources.reading import Wanted, bounded, check_once, check_same, chosen, reading
+from lstm.sources.reading import (
+    WantedValues,
+    check_same_columns,
+    check_unique_columns,
+    limit_rows,
+    read_errors,
+    select_columns,
+)
 
 _SEPARATORS = (",", ";", "\t", "|")
 _MAGIC = {b"\x1f\x8b": "gzip", b"PAR1": "Parquet", b"PK\x03\x04": "a ZIP archive, such as .xlsx"}
@@ -41,15 +48,15 @@ class CsvFiles:
         separators, headers = {}, {}
         for part in files.parts:
             label, path = files.label(part), files.path(part)
-            with reading(label):
+            with read_errors(label):
                 _check_content(path, label)
                 separators[part] = _separator(path, spec.separator, time)
                 headers[part] = _header(path, separators[part])
-                check_once([name for name in headers[part] if name], label)
+                check_unique_columns([name for name in headers[part] if name], label)
                 _check_end(path, separators[part], len(headers[part]), label)
-        check_same({files.label(part): names for part, names in headers.items()}, files.name)
+        check_same_columns({files.label(part): names for part, names in headers.items()}, files.name)
         first = files.parts[0]
-        with reading(files.label(first)):
+        with read_errors(files.label(first)):
             names = list(pd.read_csv(files.path(first), nrows=0, **_options(files.path(first), separators[first])))
         return cls(files, separators, spec.decimal, names)
 
@@ -58,16 +65,16 @@ class CsvFiles:
         return self.names
 
     def frames(
-        self, columns: Sequence[str] | None, text: Sequence[str], rows: int, _: Wanted = MappingProxyType({})
+        self, columns: Sequence[str] | None, text: Sequence[str], rows: int, _: WantedValues = MappingProxyType({})
     ) -> Iterator[pd.DataFrame]:
         """The rows, in the order of the files.
 
         Every column is parsed, since pandas, told to use some of them, no longer minds a row with too many fields.
         """
-        wanted, rows = chosen(self.names, columns), bounded(rows, len(self.names))
+        wanted, rows = select_columns(self.names, columns), limit_rows(rows, len(self.names))
         for part, separator in self.separators.items():
             label, options = self.files.label(part), _options(self.files.path(part), separator)
-            with reading(label):
+            with read_errors(label):
                 reader = pd.read_csv(
                     self.files.path(part),
                     chunksize=rows,
@@ -77,7 +84,7 @@ class CsvFiles:
                 )
             with reader:
                 while (frame := _next(reader, label)) is not None:
-                    yield self.files.marked(frame[wanted], part)
+                    yield self.files.tag_file(frame[wanted], part)
 
 
 def _options(path: Path, separator: str) -> dict[str, Any]:
@@ -91,7 +98,7 @@ def _options(path: Path, separator: str) -> dict[str, Any]:
 
 
 def _next(reader: Iterator[pd.DataFrame], label: str) -> pd.DataFrame | None:
-    with reading(label), warnings.catch_warnings():
+    with read_errors(label), warnings.catch_warnings():
         warnings.simplefilter("error", ParserWarning)
         return next(reader, None)
 

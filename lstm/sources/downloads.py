@@ -17,7 +17,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from lstm.errors import DataError
-from lstm.sources.files import Files, Pin, is_data, kind_of, suffix_of
+from lstm.sources.files import Files, Pin, file_format, is_table, table_suffix
 
 _UNREACHABLE = "no network: {place} could not be reached ({reason})"
 _DENIED = "{place} may not be read ({reason})"
@@ -69,10 +69,10 @@ class Remote:
     @property
     def suffix(self) -> str:
         """The extension of a table in the address, if there is one."""
-        return suffix_of(urlsplit(self.url).path)
+        return table_suffix(urlsplit(self.url).path)
 
 
-def scheme_of(source: str) -> str | None:
+def url_scheme(source: str) -> str | None:
     """`https` of `https://…`; None for a path."""
     match = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", source)
     return match[1].lower() if match else None
@@ -141,7 +141,7 @@ def _copy(remote: Remote, folder: Path) -> Files:
         sources = _listed(remote, system, path)
         many = sources is not None
         if sources is None:
-            kind_of(remote.suffix, remote.name)
+            file_format(remote.suffix, remote.name)
             sources = {f"table{remote.suffix}": path}
         for part, source in sources.items():
             (folder / part).parent.mkdir(parents=True, exist_ok=True)
@@ -152,13 +152,13 @@ def _copy(remote: Remote, folder: Path) -> Files:
 def _listed(remote: Remote, system: Any, path: str) -> dict[str, str] | None:
     """The tables of a folder or pattern by their path below it; None for a single file, as always on the web."""
     pattern = re.search(r"[*\[]", path)
-    if scheme_of(remote.url) in ("http", "https") or not (pattern or system.isdir(path)):
+    if url_scheme(remote.url) in ("http", "https") or not (pattern or system.isdir(path)):
         return None
     base = path[: pattern.start()].rpartition("/")[0] if pattern else path.rstrip("/")
     found = {str(file)[len(base) :].lstrip("/"): str(file) for file in (system.glob if pattern else system.find)(path)}
-    tables = {part: file for part, file in found.items() if pattern or is_data(part)}
+    tables = {part: file for part, file in found.items() if pattern or is_table(part)}
     for part in tables:
-        kind_of(part, part)
+        file_format(part, part)
         if ".." in part.split("/"):
             raise DataError(f"{remote.name}: the name {part!r} leads out of its folder. Rename it.")
     if not tables:
@@ -170,7 +170,7 @@ def _file_system(remote: Remote) -> tuple[Any, str]:
     from fsspec.core import url_to_fs
     from fsspec.registry import known_implementations
 
-    scheme = scheme_of(remote.url)
+    scheme = url_scheme(remote.url)
     if scheme not in known_implementations:
         raise DataError(
             f"{remote.name}: nothing can read the scheme of its address. Use a path, https:// or s3://; for a "
@@ -186,7 +186,7 @@ def _file_system(remote: Remote) -> tuple[Any, str]:
 
 def _options(url: str) -> dict[str, Any]:
     """A large file takes its time, but a server that says nothing for a minute is gone; proxies are honoured."""
-    if scheme_of(url) not in ("http", "https"):
+    if url_scheme(url) not in ("http", "https"):
         return {}
     from aiohttp import ClientTimeout
 

@@ -15,8 +15,8 @@ import pandas as pd
 
 from lstm.errors import DataError, did_you_mean
 
-Kind = Literal["CSV", "Parquet"]
-_KINDS: dict[str, Kind] = {".csv": "CSV", ".csv.gz": "CSV", ".parquet": "Parquet"}
+FileFormat = Literal["CSV", "Parquet"]
+_KINDS: dict[str, FileFormat] = {".csv": "CSV", ".csv.gz": "CSV", ".parquet": "Parquet"}
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Pin:
     """The content that is wanted."""
 
     sha256: str
-    where: str  # it is written
+    source: str  # where it is stated, in messages
     fix: str
 
 
@@ -47,15 +47,15 @@ class Files:
         return part if self.many else self.name
 
     @property
-    def kind(self) -> Kind:
+    def format(self) -> FileFormat:
         """The one kind of all files.
 
         Raises:
             DataError: an unknown kind, or two.
         """
-        firsts: dict[Kind, str] = {}
+        firsts: dict[FileFormat, str] = {}
         for part in self.parts:
-            firsts.setdefault(kind_of(part, self.label(part)), part)
+            firsts.setdefault(file_format(part, self.label(part)), part)
         if len(firsts) > 1:
             both = " and ".join(repr(part) for part in firsts.values())
             raise DataError(f"{self.name}: holds two kinds of files ({both}). Name one kind by a pattern: *.csv.")
@@ -75,7 +75,7 @@ class Files:
         lines = "".join(f"{digest}  {part}\n" for part, digest in hashes.items())
         return hashlib.sha256(lines.encode("utf-8", "surrogateescape")).hexdigest()
 
-    def marked(self, frame: pd.DataFrame, part: str) -> pd.DataFrame:
+    def tag_file(self, frame: pd.DataFrame, part: str) -> pd.DataFrame:
         """A frame that says which file it comes from, where there are several."""
         if self.many:
             frame.attrs["file"] = self.label(part)
@@ -88,39 +88,39 @@ class Files:
             DataError: it is another one.
         """
         if pin is not None and self.sha256 != pin.sha256:
-            raise DataError(f"{self.name}: its sha256 is {self.sha256}, but {pin.where} says {pin.sha256}. {pin.fix}")
+            raise DataError(f"{self.name}: its sha256 is {self.sha256}, but {pin.source} says {pin.sha256}. {pin.fix}")
         return self
 
 
-def suffix_of(path: str) -> str:
+def table_suffix(path: str) -> str:
     """`.csv`, `.csv.gz` or `.parquet`; nothing for another name."""
     return next((suffix for suffix in _KINDS if path.lower().endswith(suffix)), "")
 
 
-def kind_of(path: str, label: str) -> Kind:
+def file_format(path: str, label: str) -> FileFormat:
     """What a file is, by its name."""
-    suffix = suffix_of(path)
+    suffix = table_suffix(path)
     if not suffix:
         raise DataError(f"{label}: must end in .csv, .csv.gz or .parquet. Convert it, or rename it.")
     return _KINDS[suffix]
 
 
-def tables_below(base: Path, name: str) -> Files:
+def find_tables(base: Path, name: str) -> Files:
     """All tables in a folder and its folders; files of other kinds, and those marked as no data (_x, .x), are left out.
 
     Raises:
         DataError: there is none.
     """
     parts = (path.relative_to(base).as_posix() for path in base.rglob("*") if path.is_file())
-    return _several(name, base, (part for part in parts if is_data(part)), "holds no .csv, .csv.gz or .parquet file")
+    return _several(name, base, (part for part in parts if is_table(part)), "holds no .csv, .csv.gz or .parquet file")
 
 
-def is_data(part: str) -> bool:
+def is_table(part: str) -> bool:
     """Whether a file of a folder is a table: no `_SUCCESS`, no `.crc`, no README."""
-    return bool(suffix_of(part)) and not re.search(r"(?:^|/)[_.]", part)
+    return bool(table_suffix(part)) and not re.search(r"(?:^|/)[_.]", part)
 
 
-def local_files(source: str, known: Iterable[str] = (), alias: str | None = None) -> Files:
+def find_files(source: str, known: Iterable[str] = (), alias: str | None = None) -> Files:
     """The files that a path, a folder or a pattern names.
 
     Args:
@@ -136,7 +136,7 @@ def local_files(source: str, known: Iterable[str] = (), alias: str | None = None
     if os.path.isfile(source):
         return Files(alias or path.name, path.parent, (path.name,))
     if os.path.isdir(source):
-        return tables_below(path, alias or path.name or source)
+        return find_tables(path, alias or path.name or source)
     if glob.has_magic(source):
         base = Path(*takewhile(lambda part: not glob.has_magic(part), path.parts))
         matches = (Path(match) for match in glob.iglob(source, recursive=True) if os.path.isfile(match))
@@ -158,7 +158,7 @@ def _several(name: str, base: Path, parts: Iterable[str], nothing: str) -> Files
 def _meant(path: Path, known: list[str]) -> str:
     """The closest table of the same folder, or name of the catalogue."""
     folder = path.parent
-    tables = [other for other in os.listdir(folder) if suffix_of(other)] if os.path.isdir(folder) else []
+    tables = [other for other in os.listdir(folder) if table_suffix(other)] if os.path.isdir(folder) else []
     close = did_you_mean(path.name, [*known, *tables])
     return close if close.startswith(" Did you mean") else did_you_mean(path.name, known)
 

@@ -14,8 +14,16 @@ import pyarrow.parquet as pq
 
 from lstm.errors import DataError
 from lstm.sources.files import Files
-from lstm.sources.parquet_groups import Run, row_groups
-from lstm.sources.reading import PLACE, Wanted, bounded, check_once, check_same, chosen, reading
+from lstm.sources.parquet_groups import GroupRun, select_row_groups
+from lstm.sources.reading import (
+    PLACE,
+    WantedValues,
+    check_same_columns,
+    check_unique_columns,
+    limit_rows,
+    read_errors,
+    select_columns,
+)
 
 _MAGIC = b"PAR1"
 _NULL = "__HIVE_DEFAULT_PARTITION__"
@@ -42,9 +50,9 @@ class ParquetFiles:
         schemas = {part: _schema(files.path(part), files.label(part)) for part in files.parts}
         folders = {part: _folders(part) for part in files.parts}
         for columns in ({part: schema.names for part, schema in schemas.items()}, folders):
-            check_same({files.label(part): list(names) for part, names in columns.items()}, files.name)
+            check_same_columns({files.label(part): list(names) for part, names in columns.items()}, files.name)
         for part, schema in schemas.items():
-            check_once([*schema.names, *folders[part]], files.label(part))
+            check_unique_columns([*schema.names, *folders[part]], files.label(part))
         return cls(files, _common(schemas, files), folders)
 
     def columns(self) -> list[str]:
@@ -52,28 +60,28 @@ class ParquetFiles:
         return [*self.schema.names, *self.folders[self.files.parts[0]]]
 
     def frames(
-        self, columns: Sequence[str] | None, text: Sequence[str], rows: int, where: Wanted = MappingProxyType({})
+        self, columns: Sequence[str] | None, text: Sequence[str], rows: int, where: WantedValues = MappingProxyType({})
     ) -> Iterator[pd.DataFrame]:
         """The rows, in the order of the files; files and row groups that can't hold a row of `where` are left out."""
-        wanted = chosen(self.columns(), columns)
-        own, rows = chosen(self.schema.names, wanted), bounded(rows, len(wanted))
+        wanted = select_columns(self.columns(), columns)
+        own, rows = select_columns(self.schema.names, wanted), limit_rows(rows, len(wanted))
         constants = self._constants(wanted, text)
         before = 0  # rows of the files before
         for part in self.files.parts:
             label, path = self.files.label(part), self.files.path(part)
-            with reading(label):
+            with read_errors(label):
                 groups = pq.read_metadata(path)
-            chosen_groups = row_groups(groups, where, constants[part])
+            chosen_groups = select_row_groups(groups, where, constants[part])
             tables = self._tables(path, own, rows, chosen_groups)
             while (found := _next(tables, label)) is not None:
                 start, frame = found
                 frame = frame.assign(**constants[part])[wanted]
                 frame.attrs[PLACE] = (before + start, before)
-                yield self.files.marked(frame, part)
+                yield self.files.tag_file(frame, part)
             before += groups.num_rows
 
     def _tables(
-        self, path: Path, names: list[str], rows: int, runs: Sequence[Run]
+        self, path: Path, names: list[str], rows: int, runs: Sequence[GroupRun]
     ) -> Iterator[tuple[int, pd.DataFrame]]:
         """ParquetFile, not a dataset: that one decodes a whole row group at once, which may be the whole file."""
         schema = pa.schema([self.schema.field(name) for name in names])
@@ -114,12 +122,12 @@ def _frame(table: Any, rows: int) -> pd.DataFrame:
 
 
 def _next(tables: Iterator[tuple[int, pd.DataFrame]], label: str) -> tuple[int, pd.DataFrame] | None:
-    with reading(label):
+    with read_errors(label):
         return next(tables, None)
 
 
 def _schema(path: Path, label: str) -> Any:
-    with reading(label):
+    with read_errors(label):
         with path.open("rb") as stream:
             head = stream.read(4)
             stream.seek(max(0, path.stat().st_size - 4))

@@ -6,13 +6,13 @@ from typing import Any
 import pandas as pd
 import pyarrow.parquet as pq
 
-from lstm.sources.reading import Wanted
-from lstm.sources.row_filter import comparable, may_hold
+from lstm.sources.reading import WantedValues
+from lstm.sources.row_filter import comparison_key, may_contain
 
-Run = tuple[int, list[int]]  # neighbouring row groups, and how many rows of the file lie before them
+GroupRun = tuple[int, list[int]]  # neighbouring row groups, and how many rows of the file lie before them
 
 
-def row_groups(file: pq.FileMetaData, where: Wanted, constants: Mapping[str, Any]) -> list[Run]:
+def select_row_groups(file: pq.FileMetaData, where: WantedValues, constants: Mapping[str, Any]) -> list[GroupRun]:
     """The row groups that may hold a row in which each column has one of its values; none of them: one empty run.
 
     Args:
@@ -22,7 +22,7 @@ def row_groups(file: pq.FileMetaData, where: Wanted, constants: Mapping[str, Any
     """
     if any(name in where and not _is(value, where[name]) for name, value in constants.items()):
         return [(0, [])]
-    runs: list[Run] = []
+    runs: list[GroupRun] = []
     start = 0
     for number in range(file.num_row_groups):
         group = file.row_group(number)
@@ -36,13 +36,13 @@ def row_groups(file: pq.FileMetaData, where: Wanted, constants: Mapping[str, Any
 
 
 def _is(constant: Any, values: Mapping[str, Any]) -> bool:
-    return not pd.isna(constant) and comparable(constant) in values
+    return not pd.isna(constant) and comparison_key(constant) in values
 
 
-def _may_hold(group: pq.RowGroupMetaData, where: Wanted) -> bool:
+def _may_hold(group: pq.RowGroupMetaData, where: WantedValues) -> bool:
     for number in range(group.num_columns) if where else ():
         column = group.column(number)
         values, told = where.get(column.path_in_schema), column.statistics if column.is_stats_set else None
-        if values and told is not None and told.has_min_max and not may_hold(told.min, told.max, values):
+        if values and told is not None and told.has_min_max and not may_contain(told.min, told.max, values):
             return False
     return True

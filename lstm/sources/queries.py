@@ -13,15 +13,15 @@ from urllib.parse import unquote, unquote_plus
 import pandas as pd
 
 from lstm.errors import DataError
-from lstm.sources.reading import Wanted, bounded, check_once, chosen
+from lstm.sources.reading import WantedValues, check_unique_columns, limit_rows, select_columns
 
-ROWS = 100_000  # of a chunk: a row of Python objects takes ten times the memory of its numbers
+MAX_CHUNK_ROWS = 100_000  # of a chunk: a row of Python objects takes ten times the memory of its numbers
 _PASSWORD = re.compile(r"//[^/]*?:(.*)@|(?:password|passwd|pwd|token|secret|key)=([^&;]*)", re.IGNORECASE)
 _FORM = "Write postgresql://user:password@host/database."
 _PACKAGES = {"psycopg": "lstm[postgres]", "MySQLdb": "mysqlclient"}
 
 
-def environment(variable: str) -> str:
+def read_environment(variable: str) -> str:
     """The value of `env:NAME`.
 
     Raises:
@@ -34,7 +34,7 @@ def environment(variable: str) -> str:
     return value
 
 
-def database_url(variable: str, name: str) -> Any:
+def parse_database_url(variable: str, name: str) -> Any:
     """The SQLAlchemy URL that a variable holds, with the driver that is installed; messages call it `name`.
 
     Raises:
@@ -42,7 +42,7 @@ def database_url(variable: str, name: str) -> Any:
     """
     from sqlalchemy.engine import make_url
 
-    value = environment(variable)
+    value = read_environment(variable)
     try:
         url = make_url(value)
     except Exception:  # an ArgumentError, or a ValueError for a port that is no number
@@ -66,12 +66,12 @@ class Query:
             return self._names(result)
 
     def frames(
-        self, columns: Sequence[str] | None, text: Sequence[str], rows: int, _: Wanted = MappingProxyType({})
+        self, columns: Sequence[str] | None, text: Sequence[str], rows: int, _: WantedValues = MappingProxyType({})
     ) -> Iterator[pd.DataFrame]:
         """The rows, as the database orders them."""
-        with self._result(min(rows, ROWS)) as result:
+        with self._result(min(rows, MAX_CHUNK_ROWS)) as result:
             names = self._names(result)
-            rows, wanted = bounded(min(rows, ROWS), 10 * len(names)), chosen(names, columns)
+            rows, wanted = limit_rows(min(rows, MAX_CHUNK_ROWS), 10 * len(names)), select_columns(names, columns)
             part = self._fetched(result, rows)
             yield self._frame(part, names)[wanted]
             while part := self._fetched(result, rows):
@@ -82,7 +82,7 @@ class Query:
 
     def _names(self, result: Any) -> list[str]:
         names = list(map(str, result.keys()))
-        check_once(names, self.name)
+        check_unique_columns(names, self.name)
         return names
 
     def _fetched(self, result: Any, rows: int) -> list[tuple[Any, ...]]:
@@ -107,7 +107,7 @@ class Query:
             yield result
 
     def _url(self) -> Any:
-        url = database_url(self.variable, self.name)
+        url = parse_database_url(self.variable, self.name)
         file = url.database or ":memory:"
         if (
             url.get_backend_name() == "sqlite"
@@ -126,7 +126,7 @@ class Query:
         except DataError:
             raise
         except Exception as error:  # SQLAlchemy's and each driver's own
-            raise DataError(f"{self.name}: {_explained(error, environment(self.variable))}") from None
+            raise DataError(f"{self.name}: {_explained(error, read_environment(self.variable))}") from None
 
 
 def _closed(what: Any) -> None:
@@ -147,10 +147,10 @@ def _explained(error: Exception, secret: str) -> str:
     if isinstance(error, ResourceClosedError):
         return "the statement gives no rows. Write a SELECT."
     what = "the database can't be reached or refuses" if isinstance(error, OperationalError) else "the query failed"
-    return f"{what} ({scrubbed(error, secret)}). Check data.source.sql and the address in the variable."
+    return f"{what} ({scrub_secrets(error, secret)}). Check data.source.sql and the address in the variable."
 
 
-def scrubbed(error: Exception, secret: str) -> str:
+def scrub_secrets(error: Exception, secret: str) -> str:
     """The first line of a driver's message without any part of the address; or only its kind, if a password is left."""
     text = next(iter(str(getattr(error, "orig", None) or error).strip().splitlines()), "")
     forms = (secret, unquote(secret), unquote_plus(secret))

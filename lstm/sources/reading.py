@@ -11,22 +11,24 @@ from pandas.errors import EmptyDataError, ParserError, ParserWarning
 
 from lstm.errors import DataError
 
-Wanted = Mapping[str, Mapping[str, Any]]  # by column, and by the text a value is compared by: rows that will be kept
+WantedValues = Mapping[
+    str, Mapping[str, Any]
+]  # by column, and by the text a value is compared by: rows that will be kept
 PLACE = "place"  # in `attrs` of a chunk: rows of the source, and those of other files, before it
-CELLS = 20_000_000  # of a chunk: a wide table comes in fewer rows
+MAX_CELLS = 20_000_000  # of a chunk: a wide table comes in fewer rows
 
 
-def chosen(names: Sequence[str], columns: Sequence[str] | None) -> list[str]:
+def select_columns(names: Sequence[str], columns: Sequence[str] | None) -> list[str]:
     """Those of `names` that are wanted, in their own order."""
     return [name for name in names if columns is None or name in columns]
 
 
-def bounded(rows: int, columns: int) -> int:
+def limit_rows(rows: int, columns: int) -> int:
     """Rows of a chunk."""
-    return max(1, min(rows, CELLS // max(1, columns)))
+    return max(1, min(rows, MAX_CELLS // max(1, columns)))
 
 
-def check_once(names: Sequence[str], label: str) -> None:
+def check_unique_columns(names: Sequence[str], label: str) -> None:
     """Every column must have a name of its own.
 
     Raises:
@@ -39,7 +41,7 @@ def check_once(names: Sequence[str], label: str) -> None:
         seen.add(name)
 
 
-def check_same(columns: dict[str, list[str]], name: str) -> None:
+def check_same_columns(columns: dict[str, list[str]], name: str) -> None:
     """All files must have the columns of the first, in any order.
 
     Raises:
@@ -55,7 +57,7 @@ def check_same(columns: dict[str, list[str]], name: str) -> None:
 
 
 @contextmanager
-def reading(label: str) -> Iterator[None]:
+def read_errors(label: str) -> Iterator[None]:
     """Tell what a reader of files raises, in one line that names the file."""
     try:
         yield

@@ -18,7 +18,7 @@ _FRACTION = re.compile(r"(-?(?:0|[1-9]\d*)\.\d*[1-9])0+")  # 1.50 is 1.5
 _TRUTHS = {"True": "true", "TRUE": "true", "False": "false", "FALSE": "false"}
 
 
-def comparable(value: Any) -> str:
+def comparison_key(value: Any) -> str:
     """The text that a value is compared by: of two that are the same it is the same."""
     text = str(value)
     found = _WHOLE.fullmatch(text) or _FRACTION.fullmatch(text)
@@ -26,13 +26,13 @@ def comparable(value: Any) -> str:
     return "0" if text == "-0" else text
 
 
-def comparables(column: pd.Series) -> tuple[np.ndarray, list[str]]:
+def comparison_codes(column: pd.Series) -> tuple[np.ndarray, list[str]]:
     """For each row the place of its value among the texts returned beside; -1 where it has none."""
     try:
         codes, values = pd.factorize(column)
     except TypeError:
         raise DataError(f"column {column.name!r}: holds lists or mappings. Name a column of single values.") from None
-    texts = [comparable(value) for value in values]
+    texts = [comparison_key(value) for value in values]
     missing = [place for place, text in enumerate(texts) if not text.strip()]
     return np.where(np.isin(codes, missing), -1, codes), texts
 
@@ -42,18 +42,18 @@ class RowFilter:
 
     def __init__(self, where: Mapping[str, tuple[Any, ...]]) -> None:
         """Choose rows in which every column of `where` holds one of its values."""
-        self.wanted = {column: {comparable(value): value for value in values} for column, values in where.items()}
-        self.some = False  # whether any row was kept
+        self.wanted = {column: {comparison_key(value): value for value in values} for column, values in where.items()}
+        self.any_kept = False  # whether any row was kept
         self._awaited = {column: set(values) for column, values in self.wanted.items()}
 
-    def kept(self, frame: pd.DataFrame) -> np.ndarray:
+    def mask(self, frame: pd.DataFrame) -> np.ndarray:
         """Whether each row is kept, (rows,) bool."""
         mask = np.ones(len(frame), bool)
         for column, values in self.wanted.items():
-            codes, texts = comparables(frame[column])
+            codes, texts = comparison_codes(frame[column])
             mask &= np.isin(codes, [place for place, text in enumerate(texts) if text in values])
             self._awaited[column] -= {texts[code] for code in np.unique(codes) if code >= 0}
-        self.some |= bool(mask.any())
+        self.any_kept |= bool(mask.any())
         return mask
 
     @property
@@ -62,7 +62,7 @@ class RowFilter:
         return next(((column, self.wanted[column][min(left)]) for column, left in self._awaited.items() if left), None)
 
 
-def may_hold(low: Any, high: Any, values: Mapping[str, Any]) -> bool:
+def may_contain(low: Any, high: Any, values: Mapping[str, Any]) -> bool:
     """Whether a column between `low` and `high` may hold one of the values, by the texts they are compared by."""
     if isinstance(low, str):
         return any(_number(text) is not None or text in _TRUTHS.values() or low <= text <= high for text in values)

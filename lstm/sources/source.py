@@ -15,13 +15,13 @@ import pandas as pd
 from lstm.config.data import DataSpec
 from lstm.config.source import SqlSource
 from lstm.errors import DataError
-from lstm.sources.catalogue import CATALOGUE, catalogue_files
+from lstm.sources.catalogue import CATALOGUE, locate_data_set
 from lstm.sources.csv_files import CsvFiles
-from lstm.sources.downloads import Remote, fetch, scheme_of
-from lstm.sources.files import Files, Pin, local_files
+from lstm.sources.downloads import Remote, fetch, url_scheme
+from lstm.sources.files import Files, Pin, find_files
 from lstm.sources.parquet_files import ParquetFiles
-from lstm.sources.queries import Query, environment
-from lstm.sources.reading import Wanted
+from lstm.sources.queries import Query, read_environment
+from lstm.sources.reading import WantedValues
 
 CHUNK_ROWS = 250_000
 
@@ -33,7 +33,7 @@ class Reader(Protocol):
         """Names of all columns."""
 
     def frames(
-        self, columns: Sequence[str] | None, text: Sequence[str], rows: int, where: Wanted
+        self, columns: Sequence[str] | None, text: Sequence[str], rows: int, where: WantedValues
     ) -> Iterator[pd.DataFrame]:
         """The rows of some columns, or some more than those of `where`; without rows, one empty frame."""
 
@@ -55,7 +55,7 @@ class Source:
         columns: Sequence[str] | None,
         text: Sequence[str] = (),
         rows: int = CHUNK_ROWS,
-        where: Wanted = MappingProxyType({}),
+        where: WantedValues = MappingProxyType({}),
     ) -> Iterator[pd.DataFrame]:
         """The table, at most `rows` rows at a time, in a bounded amount of memory; without rows, one empty frame.
 
@@ -93,10 +93,10 @@ def open_source(spec: DataSpec, downloads: Path) -> Source:
         return _query(spec.source, spec.sha256)
     pin = _pin(spec.sha256)
     if spec.source.startswith("env:"):
-        files = _files(environment(spec.source), downloads, pin, alias=spec.source)
+        files = _files(read_environment(spec.source), downloads, pin, alias=spec.source)
     else:
         files = _files(spec.source, downloads, pin)
-    kind = files.check(pin).kind
+    kind = files.check(pin).format
     reader = ParquetFiles.open(files) if kind == "Parquet" else CsvFiles.open(files, spec.csv, spec.time)
     return Source(files.name, files.sha256, reader)
 
@@ -118,10 +118,10 @@ def _query(source: SqlSource, sha256: str | None) -> Source:
 
 def _files(source: str, downloads: Path, pin: Pin | None, alias: str | None = None) -> Files:
     if source in CATALOGUE:
-        return catalogue_files(source, downloads)
-    scheme = scheme_of(source)
+        return locate_data_set(source, downloads)
+    scheme = url_scheme(source)
     if scheme in ("file", "local"):
         source, scheme = unquote(urlsplit(source).path), None
     if scheme is None:
-        return local_files(source, CATALOGUE, alias)
+        return find_files(source, CATALOGUE, alias)
     return fetch(Remote.secret(source, alias) if alias else Remote.of(source), downloads, pin)

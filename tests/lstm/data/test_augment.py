@@ -6,7 +6,7 @@ import torch
 from scipy import stats
 
 from lstm.config.model import Method
-from lstm.data.augment import augmented
+from lstm.data.augment import augment
 
 METHODS = get_args(Method)
 OF_THE_PAST = ["jitter", "time_warp", "slicing", "bootstrap"]
@@ -33,7 +33,7 @@ def ramps(batch=64, length=40):
 
 def change(methods, past, known, actual, seed=0):
     names = [methods] if isinstance(methods, str) else methods
-    return augmented(past, known, actual, names, torch.Generator().manual_seed(seed))
+    return augment(past, known, actual, names, torch.Generator().manual_seed(seed))
 
 
 def change_past(method, past, seed=0):
@@ -72,7 +72,7 @@ def test_the_generator_alone_decides(method):
 @pytest.mark.parametrize("method", METHODS)
 def test_a_generator_moves_on_from_call_to_call(method):
     given, generator = windows(), torch.Generator().manual_seed(0)
-    first, second = (augmented(*given, [method], generator)[0] for _ in range(2))
+    first, second = (augment(*given, [method], generator)[0] for _ in range(2))
     assert not torch.equal(first, second)
 
 
@@ -126,7 +126,7 @@ def test_methods_are_applied_in_turn():
     given, generator = windows(), torch.Generator().manual_seed(5)
     together = change(["scaling", "mixup", "jitter"], *given, seed=5)
     for method in ["scaling", "mixup", "jitter"]:
-        given = augmented(*given, [method], generator)
+        given = augment(*given, [method], generator)
     assert all(torch.equal(one, other) for one, other in zip(together, given, strict=True))
 
 

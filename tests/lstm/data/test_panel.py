@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 from lstm.config.data import CalendarSpec, DataSpec
 from lstm.data.calendar import calendar_columns, calendar_features
 from lstm.data.panel import build_panel, panel_blocks
-from lstm.data.table import canonical
+from lstm.data.table import canonicalize
 from lstm.errors import DataError
 from tests.support.tables import DATA, make_hourly
 
 
 def panel_of(frame, **changes):
     spec = DataSpec.parse({**DATA, **changes})
-    return build_panel(canonical(frame, spec), spec)
+    return build_panel(canonicalize(frame, spec), spec)
 
 
 def one_shop(values, visitors=None):
@@ -87,11 +87,11 @@ def test_rows_ahead_hold_calendar_and_known_values(hourly):
     spec = DataSpec.parse({**DATA, "observed": [], "known": ["visitors"]})
     future = hourly.copy()
     future.loc[future["time"] >= "2024-04-09T20:00:00Z", "sales"] = np.nan
-    panel = build_panel(canonical(future, spec), spec, ahead=4)
+    panel = build_panel(canonicalize(future, spec), spec, ahead=4)
     assert (panel.series == 0).sum() == len(hourly) / 2
     assert not np.isnan(panel.values[-4:, 1]).any()
     with pytest.raises(DataError, match=r"known column 'visitors' has no value at 2024-04-10T00:00:00\+00:00"):
-        build_panel(canonical(future, spec), spec, ahead=5)
+        build_panel(canonicalize(future, spec), spec, ahead=5)
 
 
 def test_calendar_follows_the_local_clock_through_daylight_saving():
@@ -140,7 +140,7 @@ def test_missing_indicators_say_what_was_not_measured():
 def test_categories_become_one_column_each_and_strangers_none():
     frame = one_shop([1.0, 2.0, 3.0, 4.0]).assign(kind=["a", "b", "x", None], size="big")
     spec = DataSpec.parse({**DATA, "observed": "kind", "static": "size", "categorical": ["kind", "size"]})
-    panel = build_panel(canonical(frame, spec), spec, {"kind": ["a", "b"], "size": ["big"]})
+    panel = build_panel(canonicalize(frame, spec), spec, {"kind": ["a", "b"], "size": ["big"]})
     assert panel.layout.columns == ("sales", "kind=a", "kind=b", "size=big")
     assert panel.layout.n_known == 1 and panel.layout.scaled == (0,)
     assert panel.values[:, 1:].tolist() == [[1, 0, 1], [0, 1, 1], [0, 0, 1], [0, 0, 1]]
@@ -150,7 +150,7 @@ def test_irregular_rows_say_how_long_the_last_one_was_ago():
     times = pd.to_datetime(["2024-01-01T00:00", "2024-01-01T00:10", "2024-01-01T06:20", "2024-01-01T06:21"], utc=True)
     frame = pd.DataFrame({"time": times, "sales": 1.0})
     spec = DataSpec.parse({"source": "-", "time": "time", "target": "sales", "frequency": "irregular"})
-    panel = build_panel(canonical(frame, spec), spec)
+    panel = build_panel(canonicalize(frame, spec), spec)
     assert panel.layout.columns == ("sales", "since_last")
     assert panel.values[:2, 1].tolist() == [0, np.log1p(600) / np.log1p(6 * 3600)]
     assert panel.segment.tolist() == [0, 0, 1, 1]  # more than max_gap lies between
@@ -175,11 +175,11 @@ def test_blocks_together_are_the_whole_panel(data):
     missing = {**changes["missing"], "indicators": data.draw(st.booleans())}
     roles = {"observed": ["visitors", "kind"], "static": "area", "categorical": "kind"}
     spec = DataSpec.parse({**DATA, **roles, **changes, "missing": missing})
-    table, levels = canonical(frame, spec), {"kind": ["x", "y"]}
+    table, categories = canonicalize(frame, spec), {"kind": ["x", "y"]}
     cuts = sorted(data.draw(st.sets(st.integers(1, len(table) - 1), max_size=12)))
     pieces = (table.iloc[low:high] for low, high in itertools.pairwise([0, *cuts, len(table)]))
-    whole, names, parts = build_panel(table, spec, levels), [], {}
-    for block in panel_blocks(pieces, spec, levels):
+    whole, names, parts = build_panel(table, spec, categories), [], {}
+    for block in panel_blocks(pieces, spec, categories):
         names += [name for name in block.names if name not in names]
         for name in ("values", "actual", "causal", "segment", "times"):
             parts.setdefault(name, []).append(getattr(block, name))
@@ -204,7 +204,7 @@ def test_a_whole_year_keeps_its_days_of_23_and_25_hours(zone, minutes):
             "calendar": {"features": ["hour", "dayofweek"]},
         }
     )
-    panel = build_panel(canonical(frame, spec), spec)
+    panel = build_panel(canonicalize(frame, spec), spec)
     assert len(panel.times) == 366 * 24 * 60 // minutes
     assert set(panel.segment) == {0} and panel.times.tolist() == local.tz_convert(None).to_pydatetime().tolist()
     steps = pd.Series(1, index=pd.DatetimeIndex(panel.times, tz="UTC").tz_convert(zone).date).groupby(level=0).sum()
@@ -217,7 +217,7 @@ def test_a_whole_year_keeps_its_days_of_23_and_25_hours(zone, minutes):
 
 
 def test_a_gap_that_reaches_over_a_border_is_not_filled():
-    table = canonical(one_shop([1.0, np.nan, np.nan, 4.0, np.nan, 6.0]), DataSpec.parse(DATA))
+    table = canonicalize(one_shop([1.0, np.nan, np.nan, 4.0, np.nan, 6.0]), DataSpec.parse(DATA))
     border = np.datetime64("2024-03-01T02:00")
     panel = next(panel_blocks(iter([table]), DataSpec.parse(DATA), {}, borders=(border,)))
     np.testing.assert_array_equal(panel.values[:, 0], [1, np.nan, np.nan, 4, 5, 6])
@@ -228,7 +228,7 @@ def test_irregular_covariates_are_carried_for_as_long_as_max_gap():
     frame = pd.DataFrame({"time": times, "y": 1.0, "o": [5.0, None, None, None], "c": ["a", None, None, None]})
     values = {"source": "-", "time": "time", "target": "y", "observed": ["o", "c"], "categorical": "c"}
     spec = DataSpec.parse({**values, "frequency": "irregular"})
-    panel = build_panel(canonical(frame, spec), spec, {"c": ["a"]})
+    panel = build_panel(canonicalize(frame, spec), spec, {"c": ["a"]})
     assert panel.layout.columns[:3] == ("y", "o", "c=a")
     np.testing.assert_array_equal(panel.values[:, 1:3], [[5, 1], [5, 1], [5, 1], [np.nan, 0]])
 
@@ -241,7 +241,7 @@ def test_days_may_begin_with_one_whose_time_the_clocks_skipped(zone, first, cloc
     local = wall.tz_localize(zone, nonexistent="shift_forward")
     frame = pd.DataFrame({"time": local.tz_convert("UTC"), "sales": np.arange(20.0)})
     spec = DataSpec.parse({"source": "-", "time": "time", "target": "sales", "frequency": "1d", "timezone": zone})
-    table = canonical(frame, spec)
+    table = canonicalize(frame, spec)
     panel = build_panel(table, spec, ahead=3)
     assert panel.actual[:20, 0].tolist() == list(range(20))
     assert panel.times[:20].tolist() == local.tz_convert("UTC").tz_localize(None).to_pydatetime().tolist()
@@ -257,6 +257,6 @@ def test_many_irregular_series_are_carried_on_in_one_pass():
     times = pd.to_datetime(np.tile(np.arange(5) * 60, count), unit="s", utc=True)
     frame = pd.DataFrame({"time": times, "id": np.repeat(np.arange(count), 5).astype(str), "y": 1.0})
     spec = DataSpec.parse({"source": "-", "time": "time", "series": "id", "target": "y", "frequency": "irregular"})
-    panel = build_panel(canonical(frame, spec), spec, ahead=2)
+    panel = build_panel(canonicalize(frame, spec), spec, ahead=2)
     ahead = panel.times.reshape(count, 7)[:, 5:].astype("datetime64[s]").astype(int)
     assert (ahead == [300, 360]).all()

@@ -9,14 +9,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lstm.config.data import DataSpec, NormalizeSpec
+from lstm.config.data import DataSpec
+from lstm.config.preparation import NormalizeSpec
 from lstm.data import ingest, sorting
 from lstm.data.fingerprint import fingerprint
 from lstm.data.ingest import ingest_table
 from lstm.data.normalize import DataNormalizer
 from lstm.data.panel import build_panel
-from lstm.data.scaling import ALL
-from lstm.data.table import canonical
+from lstm.data.scaling import ALL_SERIES
+from lstm.data.table import canonicalize
 from lstm.errors import DataError
 from lstm.sources.source import Source
 from tests.support.panels import store_panel
@@ -29,7 +30,7 @@ def test_statistics_are_those_of_the_training_rows(hourly, tmp_path, strategy, p
     hourly.loc[::7, "sales"] = np.nan
     _, panel = store_panel(hourly, tmp_path, normalize=NormalizeSpec(strategy=strategy, per=per))
     training = hourly[hourly["time"] < "2024-03-31"]
-    assert panel.normalizer.names == (("north", "south") if per == "series" else (ALL,))
+    assert panel.normalizer.names == (("north", "south") if per == "series" else (ALL_SERIES,))
     for number, name in enumerate(panel.normalizer.names):
         rows = training if per == "all" else training[training["shop"] == name]
         reference = DataNormalizer({"strategy": strategy}).fit(rows[["sales", "visitors"]].to_numpy())
@@ -103,7 +104,7 @@ def test_categories_come_from_the_training_span_alone(hourly, tmp_path):
         {**DATA, "source": str(tmp_path / "shops.parquet"), "observed": "kind", "categorical": "kind"}
     )
     _, panel = store_panel(hourly.assign(kind=kind), tmp_path, spec)
-    assert panel.levels == {"kind": ["often", "seldom"]}
+    assert panel.categories == {"kind": ["often", "seldom"]}
     assert panel.columns == ("sales", "kind=often", "kind=seldom")
     later = panel.array("times") >= panel.cuts.validation
     assert (panel.array("features")[later, 1:] == 0).all()
@@ -134,12 +135,12 @@ def test_many_chunks_make_the_table_and_panel_of_one(tmp_path, monkeypatch, shuf
     many, same = store_panel(frame, tmp_path / "many")
     assert replace(many, path=table.path) == table
     spec = DataSpec.parse({**DATA, "source": "-"})
-    assert table.sha256 == fingerprint(canonical(frame, spec))
+    assert table.sha256 == fingerprint(canonicalize(frame, spec))
     for name in ("features", "targets", "causal", "segment", "series", "times"):
         np.testing.assert_array_equal(panel.array(name), same.array(name))
-    whole = build_panel(canonical(frame, spec), spec)
+    whole = build_panel(canonicalize(frame, spec), spec)
     np.testing.assert_array_equal(panel.array("segment"), whole.segment)
-    np.testing.assert_array_equal(panel.array("features"), panel.normalizer.features(whole))
+    np.testing.assert_array_equal(panel.array("features"), panel.normalizer.normalize_features(whole))
 
 
 def test_a_source_that_was_read_before_is_not_read_again(hourly, tmp_path, monkeypatch):

@@ -8,12 +8,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lstm import Forecaster
-from lstm.config.data import DataSpec, NormalizeSpec
+from lstm.config.data import DataSpec
+from lstm.config.preparation import NormalizeSpec
 from lstm.data.arrays import SplitArrays
 from lstm.data.normalize import DataNormalizer
 from lstm.data.panel import build_panel
-from lstm.data.scaling import ALL, PanelNormalizer, TargetScale
-from lstm.data.table import canonical
+from lstm.data.scaling import ALL_SERIES, PanelNormalizer, TargetScale
+from lstm.data.table import canonicalize
 from lstm.errors import DataError
 from lstm.evaluation.incumbent import compare
 from lstm.evaluation.scoring import ScoredWindows
@@ -40,8 +41,8 @@ def scored_windows(forecaster, table, spec, naive=1.0):
     panel = build_panel(table, spec)
     normalizer = forecaster.normalizer
     arrays = SplitArrays(
-        features=normalizer.features(panel),
-        targets=normalizer.targets(panel),
+        features=normalizer.normalize_features(panel),
+        targets=normalizer.normalize_targets(panel),
         allowed=panel.times >= np.datetime64("2024-04-01"),
         segment=panel.segment,
         series=panel.series,
@@ -54,14 +55,14 @@ def scored_windows(forecaster, table, spec, naive=1.0):
 
 def test_a_hand_worked_scale():
     scale = TargetScale(np.array([1.0]), np.array([2.0]), log=True)
-    np.testing.assert_allclose(scale.normalized(np.array([np.e, np.e**3, 1.0])), [0, 1, -0.5], atol=1e-12)
-    np.testing.assert_allclose(scale.raw(np.array([0.0, 1.0, np.nan])), [np.e, np.e**3, np.nan])
+    np.testing.assert_allclose(scale.normalize(np.array([np.e, np.e**3, 1.0])), [0, 1, -0.5], atol=1e-12)
+    np.testing.assert_allclose(scale.denormalize(np.array([0.0, 1.0, np.nan])), [np.e, np.e**3, np.nan])
 
 
 @given(st.lists(st.floats(1e-6, 1e9), min_size=1), st.floats(-5, 5), st.floats(0.01, 10), st.booleans())
 def test_raw_undoes_normalized(values, center, scale, log):
     made = TargetScale(np.array([center]), np.array([scale]), log)
-    np.testing.assert_allclose(made.raw(made.normalized(np.array(values))), values, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(made.denormalize(made.normalize(np.array(values))), values, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("strategy", ["zscore", "minmax", "robust", "none"])
@@ -70,7 +71,7 @@ def test_statistics_are_those_of_the_training_rows_logarithms(hourly, tmp_path, 
     hourly.loc[::7, "sales"] = np.nan
     _, panel = store_panel(hourly, tmp_path, normalize=NormalizeSpec(strategy=strategy, per=per, log=True))
     training = hourly[hourly["time"] < "2024-03-31"]
-    assert panel.normalizer.names == (("north", "south") if per == "series" else (ALL,))
+    assert panel.normalizer.names == (("north", "south") if per == "series" else (ALL_SERIES,))
     for number, name in enumerate(panel.normalizer.names):
         rows = training if per == "all" else training[training["shop"] == name]
         logged = np.stack([np.log(rows["sales"]), rows["visitors"]], axis=1)  # the covariate is left as it is
@@ -90,7 +91,9 @@ def test_nothing_after_the_training_span_moves_the_logarithms_statistics(tmp_pat
     changed = frame.copy()
     start = pd.Timestamp("2024-03-31") + pd.Timedelta(hours=hour)
     changed.loc[changed["time"] == start.strftime("%Y-%m-%dT%H:%M:%SZ"), "sales"] = value
-    (_, one), (_, two) = (store_panel(each, tmp_path / name, normalize=LOG) for name, each in (("a", frame), ("b", changed)))
+    (_, one), (_, two) = (
+        store_panel(each, tmp_path / name, normalize=LOG) for name, each in (("a", frame), ("b", changed))
+    )
     assert one.normalizer.to_dict() == two.normalizer.to_dict()
 
 
@@ -108,7 +111,7 @@ def test_a_value_without_a_logarithm_is_told_wherever_it_stands(hourly, tmp_path
     spec = DataSpec.parse(DATA)
     forecaster = make_forecaster(spec, make_hourly(), normalize=LOG)
     with pytest.raises(DataError) as told:
-        forecaster.normalizer.targets(build_panel(canonical(hourly, spec), spec))
+        forecaster.normalizer.normalize_targets(build_panel(canonicalize(hourly, spec), spec))
     assert str(told.value) == said
 
 
@@ -133,7 +136,7 @@ def test_networks_that_see_no_change_give_back_the_last_raw_value(spec, hourly, 
 
 
 def test_intervals_are_as_wide_in_ratio_on_both_sides_and_above_zero(spec, hourly):
-    made = still(make_forecaster(spec, hourly, normalize=LOG)).forecast(hourly, levels=(80, 99))
+    made = still(make_forecaster(spec, hourly, normalize=LOG)).forecast(hourly, categories=(80, 99))
     for level in (80, 99):
         low, high = made[f"lo-{level}"], made[f"hi-{level}"]
         np.testing.assert_allclose(high / made["forecast"], made["forecast"] / low, rtol=1e-6)
@@ -165,7 +168,7 @@ def test_errors_of_the_naive_are_in_raw_units():
 
 
 def test_scores_are_in_raw_units_whether_or_not_logarithms_were_forecast(spec, hourly):
-    table = canonical(hourly, spec)
+    table = canonicalize(hourly, spec)
     found = {}
     for log in (False, True):
         forecaster = still(make_forecaster(spec, hourly, normalize=NormalizeSpec(log=log)))
@@ -183,7 +186,7 @@ def test_scores_are_in_raw_units_whether_or_not_logarithms_were_forecast(spec, h
 
 @pytest.mark.parametrize("candidate_log", [False, True])
 def test_a_candidate_and_an_incumbent_may_differ_in_log(spec, hourly, candidate_log):
-    table = canonical(hourly, spec)
+    table = canonicalize(hourly, spec)
     candidate, incumbent = (
         still(make_forecaster(spec, hourly, normalize=NormalizeSpec(log=log)))
         for log in (candidate_log, not candidate_log)

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from lstm.config.data import DataSpec
 from lstm.data.fingerprint import Fingerprint, fingerprint
 from lstm.data.rows import RowReader
-from lstm.data.sorting import in_order
-from lstm.data.table import Settler, canonical, with_frequency
+from lstm.data.sorting import sort_rows
+from lstm.data.table import Canonicalizer, canonicalize, resolve_frequency
 from lstm.errors import DataError
 from tests.support.tables import DATA, make_hourly
 
@@ -21,7 +21,7 @@ SPEC = DataSpec.parse(DATA)
 def test_canonical_is_sorted_in_utc_and_leaves_the_input_alone(hourly):
     shuffled = hourly.sample(frac=1, random_state=1)
     before = shuffled.copy()
-    table = canonical(shuffled, SPEC)
+    table = canonicalize(shuffled, SPEC)
     pd.testing.assert_frame_equal(shuffled, before)
     assert list(table.columns) == ["series", "time", "sales", "visitors"]
     assert str(table["time"].dt.tz) == "UTC"
@@ -51,7 +51,7 @@ def test_canonical_is_sorted_in_utc_and_leaves_the_input_alone(hourly):
 )
 def test_refusals_name_the_place_and_the_rule(hourly, change, said):
     with pytest.raises(DataError, match=said) as caught:
-        canonical(change(hourly), SPEC, "shops.csv")
+        canonicalize(change(hourly), SPEC, "shops.csv")
     assert str(caught.value).startswith("shops.csv: ")
     assert "\n" not in str(caught.value)
 
@@ -60,31 +60,31 @@ def test_one_bad_row_among_many_is_found(hourly):
     hourly["sales"] = hourly["sales"].astype(object)
     hourly.loc[777, "sales"] = "n/a?"
     with pytest.raises(DataError, match="row 778: 'n/a\\?' is no number"):
-        canonical(hourly, SPEC)
+        canonicalize(hourly, SPEC)
 
 
 def test_local_times_without_offset_are_read_in_the_zone(hourly):
     hourly["time"] = hourly["time"].str.removesuffix("Z")
-    table = canonical(hourly, DataSpec.parse({**DATA, "timezone": "Asia/Tokyo"}))
+    table = canonicalize(hourly, DataSpec.parse({**DATA, "timezone": "Asia/Tokyo"}))
     assert table["time"].iloc[0] == pd.Timestamp("2024-02-29T15:00Z")
 
 
 def test_a_local_hour_that_happens_twice_is_refused():
     frame = pd.DataFrame({"time": ["2024-11-03 00:00", "2024-11-03 01:00"], "shop": "a", "sales": 1.0, "visitors": 1.0})
     with pytest.raises(DataError, match="row 2: local time '2024-11-03 01:00' comes twice in America/New_York"):
-        canonical(frame, DataSpec.parse({**DATA, "timezone": "America/New_York"}))
+        canonicalize(frame, DataSpec.parse({**DATA, "timezone": "America/New_York"}))
 
 
 def test_several_id_columns_are_joined(hourly):
-    table = canonical(hourly.assign(city="x"), DataSpec.parse({**DATA, "series": ["city", "shop"]}))
+    table = canonicalize(hourly.assign(city="x"), DataSpec.parse({**DATA, "series": ["city", "shop"]}))
     assert sorted(table["series"].unique()) == ["x/north", "x/south"]
 
 
 def test_static_columns_must_be_static(hourly):
     spec = DataSpec.parse({**DATA, "static": ["area"]})
-    canonical(hourly.assign(area=hourly["shop"].map({"north": 1.0, "south": 2.0})), spec)
+    canonicalize(hourly.assign(area=hourly["shop"].map({"north": 1.0, "south": 2.0})), spec)
     with pytest.raises(DataError, match="static column 'area' changes within series 'north'"):
-        canonical(hourly.assign(area=np.arange(len(hourly))), spec)
+        canonicalize(hourly.assign(area=np.arange(len(hourly))), spec)
 
 
 @settings(max_examples=20, deadline=None)
@@ -94,18 +94,18 @@ def test_fingerprint_ignores_the_order_of_rows_and_columns(random):
     rows, columns = list(range(len(frame))), list(frame.columns)
     random.shuffle(rows)
     random.shuffle(columns)
-    assert fingerprint(canonical(frame.iloc[rows][columns], SPEC)) == fingerprint(canonical(frame, SPEC))
+    assert fingerprint(canonicalize(frame.iloc[rows][columns], SPEC)) == fingerprint(canonicalize(frame, SPEC))
 
 
 def test_fingerprint_sees_one_changed_value(hourly):
-    before = fingerprint(canonical(hourly, SPEC))
+    before = fingerprint(canonicalize(hourly, SPEC))
     hourly.loc[5, "sales"] += 1e-9
-    assert fingerprint(canonical(hourly, SPEC)) != before
+    assert fingerprint(canonicalize(hourly, SPEC)) != before
 
 
 def test_a_frequency_that_is_far_too_fine_is_refused():
     with pytest.raises(DataError, match="data.frequency=1s makes a grid of .* rows for 1920 measured"):
-        canonical(make_hourly(), DataSpec.parse({**DATA, "frequency": "1s"}))
+        canonicalize(make_hourly(), DataSpec.parse({**DATA, "frequency": "1s"}))
 
 
 def test_every_kind_of_number_is_read(hourly):
@@ -121,7 +121,7 @@ def test_every_kind_of_number_is_read(hourly):
     kinds["decimal"].iloc[4] = None
     kinds["mixed flag"] = kinds["flag"].astype(object).mask(hourly.index == 2)
     spec = DataSpec.parse({**DATA, "observed": list(kinds)})
-    table = canonical(hourly.assign(**kinds), spec)
+    table = canonicalize(hourly.assign(**kinds), spec)
     assert (table[list(kinds)].dtypes == "float64").all()
     assert table[list(kinds)].isna().sum().to_dict() == {
         **dict.fromkeys(kinds, 0),
@@ -137,36 +137,36 @@ def test_categories_are_text_however_they_are_typed(hourly):
     whole = pd.Series(np.where(hourly.index == 0, np.nan, 3.0), index=hourly.index)
     frame = hourly.assign(kind=pd.Categorical(["a", "b"] * (len(hourly) // 2)), number=whole)
     spec = DataSpec.parse({**DATA, "observed": ["kind", "number"], "categorical": ["kind", "number"]})
-    table = canonical(frame, spec)
+    table = canonicalize(frame, spec)
     assert set(table["kind"]) == {"a", "b"}
     assert table["number"].isna().sum() == 1 and set(table["number"].dropna()) == {"3"}
 
 
 def test_text_in_a_covariate_says_how_to_declare_categories(hourly):
     with pytest.raises(DataError, match=r"'sunny' is no number. .* set data.categorical: \[visitors\]"):
-        canonical(hourly.assign(visitors="sunny"), SPEC)
+        canonicalize(hourly.assign(visitors="sunny"), SPEC)
 
 
 def test_a_decimal_comma_is_recognised(hourly):
     with pytest.raises(DataError, match="set data.csv.decimal: ','"):
-        canonical(hourly.assign(sales="1,5"), SPEC)
+        canonicalize(hourly.assign(sales="1,5"), SPEC)
 
 
 def test_a_wide_table_is_the_long_one(hourly):
     wide = hourly.pivot(index="time", columns="shop", values="sales").reset_index().rename_axis(columns=None)
     spec = DataSpec.parse({"source": "-", "time": "time", "wide": "all", "target": "sales"})
     named = DataSpec.parse({**spec.model_dump(), "wide": ["north", "south"]})
-    long = canonical(hourly.drop(columns="visitors"), DataSpec.parse({**DATA, "observed": []}))
-    assert fingerprint(canonical(wide, spec)) == fingerprint(canonical(wide, named)) == fingerprint(long)
+    long = canonicalize(hourly.drop(columns="visitors"), DataSpec.parse({**DATA, "observed": []}))
+    assert fingerprint(canonicalize(wide, spec)) == fingerprint(canonicalize(wide, named)) == fingerprint(long)
     with pytest.raises(DataError, match="column 'south', row 3: 'x' is no number"):
-        canonical(wide.assign(south=np.where(wide.index == 2, "x", "1")), spec)
+        canonicalize(wide.assign(south=np.where(wide.index == 2, "x", "1")), spec)
 
 
 @pytest.mark.parametrize(("rule", "expected"), [("mean", 15.0), ("last", 10.0)])
 def test_duplicates_are_merged_where_that_is_asked_for(hourly, rule, expected):
     hourly.loc[0, "sales"] = 20.0
     twice = pd.concat([hourly, hourly.head(1).assign(sales=10.0)])
-    table = canonical(twice, DataSpec.parse({**DATA, "duplicates": rule}))
+    table = canonicalize(twice, DataSpec.parse({**DATA, "duplicates": rule}))
     assert len(table) == len(hourly)
     assert table["sales"].iloc[0] == expected
 
@@ -176,7 +176,7 @@ def test_irregular_rows_are_resampled_by_the_rule(rule, expected):
     times = ["2024-01-01T00:07Z", "2024-01-01T00:20Z", "2024-01-01T00:59:59Z", "2024-01-01T03:30Z"]
     frame = pd.DataFrame({"time": times, "sales": [1.0, 2.0, 3.0, 9.0]})
     spec = DataSpec.parse({"source": "-", "time": "time", "target": "sales", "resample": rule})
-    table = canonical(frame, spec)
+    table = canonicalize(frame, spec)
     assert table["time"].tolist() == [pd.Timestamp("2024-01-01T00:00Z"), pd.Timestamp("2024-01-01T03:00Z")]
     assert table["sales"].tolist() == [expected, 9.0]
 
@@ -188,12 +188,12 @@ def test_every_frequency_is_accepted_and_inferred(frequency):
     times = pd.date_range("2020-02-06", periods=80, freq=alias, tz=zone)
     frame = pd.DataFrame({"time": times.strftime("%Y-%m-%dT%H:%M:%S%z"), "sales": np.arange(80.0)}).drop(index=[5, 6])
     values = {"source": "-", "time": "time", "target": "sales", "timezone": zone}
-    canonical(frame, DataSpec.parse({**values, "frequency": frequency}))
-    rows = in_order(RowReader(DataSpec.parse(values), "table").read(frame))
-    assert with_frequency(DataSpec.parse({**values, "frequency": "infer"}), rows, "table").frequency == frequency
+    canonicalize(frame, DataSpec.parse({**values, "frequency": frequency}))
+    rows = sort_rows(RowReader(DataSpec.parse(values), "table").read(frame))
+    assert resolve_frequency(DataSpec.parse({**values, "frequency": "infer"}), rows, "table").frequency == frequency
     with pytest.raises(DataError, match="off the grid"):
         moved = frame["time"].mask(frame.index == 9, (times[9] + pd.Timedelta("500ms")).isoformat())
-        canonical(frame.assign(time=moved), DataSpec.parse({**values, "frequency": frequency}))
+        canonicalize(frame.assign(time=moved), DataSpec.parse({**values, "frequency": frequency}))
 
 
 def test_days_keep_the_local_clock_through_daylight_saving():
@@ -202,14 +202,14 @@ def test_days_keep_the_local_clock_through_daylight_saving():
     spec = DataSpec.parse(
         {"source": "-", "time": "time", "target": "sales", "frequency": "1d", "timezone": "America/New_York"}
     )
-    lengths = canonical(frame, spec)["time"].diff().dropna().value_counts()
+    lengths = canonicalize(frame, spec)["time"].diff().dropna().value_counts()
     assert lengths.to_dict() == {pd.Timedelta(hours=24): 363, pd.Timedelta(hours=23): 1, pd.Timedelta(hours=25): 1}
 
 
 def test_a_local_hour_that_does_not_exist_is_refused():
     frame = pd.DataFrame({"time": ["2024-03-10 01:00", "2024-03-10 02:00"], "sales": 1.0})
     with pytest.raises(DataError, match="row 2: local time '2024-03-10 02:00' does not exist in America/New_York"):
-        canonical(
+        canonicalize(
             frame, DataSpec.parse({"source": "-", "time": "time", "target": "sales", "timezone": "America/New_York"})
         )
 
@@ -217,7 +217,7 @@ def test_a_local_hour_that_does_not_exist_is_refused():
 def test_offsets_tell_the_hour_that_comes_twice():
     times = ["2024-11-03T00:30-04:00", "2024-11-03T01:30-04:00", "2024-11-03T01:30-05:00", "2024-11-03T02:30-05:00"]
     frame = pd.DataFrame({"time": times, "sales": 1.0})
-    table = canonical(
+    table = canonicalize(
         frame, DataSpec.parse({"source": "-", "time": "time", "target": "sales", "timezone": "America/New_York"})
     )
     assert (table["time"].diff().dropna() == pd.Timedelta("1h")).all()
@@ -226,21 +226,21 @@ def test_offsets_tell_the_hour_that_comes_twice():
 def test_offsets_in_some_rows_alone_are_refused(hourly):
     hourly.loc[4, "time"] = "2024-03-01T04:00:00"
     with pytest.raises(DataError, match="row 5: '2024-03-01T04:00:00' has no offset, unlike the rows before"):
-        canonical(hourly, SPEC)
+        canonicalize(hourly, SPEC)
 
 
 def test_other_ways_to_write_times_are_said_not_guessed(hourly):
     hourly["time"] = pd.to_datetime(hourly["time"]).dt.strftime("%d/%m/%Y %H:%M")
     with pytest.raises(DataError, match="'01/03/2024 00:00' is no time. .* data.time_format"):
-        canonical(hourly, SPEC)
-    table = canonical(hourly, DataSpec.parse({**DATA, "time_format": "%d/%m/%Y %H:%M"}))
+        canonicalize(hourly, SPEC)
+    table = canonicalize(hourly, DataSpec.parse({**DATA, "time_format": "%d/%m/%Y %H:%M"}))
     assert table["time"].iloc[0] == pd.Timestamp("2024-03-01T00:00Z")
 
 
 def test_irregular_rows_may_stay_as_they_are():
     times = pd.to_datetime(["2024-01-01T00:07Z", "2024-01-01T00:20Z", "2024-01-01T03:30Z"])
     spec = DataSpec.parse({"source": "-", "time": "time", "target": "sales", "frequency": "irregular"})
-    table = canonical(pd.DataFrame({"time": times, "sales": [1.0, 2.0, 3.0]}), spec)
+    table = canonicalize(pd.DataFrame({"time": times, "sales": [1.0, 2.0, 3.0]}), spec)
     assert table["time"].tolist() == list(times)
 
 
@@ -248,7 +248,7 @@ def test_no_frequency_to_infer_is_told():
     times = ["2024-01-01T00:07Z", "2024-01-01T00:20Z", "2024-01-01T03:30Z", "2024-01-02T13:31:03Z"]
     spec = DataSpec.parse({"source": "-", "time": "time", "target": "sales", "frequency": "infer"})
     with pytest.raises(DataError, match="finds no step that most rows follow"):
-        canonical(pd.DataFrame({"time": times, "sales": 1.0}), spec)
+        canonicalize(pd.DataFrame({"time": times, "sales": 1.0}), spec)
 
 
 @settings(max_examples=60, deadline=None)
@@ -262,17 +262,17 @@ def test_pieces_settle_like_the_whole(data):
         st.sampled_from([{"duplicates": "mean"}, {"duplicates": "last"}, {"resample": "sum", "frequency": "4h"}])
     )
     spec = DataSpec.parse({**DATA, "static": ["size"], **changes})
-    rows = in_order(RowReader(spec, "table").read(frame))
+    rows = sort_rows(RowReader(spec, "table").read(frame))
     cuts = sorted(data.draw(st.sets(st.integers(1, len(rows) - 1), max_size=8)))
     pieces = [rows.iloc[low:high] for low, high in itertools.pairwise([0, *cuts, len(rows)])]
-    settler = Settler(spec, "table")
+    canonicalizer = Canonicalizer(spec, "table")
     pd.testing.assert_frame_equal(
-        pd.concat(settler.settle(iter(pieces)), ignore_index=True),
-        canonical(frame, spec),
+        pd.concat(canonicalizer.process(iter(pieces)), ignore_index=True),
+        canonicalize(frame, spec),
     )
-    settler.check_whole()
-    assert settler.series == 3 and settler.rows + settler.merged == len(rows)
+    canonicalizer.check_complete()
+    assert canonicalizer.series == 3 and canonicalizer.rows + canonicalizer.merged == len(rows)
     digest = Fingerprint()
     for low, high in itertools.pairwise([0, *cuts, len(rows)]):
-        digest.update(canonical(frame, spec).iloc[low:high])
-    assert digest.hexdigest() == fingerprint(canonical(frame, spec))
+        digest.update(canonicalize(frame, spec).iloc[low:high])
+    assert digest.hexdigest() == fingerprint(canonicalize(frame, spec))

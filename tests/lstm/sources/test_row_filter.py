@@ -11,10 +11,10 @@ import pytest
 
 from lstm.config.data import DataSpec
 from lstm.data.ingest import ingest_table
-from lstm.data.segments import segments
-from lstm.data.table import canonical
+from lstm.data.segments import find_segments
+from lstm.data.table import canonicalize
 from lstm.errors import ConfigError, DataError
-from lstm.sources.row_filter import RowFilter, comparable, comparables, may_hold
+from lstm.sources.row_filter import RowFilter, comparison_codes, comparison_key, may_contain
 from lstm.sources.source import Source
 from tests.support.tables import DATA, make_hourly
 
@@ -71,7 +71,7 @@ def rows_of(spec: DataSpec, folder: Path) -> pd.DataFrame:
 )
 def test_rows_of_every_kind_of_source_are_kept_as_pandas_would(frame, tmp_path, monkeypatch, kind, where, query):
     spec = spec_of(source_of(kind, frame, tmp_path, monkeypatch), where=where)
-    pd.testing.assert_frame_equal(rows_of(spec, tmp_path), canonical(frame.query(query), spec))
+    pd.testing.assert_frame_equal(rows_of(spec, tmp_path), canonicalize(frame.query(query), spec))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -118,12 +118,12 @@ def test_truths_are_kept_however_they_are_written(frame, tmp_path, monkeypatch, 
     ids=str,
 )
 def test_values_are_the_same_by_text_or_as_numbers(one, other, same):
-    assert (comparable(one) == comparable(other)) is same
+    assert (comparison_key(one) == comparison_key(other)) is same
 
 
 def test_a_row_without_a_value_is_never_kept():
     chosen = RowFilter({"shop": ("nan", "None", "x")})
-    assert chosen.kept(pd.DataFrame({"shop": [None, np.nan, "x", " "]})).tolist() == [False, False, True, False]
+    assert chosen.mask(pd.DataFrame({"shop": [None, np.nan, "x", " "]})).tolist() == [False, False, True, False]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -204,7 +204,7 @@ def test_row_groups_and_files_that_hold_none_of_the_rows_are_not_read(frame, tmp
     ids=str,
 )
 def test_statistics_leave_out_only_what_can_hold_no_such_value(low, high, value, may):
-    assert may_hold(low, high, {comparable(value): value}) is may
+    assert may_contain(low, high, {comparison_key(value): value}) is may
 
 
 def test_text_that_differs_from_file_to_file_in_type_is_one_value(tmp_path):
@@ -227,16 +227,20 @@ def test_text_that_differs_from_file_to_file_in_type_is_one_value(tmp_path):
 @pytest.mark.parametrize("kind", KINDS)
 def test_segments_are_the_values_that_come_together(frame, tmp_path, monkeypatch, kind):
     source = source_of(kind, frame, tmp_path, monkeypatch)
-    assert segments(spec_of(source, partition_by="shop"), tmp_path, tmp_path) == (("north",), ("south",), ("west",))
+    assert find_segments(spec_of(source, partition_by="shop"), tmp_path, tmp_path) == (
+        ("north",),
+        ("south",),
+        ("west",),
+    )
     both = spec_of(source, partition_by=["number", "shop"], where={"shop": ["south", "west"]})
-    assert segments(both, tmp_path, tmp_path) == (("2", "south"), ("3", "west"))
+    assert find_segments(both, tmp_path, tmp_path) == (("2", "south"), ("3", "west"))
 
 
 def test_segments_are_read_once(frame, tmp_path, monkeypatch):
     spec = spec_of(source_of("parquet", frame, tmp_path, monkeypatch), partition_by="shop")
-    found = segments(spec, tmp_path, tmp_path)
+    found = find_segments(spec, tmp_path, tmp_path)
     monkeypatch.setattr(Source, "chunks", lambda *_, **__: pytest.fail("read again"))
-    assert segments(spec, tmp_path, tmp_path) == found
+    assert find_segments(spec, tmp_path, tmp_path) == found
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -244,15 +248,15 @@ def test_a_row_of_no_segment_is_told_unless_it_is_left_out(frame, tmp_path, monk
     frame.loc[frame["shop"] == "west", "code"] = None
     source = source_of(kind, frame, tmp_path, monkeypatch)
     with pytest.raises(DataError, match="column 'code' of data.partition_by is empty or NA in 96 rows"):
-        segments(spec_of(source, partition_by="code"), tmp_path, tmp_path)
+        find_segments(spec_of(source, partition_by="code"), tmp_path, tmp_path)
     named = spec_of(source, partition_by="code", where={"code": ["01", "02"]})
-    assert segments(named, tmp_path, tmp_path) == (("01",), ("02",))
+    assert find_segments(named, tmp_path, tmp_path) == (("01",), ("02",))
 
 
 def test_a_partition_column_that_is_not_there_is_told(frame, tmp_path, monkeypatch):
     spec = spec_of(source_of("parquet", frame, tmp_path, monkeypatch), partition_by="shops")
     with pytest.raises(DataError, match="column 'shops' of data.partition_by is not there. Did you mean 'shop'?"):
-        segments(spec, tmp_path, tmp_path)
+        find_segments(spec, tmp_path, tmp_path)
 
 
 def test_partitioned_data_are_not_read_as_one_table(frame, tmp_path, monkeypatch):
@@ -269,4 +273,4 @@ def test_times_and_targets_are_no_segments(column):
 
 def test_a_column_of_lists_is_told_by_its_name():
     with pytest.raises(DataError, match="column 'tags': holds lists or mappings"):
-        comparables(pd.Series([["a"], ["b"]], name="tags"))
+        comparison_codes(pd.Series([["a"], ["b"]], name="tags"))

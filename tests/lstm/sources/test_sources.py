@@ -169,9 +169,9 @@ def test_a_wide_table_comes_in_fewer_rows():
     write("a.csv", ",".join(f"c{i}" for i in range(2_000)) + "\n" + (",".join(["1"] * 2_000) + "\n") * 50)
     source = opened("a.csv")
     assert sum(map(len, source.chunks(None))) == 50
-    from lstm.sources.reading import bounded
+    from lstm.sources.reading import limit_rows
 
-    assert bounded(1_000_000, 2_000) == 10_000
+    assert limit_rows(1_000_000, 2_000) == 10_000
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the peak of memory from /proc")
@@ -222,7 +222,11 @@ def test_parquet_of_one_huge_row_group_takes_a_bounded_amount_of_memory():
         ("a.csv", 'time,sales\n"1,2\n', "a.csv: is no regular table (EOF inside string starting at row 1)."),
         ("a.csv", "time,sales,sales\n1,2,3\n", "a.csv: column 'sales' is there twice."),
         ("a.csv.gz", "time,sales\n1,2\n", "a.csv.gz: is plain text, not gzip."),
-        ("a.csv.gz", gzip.compress(b"time,sales\n1,2\n", mtime=0)[:-9], "a.csv.gz: its gzip stream is cut off or damaged."),
+        (
+            "a.csv.gz",
+            gzip.compress(b"time,sales\n1,2\n", mtime=0)[:-9],
+            "a.csv.gz: its gzip stream is cut off or damaged.",
+        ),
         ("a.csv.gz", gzip.compress(b"<html>", mtime=0), "a.csv.gz: is a web page or XML, not CSV."),
         ("a.parquet", "", "a.parquet: is empty."),
         ("a.parquet", "time,sales\n", "a.parquet: is not Parquet."),
@@ -688,9 +692,9 @@ def test_a_query_can_not_be_pinned(sql):
 def test_no_form_of_a_password_survives_in_a_drivers_message(password):
     from urllib.parse import quote, unquote
 
-    from lstm.sources.queries import scrubbed
+    from lstm.sources.queries import scrub_secrets
 
     for secret in (f"db://me:{quote(password, safe='')}@host:1/shop", f"db://host/shop?password={quote(password)}"):
         for text in (secret, f"login of me with {password} failed", f"xx{password}xx", quote(password, safe="")):
-            message = scrubbed(RuntimeError(text), secret)
+            message = scrub_secrets(RuntimeError(text), secret)
             assert message == "RuntimeError" or (password not in message and unquote(password) not in message)
