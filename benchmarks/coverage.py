@@ -26,14 +26,15 @@ from tables import machine, publish, table
 from lstm.config.pipeline import PipelineConfig
 from lstm.data.arrays import SplitArrays
 from lstm.data.panel_store import PanelStore
+from lstm.evaluation.bands import adaptive_bands, split_bands
 from lstm.evaluation.scoring import ScoredWindows
-from lstm.forecasting.conformal import Conformal, adaptive_bands, split_bands
-from lstm.forecasting.ensemble import combined, member_weights, prediction_of
+from lstm.forecasting.conformal import Conformal
+from lstm.forecasting.ensemble import combine_predictions, member_weights, predict_network
 from lstm.forecasting.prediction import Prediction
 from lstm.networks.network import ForecastNetwork
 from lstm.networks.training import fit
 from lstm.presets.presets import with_defaults
-from lstm.profiling.run_lengths import Runs
+from lstm.profiling.run_lengths import RunLengths
 from tasks.handles import WindowsHandle
 from tasks.ingest import ingest
 from tasks.normalize import normalize
@@ -92,15 +93,15 @@ def predicted(config: PipelineConfig) -> tuple[dict[str, ScoredWindows], dict[st
     config = config.with_frequency(handle.frequency)
     panel = normalize.fn(config, handle)
     store = PanelStore.load(panel.folder)
-    config = with_defaults(config, Runs.of(store, config.evaluate.season, config.window.horizon))
+    config = with_defaults(config, RunLengths.of(store, config.evaluate.season, config.window.horizon))
     windows = window.fn(config, panel)
     networks = [trained(config, member, windows) for member in config.members]
     weights = member_weights("mean", [1.0] * len(networks))
     splits = PreparedData.open(config, handle, panel, windows).splits
     return splits, {
-        name: combined(
+        name: combine_predictions(
             [
-                prediction_of(network, scored.windows.looking_back(network.config.sequence_length))
+                predict_network(network, scored.windows.with_lookback(network.config.sequence_length))
                 for network in networks
             ],
             "mean",
@@ -116,7 +117,7 @@ def trained(config: PipelineConfig, member: dict[str, Any], windows: WindowsHand
         SplitArrays.load(windows.folder / split).windows(network.sequence_length, horizon, windows.n_known, stride)
         for split, stride in (("train", config.window.stride), ("validation", 1))
     )
-    sized = network.replace(input_size=training.features.shape[1], output_size=outputs)
+    sized = network.model_copy(update={"input_size": training.features.shape[1], "output_size": outputs})
     return fit(ForecastNetwork(sized, range(outputs), windows.n_known, windows.n_series), training, validation).network
 
 

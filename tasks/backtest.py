@@ -16,23 +16,24 @@ from lstm.data.ingest import Table, ingest_table
 from lstm.data.panel_store import PanelStore
 from lstm.data.windows import Windows
 from lstm.errors import DataError
+from lstm.evaluation.bands import adaptive_bands, split_bands
 from lstm.evaluation.baselines import WindowForecaster, check_baselines, fit_baselines
-from lstm.evaluation.rolling_origins import Fold, FoldWindows, folds_of, joined, joined_bands, table_by_fold
+from lstm.evaluation.rolling_origins import Fold, FoldWindows, fold_table, join_fold_bands, join_folds, make_folds
 from lstm.evaluation.scoring import ErrorSums, with_skill
-from lstm.forecasting.conformal import Conformal, adaptive_bands, split_bands
-from lstm.forecasting.ensemble import chosen
+from lstm.forecasting.conformal import Conformal
+from lstm.forecasting.ensemble import select_members
 from lstm.forecasting.prediction import Prediction
 from lstm.metrics.metrics import band_levels
 from lstm.presets.presets import with_defaults
-from lstm.profiling.run_lengths import Runs
+from lstm.profiling.run_lengths import RunLengths
 from lstm.scratch import scratch_folder
 from tasks.handles import RunHandle, Trial
-from tasks.normalize import cuts_of, normalize, panel_of
-from tasks.run_context import PreparedData, frequency_of
+from tasks.normalize import normalize, prepare_panel, split_cuts
+from tasks.run_context import PreparedData
 from tasks.scoring.candidates import REFERENCE, build_forecaster
 from tasks.search.fixed_trials import make_jobs, planned_networks, train_networks
 from tasks.search.worker_pool import search_devices
-from tasks.settings import folder
+from tasks.settings import store_folder
 from tasks.tracking import runs
 from tasks.window import window
 
@@ -99,9 +100,9 @@ def backtest(config: PipelineConfig, refit: bool = True, flow_run_id: str = "") 
     """
     started = time.perf_counter()
     check_baselines(config.evaluate.baselines)
-    table = ingest_table(config.data, folder("work"), folder("downloads"))
+    table = ingest_table(config.data, store_folder("work"), store_folder("downloads"))
     config = _with_defaults(config.with_frequency(table.frequency), table)
-    with scratch_folder("backtest", folder("work")) as scratch:
+    with scratch_folder("backtest", store_folder("work")) as scratch:
         folds = _prepare_folds(config, table, refit, scratch)
         to_fit = folds if refit else folds[:1]
         n_networks = len(to_fit) * len(planned_networks(config))
@@ -133,12 +134,12 @@ def backtest(config: PipelineConfig, refit: bool = True, flow_run_id: str = "") 
 def _with_defaults(config: PipelineConfig, table: Table) -> PipelineConfig:
     """Complete the configuration as the training flow does: from the training span, which ends before all folds."""
     panel = PanelStore.load(normalize.fn(config, table).folder)
-    return with_defaults(config, Runs.of(panel, config.evaluate.season, config.window.horizon))
+    return with_defaults(config, RunLengths.of(panel, config.evaluate.season, config.window.horizon))
 
 
 def _prepare_folds(config: PipelineConfig, table: Table, refit: bool, scratch: Path) -> list[_PreparedFold]:
-    cuts, sliding = cuts_of(config, table.first, table.last), config.split.train is not None
-    folds = folds_of(cuts, config.evaluate.backtest.folds, frequency_of(config.data), refit, sliding)
+    cuts, sliding = split_cuts(config, table.first, table.last), config.split.train is not None
+    folds = make_folds(cuts, config.evaluate.backtest.folds, config.data.grid, refit, sliding)
     prepared = []
     for number, fold in enumerate(folds, start=1):
         try:
@@ -149,10 +150,10 @@ def _prepare_folds(config: PipelineConfig, table: Table, refit: bool, scratch: P
 
 
 def _prepare_fold(config: PipelineConfig, table: Table, fold: Fold, scratch: Path) -> _PreparedFold:
-    panel = panel_of(config, table, fold.cuts, scratch)
+    panel = prepare_panel(config, table, fold.cuts, scratch)
     data = PreparedData.open(config, table, panel, window.fn(config, panel, scratch))
     test = FoldWindows.of(data.splits["test"], fold)
-    if not test.kept.any():
+    if not test.in_fold.any():
         raise DataError(f"no window from {fold.since} to {fold.cuts.end}. Lower evaluate.backtest.folds.")
     return _PreparedFold(fold, data, test)
 
@@ -174,7 +175,9 @@ def _train(
 def _fit(data: PreparedData, trials: Sequence[Trial], run: RunHandle) -> _FittedModels:
     """Build the ensemble of the trials, and fit the baselines."""
     evaluation, validation = data.config.evaluate, data.splits["validation"]
-    members = chosen([trial.val_rmse_normalized for trial in trials], [True] * len(trials), data.config.ensemble.size)
+    members = select_members(
+        [trial.val_rmse_normalized for trial in trials], [True] * len(trials), data.config.ensemble.size
+    )
     forecaster, _ = build_forecaster(data, [trials[number] for number in members], run)
     baselines, left_out = fit_baselines(
         evaluation.baselines, data.training_windows, validation.windows, evaluation.season
@@ -197,7 +200,7 @@ def _score(
     left_out = {name: reason for models in fitted for name, reason in models.left_out.items()}
     names = [OURS, *(name for name in config.evaluate.baselines if name not in left_out)]
     tests = [fold.test for fold in folds]
-    windows, levels = joined(tests), config.evaluate.levels
+    windows, levels = join_folds(tests), config.evaluate.levels
     bands_of = adaptive_bands if config.evaluate.intervals == "adaptive" else split_bands
     sums = {}
     for name in names:
@@ -207,17 +210,17 @@ def _score(
             bands_of(model.intervals, test.split, prediction, band_levels(levels))
             for model, test, prediction in zip(models, tests, predictions, strict=True)
         ]
-        points = [prediction.point[test.kept] for prediction, test in zip(predictions, tests, strict=True)]
-        sums[name] = windows.scored(np.concatenate(points), joined_bands(tests, bands), levels, 1)
+        points = [prediction.point[test.in_fold] for prediction, test in zip(predictions, tests, strict=True)]
+        sums[name] = windows.score(np.concatenate(points), join_fold_bands(tests, bands), levels, 1)
     return sums, tuple(f"{name} was left out: {reason}" for name, reason in left_out.items())
 
 
 def _tables(sums: dict[str, ErrorSums], folds: Sequence[_PreparedFold]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return metrics by model and fold, and means over the folds by model, lowest RMSE first."""
     tests = [fold.test for fold in folds]
-    by_fold = {name: table_by_fold(own, sums[REFERENCE], tests) for name, own in sums.items()}
+    by_fold = {name: fold_table(own, sums[REFERENCE], tests) for name, own in sums.items()}
     means = {name: _fold_means(table) for name, table in by_fold.items()}
-    windows = sum(int(test.kept.sum()) for test in tests)
+    windows = sum(int(test.in_fold.sum()) for test in tests)
     overall = [
         {"model": name, "windows": windows, **with_skill(metrics, means[REFERENCE])} for name, metrics in means.items()
     ]
@@ -255,4 +258,4 @@ def _span(prepared: _PreparedFold) -> dict[str, Any]:
         "from": since,
         "to": cuts.end,
     }
-    return {**{name: str(time) for name, time in times.items()}, "windows": int(prepared.test.kept.sum())}
+    return {**{name: str(time) for name, time in times.items()}, "windows": int(prepared.test.in_fold.sum())}

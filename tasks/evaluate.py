@@ -10,12 +10,13 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from lstm.config.pipeline import PipelineConfig
-from lstm.diagnostics.diagnosis import Finding, Spans, Standing, Training, diagnose
-from lstm.diagnostics.leakage import Audit, audit
+from lstm.diagnostics.diagnosis import Finding, LeaderboardRow, Spans, TrainingRecord, diagnose
+from lstm.diagnostics.leakage import Audit, audit_leakage
 from lstm.errors import DataError, TrainingError
+from lstm.evaluation.bands import split_bands
 from lstm.evaluation.scoring import ErrorSums, ScoredWindows
-from lstm.forecasting.conformal import Conformal, split_bands
-from lstm.forecasting.ensemble import chosen, weights_of
+from lstm.forecasting.conformal import Conformal
+from lstm.forecasting.ensemble import ensemble_weights, select_members
 from lstm.forecasting.forecaster import Forecaster
 from lstm.forecasting.prediction import Prediction
 from tasks.handles import Candidate, Evaluation, RunHandle, Trial
@@ -90,11 +91,13 @@ def select_ensemble(
     method, size = config.ensemble.method, config.ensemble.size
     if method != "greedy":
         planned = [trial.member is not None for trial in trials]
-        best = [trials[number] for number in chosen([trial.val_rmse_normalized for trial in trials], planned, size)]
-        return best, weights_of(method, validation_forecasts(best), validation.actual)
+        best = [
+            trials[number] for number in select_members([trial.val_rmse_normalized for trial in trials], planned, size)
+        ]
+        return best, ensemble_weights(method, validation_forecasts(best), validation.actual)
     best = list(trials)
     for limit in (size, len(trials)):  # keep the heaviest, then compute the weights of these alone
-        weights = weights_of(method, validation_forecasts(best), validation.actual)
+        weights = ensemble_weights(method, validation_forecasts(best), validation.actual)
         heaviest = sorted(np.argsort(weights, kind="stable")[::-1][:limit])
         best, weights = [best[n] for n in heaviest if weights[n]], tuple(weights[n] for n in heaviest if weights[n])
         if len(best) == len(trials) or sum(weights) > 1 - 1e-9:
@@ -103,7 +106,7 @@ def select_ensemble(
 
 
 def _audit(forecaster: Forecaster, data: PreparedData) -> Audit:
-    result = audit(forecaster, data.table, data.panel, data.arrays, data.config.normalize)
+    result = audit_leakage(forecaster, data.table, data.panel, data.arrays, data.config.normalize)
     if result.passed:
         return result
     evidence = "; ".join(f"{check.name}: {check.evidence}" for check in result.failures)
@@ -158,8 +161,8 @@ def _log_other_trials(trials: Sequence[Trial], data: PreparedData, reference: Er
     validation, evaluation = data.splits["validation"], data.config.evaluate
     for trial, forecast in zip(trials, validation_forecasts(trials), strict=True):
         bands = split_bands(Conformal.fit(validation.actual, forecast), validation, forecast, evaluation.levels)
-        sums = validation.scored(forecast, bands, evaluation.levels, evaluation.backtest.folds)
-        metrics = headline_metrics({f"val_{name}": value for name, value in sums.against(reference).items()})
+        sums = validation.score(forecast, bands, evaluation.levels, evaluation.backtest.folds)
+        metrics = headline_metrics({f"val_{name}": value for name, value in sums.relative_to(reference).items()})
         runs.log(RunHandle(trial.run_id, run.experiment_id, ""), metrics)
 
 
@@ -176,13 +179,13 @@ def _diagnose(
 ) -> tuple[Finding, ...]:
     config = data.config
     trainings = [
-        Training(trial.name, history_of(trial.folder), config.network_config(trial.params), trial.findings)
+        TrainingRecord(trial.name, history_of(trial.folder), config.network_config(trial.params), trial.findings)
         for trial in trials
     ]
     standings = []
     for model in models:
         own = scores[model.name]
-        standings.append(Standing(model.name, model.kind, own.metrics, own.low, own.high))
+        standings.append(LeaderboardRow(model.name, model.kind, own.metrics, own.low, own.high))
     return diagnose(config, trainings, standings, Spans.of(data.panel, config.data, data.arrays))
 
 

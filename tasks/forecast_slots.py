@@ -13,19 +13,20 @@ from lstm.config.data import DataSpec
 from lstm.config.pipeline import PipelineConfig
 from lstm.data.ingest import ingest_table
 from lstm.data.rows import SERIES, TIME
-from lstm.data.scaling import ALL
+from lstm.data.scaling import ALL_SERIES
 from lstm.errors import CheckpointError, ConfigError, DataError, StoreError
-from lstm.forecasting.as_of import Issued, forecast_as_of, needed
+from lstm.forecasting.as_of import IssuedForecasts, forecast_as_of, needed_rows
 from lstm.forecasting.forecaster import Forecaster
 from lstm.scratch import scratch_folder
 from tasks.forecast_store.log import open_log
-from tasks.forecast_store.schedule import due, slot_grid
+from tasks.forecast_store.schedule import slot_grid, slots_to_run
 from tasks.forecast_store.schema import RUN, VERSION
-from tasks.registry.models import alias_version, load_forecaster
-from tasks.settings import folder
+from tasks.registry.models import load_forecaster
+from tasks.registry.versions import alias_version
+from tasks.settings import store_folder
 
-_SHOWN = 5  # series that a warning names
-_AHEAD = pd.Timedelta(1, "min")  # that another machine's clock may be
+_MAX_NAMED = 5  # series that a warning names
+_CLOCK_TOLERANCE = pd.Timedelta(1, "min")  # that another machine's clock may be
 
 
 @dataclass(frozen=True)
@@ -58,13 +59,13 @@ def forecast_slots(config: PipelineConfig, moment: pd.Timestamp, run: str = "") 
         DataError: the data break a rule, or nothing can be forecast as of the slot.
         StoreError: the registry or the log does not answer.
     """
-    if moment > pd.Timestamp.now("UTC") + _AHEAD:
+    if moment > pd.Timestamp.now("UTC") + _CLOCK_TOLERANCE:
         raise ConfigError(f"slot {moment.isoformat()}: lies ahead of the clock. Name a moment that has come.")
-    forecaster, version, fallback = champion(config)
+    forecaster, version, fallback = load_champion(config)
     trained = config.data.model_copy(update={"target": forecaster.spec.target})  # a changed one waits for its training
     log = open_log(config.model_copy(update={"data": trained}))
     grid = slot_grid(config.forecast, forecaster.spec)
-    found = due(grid, moment, log.slots(), config.forecast.backfill)
+    found = slots_to_run(grid, moment, log.slots(), config.forecast.backfill)
     say = _logger()
     if not found.slots:
         say.info("%s: slot %s is in the log already", config.name, found.slot.isoformat())
@@ -86,14 +87,14 @@ def forecast_slots(config: PipelineConfig, moment: pd.Timestamp, run: str = "") 
         log.write(slot, issued.rows.assign(**{VERSION: version, RUN: run}))
         made.append(slot.isoformat())
         say.info("%s: slot %s: %d rows from %s", config.name, slot.isoformat(), len(issued.rows), version)
-    _warn(say, config.name, found.slot, issued)
-    if gone := _gone(forecaster, table):
-        told = ", ".join(repr(one) for one in gone[:_SHOWN])
+    _warn_about_series(say, config.name, found.slot, issued)
+    if gone := _missing_series(forecaster, table):
+        told = ", ".join(repr(one) for one in gone[:_MAX_NAMED])
         say.warning("%s: %d series that it knows are no more in the source (%s)", config.name, len(gone), told)
     return Forecasts(config.name, version, tuple(made), tuple(failed), found.left_out, fallback)
 
 
-def champion(config: PipelineConfig) -> tuple[Forecaster, str, str]:
+def load_champion(config: PipelineConfig) -> tuple[Forecaster, str, str]:
     """The champion, or the champion before it where that can't be loaded; `NAME/3`; and why it is not the champion.
 
     Raises:
@@ -115,7 +116,7 @@ def champion(config: PipelineConfig) -> tuple[Forecaster, str, str]:
         said = "%s: the champion can't be loaded, so %s forecasts instead. Mend it, or roll back: lstm rollback %s (%s)"
         _logger().error(said, name, version, name, trouble)
     if config.evaluate.intervals == "split":  # they follow no errors
-        forecaster = replace(forecaster, intervals=replace(forecaster.intervals, until=None))
+        forecaster = replace(forecaster, intervals=replace(forecaster.intervals, calibrated_until=None))
     return forecaster, version, trouble
 
 
@@ -123,28 +124,28 @@ def _history(config: PipelineConfig, forecaster: Forecaster, slots: tuple[pd.Tim
     """What forecasts as of the slots depend on, of a source of any size, read by the rules of the training."""
     place = {key: getattr(config.data, key) for key in ("source", "sha256", "csv")}
     spec: DataSpec = forecaster.spec.model_copy(update=place)
-    with scratch_folder("history", folder("work")) as scratch:
-        table = ingest_table(spec, scratch, folder("downloads"))
-        pieces = [needed(forecaster, piece, slots[0], slots[-1]) for piece in table.pieces()]
+    with scratch_folder("history", store_folder("work")) as scratch:
+        table = ingest_table(spec, scratch, store_folder("downloads"))
+        pieces = [needed_rows(forecaster, piece, slots[0], slots[-1]) for piece in table.pieces()]
         return pd.concat(pieces, ignore_index=True)
 
 
-def _gone(forecaster: Forecaster, table: pd.DataFrame) -> list[str]:
+def _missing_series(forecaster: Forecaster, table: pd.DataFrame) -> list[str]:
     """Series of the training that the source has no row of."""
-    there = {*table[SERIES].unique(), *forecaster.left_out, ALL}
+    there = {*table[SERIES].unique(), *forecaster.left_out, ALL_SERIES}
     return [name for name in forecaster.normalizer.names if name not in there]
 
 
-def _warn(say: Any, name: str, slot: pd.Timestamp, issued: Issued) -> None:
+def _warn_about_series(say: Any, name: str, slot: pd.Timestamp, issued: IssuedForecasts) -> None:
     """Which series have no forecast, and which have one of the past: their data ended long before the slot."""
     if issued.left_out:
-        told = "; ".join(f"{one!r}: {why}" for one, why in list(issued.left_out.items())[:_SHOWN])
+        told = "; ".join(f"{one!r}: {why}" for one, why in list(issued.left_out.items())[:_MAX_NAMED])
         say.warning("%s: %d series have no forecast (%s)", name, len(issued.left_out), told)
     middle = issued.rows.groupby(SERIES, sort=False)[TIME].median()
     old = middle[middle <= slot].index
     if len(old):
         begins = issued.rows.loc[issued.rows[SERIES].isin(old), TIME].min().isoformat()
-        told, when = ", ".join(f"{one!r}" for one in old[:_SHOWN]), slot.isoformat()
+        told, when = ", ".join(f"{one!r}" for one in old[:_MAX_NAMED]), slot.isoformat()
         aged = "%s: half of the forecast or more lies before slot %s, since the data of %d series end (%s; from %s on)"
         say.warning(f"{aged}. Check the source.", name, when, len(old), told, begins)
 

@@ -9,7 +9,7 @@ import pandas as pd
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from lstm.calendars.durations import duration
+from lstm.calendars.durations import parse_duration
 from lstm.calendars.frequency import Frequency
 from lstm.config.data import DataSpec
 from lstm.config.operations import MonitorSpec
@@ -19,21 +19,20 @@ from lstm.data.panel import Panel, build_panel
 from lstm.data.rows import SERIES
 from lstm.data.splits import Cuts
 from lstm.errors import DataError, StoreError
-from lstm.forecasting.as_of import as_of
-from lstm.monitoring.drift import Chart, Shift, chart, daily, input_shifts
-from lstm.monitoring.live_scores import Live
-from lstm.monitoring.reference import Reference, inputs_of
+from lstm.forecasting.as_of import table_as_of
+from lstm.monitoring.drift import CusumChart, InputShift, cusum_chart, daily_rmse, input_shifts
+from lstm.monitoring.live_scores import LiveForecasts
+from lstm.monitoring.reference import DriftReference, normalized_inputs
 from lstm.scratch import scratch_folder
 from tasks.forecast_store.log import open_log
 from tasks.forecast_store.schedule import slot_grid
 from tasks.forecast_store.schema import VERSION
 from tasks.monitoring.result import ErrorChart, MonitorResult
-from tasks.normalize import cuts_of
+from tasks.normalize import split_cuts
 from tasks.registry.models import resolve_version
 from tasks.registry.provenance import Provenance, load_provenance
-from tasks.run_context import frequency_of
 from tasks.runtime.timestamps import as_utc
-from tasks.settings import folder
+from tasks.settings import store_folder
 
 _DAY = pd.Timedelta(1, "D")
 _PROMISED = ("rmse", "mae", "mase", "rmse_skill")  # metrics of the backtest, besides the coverages
@@ -49,18 +48,18 @@ class _Inputs:
     moment: pd.Timestamp
     since: pd.Timestamp
     panel: Panel
-    reference: Reference
+    reference: DriftReference
 
     @classmethod
     def load(cls, config: PipelineConfig, provenance: Provenance, moment: pd.Timestamp) -> Self:
         spec = provenance.forecaster.spec
-        frequency = frequency_of(spec)
-        since = moment - duration(config.monitor.window)
+        frequency = spec.grid
+        since = moment - parse_duration(config.monitor.window)
         cuts = _cuts(provenance)
         panel = _known_panel(config, provenance, cuts, moment)
         every = 1 if frequency is None else max(1, round(slot_grid(config.forecast, spec).step / frequency.step))
         season = provenance.config.evaluate.season
-        reference = Reference.of(provenance.forecaster, panel, cuts, season, every, _chart_day(frequency))
+        reference = DriftReference.of(provenance.forecaster, panel, cuts, season, every, _chart_day(frequency))
         return cls(provenance, frequency, moment, since, panel, reference)
 
     @property
@@ -87,7 +86,7 @@ def monitor(config: PipelineConfig, now: datetime | None = None) -> MonitorResul
     own_rows = rows[rows[VERSION] == provenance.version]
     inputs = _Inputs.load(config, provenance, moment)
     season = provenance.config.evaluate.season
-    live = Live.of(own_rows, inputs.panel, inputs.reference.naive_error, season, inputs.frequency)
+    live = LiveForecasts.of(own_rows, inputs.panel, inputs.reference.naive_error, season, inputs.frequency)
     shifts = _input_shifts(inputs, config.monitor)
     errors = _error_chart(live, inputs, config.monitor) if len(live) else None
     result = MonitorResult(
@@ -116,7 +115,7 @@ def monitor(config: PipelineConfig, now: datetime | None = None) -> MonitorResul
 
 def _logged_forecasts(config: PipelineConfig, moment: pd.Timestamp) -> pd.DataFrame:
     log, window = open_log(config), config.monitor.window
-    since = moment - duration(window)
+    since = moment - parse_duration(window)
     rows = log.read(since, moment + pd.Timedelta(1, "us"))
     if len(rows):
         return rows
@@ -136,7 +135,7 @@ def _cuts(provenance: Provenance) -> Cuts:
             f"{provenance.version}: profile/summary.json of its training run {provenance.training_run_id} can't be "
             "read, so its training and test spans are unknown. Check that the store answers, or train again."
         )
-    return cuts_of(provenance.config, data.first, data.last)
+    return split_cuts(provenance.config, data.first, data.last)
 
 
 def _data_end(provenance: Provenance) -> pd.Timestamp:
@@ -148,13 +147,13 @@ def _known_panel(config: PipelineConfig, provenance: Provenance, cuts: Cuts, mom
     forecaster = provenance.forecaster
     source = {key: getattr(config.data, key) for key in ("source", "sha256", "csv")}
     spec: DataSpec = forecaster.spec.model_copy(update=source)
-    with scratch_folder("monitor", folder("work")) as scratch:
-        rows = ingest_table(spec, scratch, folder("downloads")).part(since=cuts.start)
+    with scratch_folder("monitor", store_folder("work")) as scratch:
+        rows = ingest_table(spec, scratch, store_folder("downloads")).read_rows(since=cuts.start)
     known = {name for name in rows[SERIES].unique() if forecaster.normalizer.knows(name)}
-    rows = as_of(rows[rows[SERIES].isin(known - set(forecaster.left_out))], spec, moment)
+    rows = table_as_of(rows[rows[SERIES].isin(known - set(forecaster.left_out))], spec, moment)
     if rows.empty:
         raise DataError(f"{provenance.version}: the source holds no row of its series by {moment.isoformat()}.")
-    return build_panel(rows, spec, forecaster.levels)
+    return build_panel(rows, spec, forecaster.categories)
 
 
 def _chart_day(frequency: Frequency | None) -> np.timedelta64:
@@ -162,20 +161,20 @@ def _chart_day(frequency: Frequency | None) -> np.timedelta64:
     return (_DAY if frequency is None else max(_DAY, frequency.step)).to_timedelta64()
 
 
-def _input_shifts(inputs: _Inputs, spec: MonitorSpec) -> tuple[Shift, ...]:
+def _input_shifts(inputs: _Inputs, spec: MonitorSpec) -> tuple[InputShift, ...]:
     since, until = (time.tz_localize(None).to_datetime64() for time in (inputs.since, inputs.moment))
-    columns, recent = inputs_of(inputs.provenance.forecaster, inputs.panel, since, until + _INSTANT)
+    columns, recent = normalized_inputs(inputs.provenance.forecaster, inputs.panel, since, until + _INSTANT)
     return input_shifts(inputs.reference.inputs, recent, columns, spec.psi, spec.ks)
 
 
-def _error_chart(live: Live, inputs: _Inputs, spec: MonitorSpec) -> ErrorChart | None:
-    times, squared = live.squared()
+def _error_chart(live: LiveForecasts, inputs: _Inputs, spec: MonitorSpec) -> ErrorChart | None:
+    times, squared = live.squared_errors()
     end = times.max() + _INSTANT
-    days, errors = daily(times, squared, end, inputs.day)
-    cusum = chart(inputs.reference.days, errors, spec.cusum)
+    days, errors = daily_rmse(times, squared, end, inputs.day)
+    cusum = cusum_chart(inputs.reference.daily_rmse, errors, spec.cusum)
     if cusum is None or not len(days):
         return None
-    expected = float(np.sqrt(np.mean(np.square(inputs.reference.days))))
+    expected = float(np.sqrt(np.mean(np.square(inputs.reference.daily_rmse))))
     ends = [pd.Timestamp(end - number * inputs.day - _INSTANT).tz_localize("UTC") for number in days]
     return ErrorChart(
         cusum=float(cusum.sums[-1]),
@@ -189,11 +188,11 @@ def _error_chart(live: Live, inputs: _Inputs, spec: MonitorSpec) -> ErrorChart |
     )
 
 
-def _rise_start(cusum: Chart, ends: list[pd.Timestamp], day: np.timedelta64) -> str:
+def _rise_start(cusum: CusumChart, ends: list[pd.Timestamp], day: np.timedelta64) -> str:
     return (ends[cusum.since] - pd.Timedelta(day)).date().isoformat() if cusum.since < len(ends) else ""
 
 
-def _rmse_interval(live: Live, inputs: _Inputs) -> tuple[float, float] | None:
+def _rmse_interval(live: LiveForecasts, inputs: _Inputs) -> tuple[float, float] | None:
     low, high = live.rmse_interval(inputs.day) if len(live) else (float("nan"), float("nan"))
     return (low, high) if np.isfinite(low) else None
 
@@ -203,7 +202,7 @@ def _backtest_metrics(provenance: Provenance) -> dict[str, float]:
     return {name: provenance.metrics[f"test_{name}"] for name in names if f"test_{name}" in provenance.metrics}
 
 
-def _by_age(live: Live, provenance: Provenance) -> tuple[dict[str, Any], ...]:
+def _by_age(live: LiveForecasts, provenance: Provenance) -> tuple[dict[str, Any], ...]:
     if not len(live):
         return ()
     data_end = _data_end(provenance).tz_convert("UTC").tz_localize(None).to_datetime64()
@@ -232,7 +231,7 @@ def _reason(result: MonitorResult) -> str:
     return f"{verdict} latest error of {version}{since} is {size}; {rmse}{moved}"
 
 
-def _describe_shift(shift: Shift) -> str:
+def _describe_shift(shift: InputShift) -> str:
     return (
         f"{shift.column}: PSI {shift.psi:.2f} (in training up to {shift.usual_psi:.2f}), Kolmogorov-Smirnov distance "
         f"{shift.ks:.2f} (up to {shift.usual_ks:.2f}), mean moved by {shift.moved:+.1f} standard deviations"

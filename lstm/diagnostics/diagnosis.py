@@ -10,18 +10,18 @@ from dataclasses import dataclass, field
 from lstm.config.model import ModelConfig
 from lstm.config.pipeline import PipelineConfig
 from lstm.diagnostics.findings import Finding
-from lstm.diagnostics.scale_checks import inconsistencies
-from lstm.diagnostics.shift import shifts
+from lstm.diagnostics.scale_checks import diagnose_scaling
+from lstm.diagnostics.shift import diagnose_shift
 from lstm.diagnostics.spans import Span, Spans
-from lstm.diagnostics.training_checks import Epochs, diagnose_training
+from lstm.diagnostics.training_checks import TrainingHistory, diagnose_training
 from lstm.metrics.metrics import skill
 
 __all__ = [
     "Finding",
     "Span",
     "Spans",
-    "Standing",
-    "Training",
+    "LeaderboardRow",
+    "TrainingRecord",
     "diagnose",
     "diagnose_spans",
     "diagnose_test",
@@ -37,17 +37,17 @@ _GOOD = 0.05  # skill on validation that a test without any is held against
 
 
 @dataclass(frozen=True)
-class Training:
+class TrainingRecord:
     """One trained network: its name, the record of each epoch, its configuration, and what training itself said."""
 
     name: str
-    history: Epochs
+    history: TrainingHistory
     config: ModelConfig
     findings: str | Sequence[str] = ()
 
 
 @dataclass(frozen=True)
-class Standing:
+class LeaderboardRow:
     """A row of the leaderboard, as `scores.json` has it."""
 
     name: str
@@ -58,7 +58,7 @@ class Standing:
 
 
 def diagnose(
-    config: PipelineConfig, trainings: Sequence[Training], standings: Sequence[Standing], spans: Spans
+    config: PipelineConfig, trainings: Sequence[TrainingRecord], standings: Sequence[LeaderboardRow], spans: Spans
 ) -> tuple[Finding, ...]:
     """Every trouble of a run: those of trainings first, then those of the test and of the data.
 
@@ -81,17 +81,17 @@ def diagnose(
         for one in trainings
         for finding in diagnose_training(one.name, one.history, one.config, one.findings, naive)
     ]
-    scaling = inconsistencies(spans, config)
-    moved = shifts(spans, config) if diagnose_test(standings) else ()
+    scaling = diagnose_scaling(spans, config)
+    moved = diagnose_shift(spans, config) if diagnose_test(standings) else ()
     return (*found, *diagnose_test(standings, (*moved, *scaling)), *moved, *scaling)
 
 
 def diagnose_spans(spans: Spans, config: PipelineConfig) -> tuple[Finding, ...]:
     """Shifts of distribution and inconsistent normalisation, whether the forecasts suffer or not."""
-    return (*shifts(spans, config), *inconsistencies(spans, config))
+    return (*diagnose_shift(spans, config), *diagnose_scaling(spans, config))
 
 
-def diagnose_test(standings: Sequence[Standing], causes: Sequence[Finding] = ()) -> tuple[Finding, ...]:
+def diagnose_test(standings: Sequence[LeaderboardRow], causes: Sequence[Finding] = ()) -> tuple[Finding, ...]:
     """`poor_test` for each candidate that is good on validation and not on the test; `causes` go into its remedy."""
     return tuple(
         Finding("poor_test", f"{one.name}: {'; '.join(reasons)}", _to_hold(causes), "test span")
@@ -100,11 +100,11 @@ def diagnose_test(standings: Sequence[Standing], causes: Sequence[Finding] = ())
     )
 
 
-def _candidates(standings: Sequence[Standing]) -> list[Standing]:
+def _candidates(standings: Sequence[LeaderboardRow]) -> list[LeaderboardRow]:
     return [one for one in standings if one.kind != "baseline"]
 
 
-def _reasons(one: Standing, standings: Sequence[Standing]) -> Iterator[str]:
+def _reasons(one: LeaderboardRow, standings: Sequence[LeaderboardRow]) -> Iterator[str]:
     """In what its test is poor, beyond what noise and the difficulty of the test span explain."""
     reference = next((row for row in standings if row.name == REFERENCE), None)
     validation, test = one.metrics["val_rmse"], one.metrics["test_rmse"]
@@ -123,12 +123,12 @@ def _reasons(one: Standing, standings: Sequence[Standing]) -> Iterator[str]:
         yield f"skill against {REFERENCE} fell from {before:.1%} on validation to {now:.1%} on the test"
 
 
-def _ratio(one: Standing) -> float:
+def _ratio(one: LeaderboardRow) -> float:
     validation = one.metrics["val_rmse"]
     return one.metrics["test_rmse"] / validation if validation > 0 else 1.0
 
 
-def _interval(one: Standing) -> str:
+def _interval(one: LeaderboardRow) -> str:
     if "test_rmse" not in one.low or "test_rmse" not in one.high:
         return ""
     return f" (95 % of block bootstraps: {one.low['test_rmse']:.4g} to {one.high['test_rmse']:.4g})"

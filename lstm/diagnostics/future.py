@@ -24,7 +24,7 @@ _MOST_ROWS = 200_000  # of a series and split that origins are looked for in
 
 
 @dataclass(frozen=True)
-class Origin:
+class ForecastOrigin:
     """A moment at which a forecast starts, and the rows of the table that are read around it."""
 
     series: str
@@ -41,9 +41,9 @@ class Origin:
         return f"{self.split}, series {self.series!r}, origin {np.datetime_as_string(self.moment, unit='s')}"
 
 
-def chosen_origins(
+def select_origins(
     forecaster: Forecaster, table: Table, panel: PanelStore, splits: Mapping[str, SplitArrays], names: Sequence[str]
-) -> Iterator[Origin]:
+) -> Iterator[ForecastOrigin]:
     """Of each series, in validation and test: the first one, one in between, and one just after a missing value."""
     for split in ("validation", "test"):
         for name in names:
@@ -70,13 +70,15 @@ def _picked(found: np.ndarray, arrays: SplitArrays, table: Table, spec: DataSpec
     return sorted({int(found[0]), int(found[between]), *(int(gap) for gap in gaps[:1])})
 
 
-def _origin(forecaster: Forecaster, panel: PanelStore, arrays: SplitArrays, split: str, code: int, row: int) -> Origin:
+def _origin(
+    forecaster: Forecaster, panel: PanelStore, arrays: SplitArrays, split: str, code: int, row: int
+) -> ForecastOrigin:
     low, high = series_rows(panel, code)
     times, moment, horizon = panel.array("times")[low:high], arrays.times[row], forecaster.horizon
     place = int(np.searchsorted(times, moment))
     reach = _reach(forecaster)
     end = min(place + 2 * horizon + reach - forecaster.lookback, len(times) - 1)
-    return Origin(
+    return ForecastOrigin(
         series=panel.names[code],
         split=split,
         newest=times[place - 1],
@@ -101,7 +103,7 @@ def _since(forecaster: Forecaster, times: np.ndarray, place: int) -> np.datetime
     return since
 
 
-def ends_with_training(
+def check_training_end(
     forecaster: Forecaster, table: Table, panel: PanelStore, train: SplitArrays, name: str
 ) -> list[str]:
     """Where the newest rows of a series' training arrays are not made of the training span alone."""
@@ -128,7 +130,7 @@ def ends_with_training(
     return []
 
 
-def unmoved(forecaster: Forecaster, table: Table, origin: Origin) -> tuple[list[str], list[str]]:
+def probe_origin(forecaster: Forecaster, table: Table, origin: ForecastOrigin) -> tuple[list[str], list[str]]:
     """What moved when the future was changed, and where the arrays are not what a forecast sees: empty, if all is well.
 
     The future is changed and removed, and both once more where a gap is made just before the origin, so that it is
@@ -150,7 +152,9 @@ def unmoved(forecaster: Forecaster, table: Table, origin: Origin) -> tuple[list[
     return moved, other
 
 
-def _seen(forecaster: Forecaster, rows: pd.DataFrame, origin: Origin) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _seen(
+    forecaster: Forecaster, rows: pd.DataFrame, origin: ForecastOrigin
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Inputs (look-back, features), what is known ahead (horizon, known), and the forecast (horizon, targets)."""
     panel = build_panel(rows, forecaster.spec, forecaster.categories)
     windows = _window(forecaster, panel, origin)
@@ -158,7 +162,7 @@ def _seen(forecaster: Forecaster, rows: pd.DataFrame, origin: Origin) -> tuple[n
     return past[0].numpy(), known[0].numpy(), forecaster.forecast_windows(windows)[0]
 
 
-def _window(forecaster: Forecaster, panel: Panel, origin: Origin) -> Windows:
+def _window(forecaster: Forecaster, panel: Panel, origin: ForecastOrigin) -> Windows:
     return forecaster.windows(panel, np.searchsorted(panel.times, np.array([origin.moment])))
 
 
@@ -183,7 +187,7 @@ def _name(forecaster: Forecaster, column: int) -> str:
     return repr(Layout.of(forecaster.spec, forecaster.categories).columns[column])
 
 
-def _with_gap(rows: pd.DataFrame, spec: DataSpec, origin: Origin) -> pd.DataFrame:
+def _with_gap(rows: pd.DataFrame, spec: DataSpec, origin: ForecastOrigin) -> pd.DataFrame:
     """Without the newest observations. Targets stay where they are interpolated: no window may end in such a gap."""
     columns = [*spec.observed, *(spec.target if spec.missing.method in ("forward", "seasonal") else ())]
     newest = rows.index[rows[TIME] < pd.Timestamp(origin.moment, tz="UTC")][-1:]
@@ -192,25 +196,25 @@ def _with_gap(rows: pd.DataFrame, spec: DataSpec, origin: Origin) -> pd.DataFram
     return made
 
 
-def _ends_measured(rows: pd.DataFrame, spec: DataSpec, origin: Origin) -> bool:
+def _ends_measured(rows: pd.DataFrame, spec: DataSpec, origin: ForecastOrigin) -> bool:
     """Whether the newest row before the origin has every target, and the table has that row."""
     before = rows[rows[TIME] < pd.Timestamp(origin.moment, tz="UTC")]
     newest = before[TIME].iloc[-1] if len(before) else None
     return newest == pd.Timestamp(origin.newest, tz="UTC") and bool(before[list(spec.target)].iloc[-1].notna().all())
 
 
-def _changed(rows: pd.DataFrame, spec: DataSpec, origin: Origin, log: bool) -> pd.DataFrame:
+def _changed(rows: pd.DataFrame, spec: DataSpec, origin: ForecastOrigin, log: bool) -> pd.DataFrame:
     """Every value from the origin on is another, and missing ones are there; known columns after the horizon."""
     return _with_future(rows, spec, origin, lambda values: _moved(values, log))
 
 
-def _removed(rows: pd.DataFrame, spec: DataSpec, origin: Origin) -> pd.DataFrame:
+def _removed(rows: pd.DataFrame, spec: DataSpec, origin: ForecastOrigin) -> pd.DataFrame:
     """Nothing is there from the origin on."""
     return _with_future(rows, spec, origin, lambda values: values.where(np.zeros(len(values), bool)))
 
 
 def _with_future(
-    rows: pd.DataFrame, spec: DataSpec, origin: Origin, change: Callable[[pd.Series], pd.Series]
+    rows: pd.DataFrame, spec: DataSpec, origin: ForecastOrigin, change: Callable[[pd.Series], pd.Series]
 ) -> pd.DataFrame:
     times, made = rows[TIME], rows.copy()
     future = times >= pd.Timestamp(origin.moment, tz="UTC")

@@ -21,10 +21,10 @@ from lstm.config.preparation import NormalizeSpec
 from lstm.data.arrays import SplitArrays
 from lstm.data.ingest import Table
 from lstm.data.panel_store import PanelStore
-from lstm.diagnostics.future import Origin, chosen_origins, ends_with_training, unmoved
-from lstm.diagnostics.training_rows import Found, same_categories, same_scale, unknown_ahead
+from lstm.diagnostics.future import ForecastOrigin, select_origins, check_training_end, probe_origin
+from lstm.diagnostics.training_rows import CheckOutcome, check_categories, check_scaling, check_known_columns
 from lstm.errors import LstmError
-from lstm.evaluation.ridge import even_sample
+from lstm.evaluation.ridge import sample_evenly
 from lstm.forecasting.forecaster import Forecaster
 
 _SERIES = 3  # that are looked at by their rows
@@ -61,7 +61,7 @@ class Audit:
         return {"passed": self.passed, "checks": [asdict(check) for check in self.checks]}
 
 
-def audit(
+def audit_leakage(
     forecaster: Forecaster,
     table: Table,
     panel: PanelStore,
@@ -78,19 +78,19 @@ def audit(
         normalize: the strategy that scaling was asked to follow.
     """
     names = [name for name in panel.names if name not in forecaster.left_out]
-    picked = [names[number] for number in even_sample(len(names), _SERIES)]
+    picked = [names[number] for number in sample_evenly(len(names), _SERIES)]
     return Audit(
         (
             *_future(forecaster, table, panel, splits, picked),
-            _checked("normaliser", lambda: same_scale(forecaster, table, panel, normalize, picked)),
-            _checked("categories", lambda: same_categories(forecaster, table, panel)),
-            _checked("known", lambda: unknown_ahead(forecaster, table, panel, picked)),
+            _checked("normaliser", lambda: check_scaling(forecaster, table, panel, normalize, picked)),
+            _checked("categories", lambda: check_categories(forecaster, table, panel)),
+            _checked("known", lambda: check_known_columns(forecaster, table, panel, picked)),
             _spans(panel, splits),
         )
     )
 
 
-def _checked(name: str, found: Callable[[], Found]) -> Check:
+def _checked(name: str, found: Callable[[], CheckOutcome]) -> Check:
     """`found` returns what is wrong, and what was looked at."""
     try:
         wrong, seen = found()
@@ -108,13 +108,13 @@ def _future(
 ) -> Iterator[Check]:
     moved: list[str] = []
     other: list[str] = []
-    origins: list[Origin] = []
+    origins: list[ForecastOrigin] = []
     try:
-        origins = list(chosen_origins(forecaster, table, panel, splits, names))
+        origins = list(select_origins(forecaster, table, panel, splits, names))
         for name in names:
-            other += ends_with_training(forecaster, table, panel, splits["train"], name)
+            other += check_training_end(forecaster, table, panel, splits["train"], name)
         for origin in origins:
-            by_future, by_arrays = unmoved(forecaster, table, origin)
+            by_future, by_arrays = probe_origin(forecaster, table, origin)
             moved, other = [*moved, *by_future], [*other, *by_arrays]
     except LstmError as error:  # a table that could be read before can't be any more
         moved.append(f"with another future: {error}")
@@ -129,7 +129,7 @@ def _spans(panel: PanelStore, splits: Mapping[str, SplitArrays]) -> Check:
     wrong, ends = [], []
     for split, (start, end) in panel.cuts.spans.items():
         arrays = splits[split]
-        codes = np.unique(arrays.series[even_sample(len(arrays.series), _MOST_SERIES)])
+        codes = np.unique(arrays.series[sample_evenly(len(arrays.series), _MOST_SERIES)])
         for low, high in _bounds(arrays, codes):
             times, allowed = arrays.times[low:high], arrays.allowed[low:high]
             first = int(np.searchsorted(times, start))

@@ -17,7 +17,7 @@ _CONSTANT = 1e-6  # standard deviation of normalised values
 _NOTABLE = 0.1  # of the series
 
 
-def inconsistencies(spans: Spans, config: PipelineConfig) -> tuple[Finding, ...]:
+def diagnose_scaling(spans: Spans, config: PipelineConfig) -> tuple[Finding, ...]:
     """Normalised data that are not what their normaliser should make of them.
 
     Training data off their center and scale, a column that never changes, series whose scales differ by orders of
@@ -46,8 +46,8 @@ class _Scales:
     def of(cls, span: Span, spans: Spans, grouped: bool) -> Self:
         """`grouped`: by series; otherwise all of them are one."""
         series = span.series if grouped else np.zeros(len(span.series), np.int64)
-        size = len(spans.names) if grouped else 1
-        found = [_moments(values, series, size) for values in span.values[:, : spans.measured].T]
+        size = len(spans.series_names) if grouped else 1
+        found = [_moments(values, series, size) for values in span.values[:, : spans.n_measured].T]
         count, mean, std = (np.stack(part, axis=1) for part in zip(*found, strict=True))
         return cls(count, mean, std)
 
@@ -65,16 +65,16 @@ def _moments(values: np.ndarray, series: np.ndarray, size: int) -> tuple[np.ndar
 def _constant(train: _Scales, spans: Spans) -> Iterator[Finding]:
     enough = train.count >= _FEWEST
     still = enough & (train.std <= _CONSTANT)
-    for number, column in enumerate(spans.columns[: spans.measured]):
+    for number, column in enumerate(spans.columns[: spans.n_measured]):
         stuck, seen = int(still[:, number].sum()), int(enough[:, number].sum())
         if stuck and stuck >= _NOTABLE * seen:
-            name = spans.names[int(still[:, number].argmax())]
-            kind = "target" if number < spans.targets else "observed column"
+            name = spans.series_names[int(still[:, number].argmax())]
+            kind = "target" if number < spans.n_targets else "observed column"
             yield Finding(
                 "inconsistent_normalisation",
                 f"the {kind} never changes in the training span of {stuck} of {seen} series, such as {name!r}, so that "
                 "its scale is unknown and any later change comes unscaled",
-                f"Leave the {'series' if number < spans.targets else 'column'} out, or train on a span in which it "
+                f"Leave the {'series' if number < spans.n_targets else 'column'} out, or train on a span in which it "
                 "changes (split.train)",
                 f"column {column}",
             )
@@ -83,12 +83,12 @@ def _constant(train: _Scales, spans: Spans) -> Iterator[Finding]:
 def _off_center(train: _Scales, spans: Spans, config: PipelineConfig) -> Iterator[Finding]:
     strategy = config.normalize.strategy
     enough = (train.count >= _FEWEST) & (train.std > _CONSTANT)
-    noise = 5 / np.sqrt(np.maximum(train.count, 1)) * (not spans.train.whole)
+    noise = 5 / np.sqrt(np.maximum(train.count, 1)) * (not spans.train.complete)
     if strategy == "zscore":
-        filled = np.arange(spans.measured) >= spans.targets  # gaps of observed columns are filled: some slack
+        filled = np.arange(spans.n_measured) >= spans.n_targets  # gaps of observed columns are filled: some slack
         bad = np.abs(train.mean) > _MEAN + noise + 0.15 * filled
         bad |= train.std > _SPREAD
-        bad |= (train.std < 1 / _SPREAD) & spans.train.whole & ~filled
+        bad |= (train.std < 1 / _SPREAD) & spans.train.complete & ~filled
         wanted = "mean 0 and standard deviation 1"
     elif strategy == "minmax":
         bad = (train.mean < 0) | (train.mean > 1) | (train.std > 0.5)  # no values within [0, 1] spread wider
@@ -99,7 +99,7 @@ def _off_center(train: _Scales, spans: Spans, config: PipelineConfig) -> Iterato
     bad &= enough
     for number in np.flatnonzero(bad.any(axis=0)):
         row = int(np.argmax(np.where(bad[:, number], np.abs(train.mean[:, number]) + train.std[:, number], -1)))
-        whose = f" of series {spans.names[row]!r}" if len(bad) > 1 else ""
+        whose = f" of series {spans.series_names[row]!r}" if len(bad) > 1 else ""
         yield Finding(
             "inconsistent_normalisation",
             f"the normalised training data{whose} have mean {train.mean[row, number]:.3g} and standard deviation "
@@ -120,12 +120,12 @@ def _uneven_series(train: _Scales, spans: Spans, config: PipelineConfig) -> Iter
     """Where one normaliser serves all series, or none."""
     if config.normalize.per == "series" and config.normalize.strategy != "none":
         return
-    for number in range(spans.measured):
+    for number in range(spans.n_measured):
         usable = (train.count[:, number] >= _FEWEST) & (train.std[:, number] > 0)
         spread = np.where(usable, train.std[:, number], np.nan)
         if usable.sum() < 2 or np.nanmax(spread) < ORDERS * np.nanmin(spread):
             continue
-        wide, narrow = spans.names[int(np.nanargmax(spread))], spans.names[int(np.nanargmin(spread))]
+        wide, narrow = spans.series_names[int(np.nanargmax(spread))], spans.series_names[int(np.nanargmin(spread))]
         yield Finding(
             "inconsistent_normalisation",
             f"series {wide!r} varies {np.nanmax(spread) / np.nanmin(spread):.3g} times as much as {narrow!r} "
@@ -148,7 +148,7 @@ def _other_units(train: _Scales, spans: Spans) -> Iterator[Finding]:
             row = int(bad[:, number].argmax())
             yield Finding(
                 "inconsistent_normalisation",
-                f"in {split} series {spans.names[row]!r} varies {spread[row, number]:.3g} times as much as in training "
+                f"in {split} series {spans.series_names[row]!r} varies {spread[row, number]:.3g} times as much as in training "
                 f"and its mean lies {moved[row, number]:.3g} of training's standard deviations off (threshold "
                 f"{ORDERS:g}), as after a change of unit",
                 "Bring the column to one unit over the whole span, or train on the span after the change (split.train)",

@@ -12,7 +12,7 @@ import numpy as np
 from lstm.config.pipeline import PipelineConfig
 from lstm.diagnostics.findings import Finding
 from lstm.diagnostics.spans import Span, Spans
-from lstm.evaluation.ridge import even_sample
+from lstm.evaluation.ridge import sample_evenly
 from lstm.metrics.shift import KS_MARGIN, decile_edges, ks_distance, population_stability, stretch_starts
 
 PSI = 0.25  # population stability index: a major shift (Siddiqi 2006, Credit Risk Scorecards)
@@ -22,7 +22,7 @@ _MOST_ROWS, _MOST_VALUES = 20_000, 2_000_000  # that distances are taken of
 _MOST_SHIFTS = 10  # told one by one, the largest first
 
 
-def shifts(spans: Spans, config: PipelineConfig) -> tuple[Finding, ...]:
+def diagnose_shift(spans: Spans, config: PipelineConfig) -> tuple[Finding, ...]:
     """Columns whose distribution in validation or test is not that of training, the largest shift first.
 
     A column is told where PSI and distance are both over their thresholds, and either no stretch of training, as long
@@ -55,7 +55,7 @@ def _others(found: list[Finding]) -> Iterator[Finding]:
 
 
 def _thinned(span: Span, columns: int) -> Span:
-    rows = even_sample(len(span.series), min(_MOST_ROWS, max(_MOST_VALUES // columns, 1000)))
+    rows = sample_evenly(len(span.series), min(_MOST_ROWS, max(_MOST_VALUES // columns, 1000)))
     return Span(span.values[rows], span.series[rows], span.times[rows])
 
 
@@ -109,7 +109,7 @@ def _evidence(
 
 
 def _to_follow(spans: Spans, number: int, config: PipelineConfig) -> str:
-    if number >= spans.targets:
+    if number >= spans.n_targets:
         return "Leave the column out of data.observed, or train on history that holds such values (split.train)"
     anchor = f" (now {config.model.anchor})" if config.model.anchor != "none" else ", which centres each window"
     log = "" if config.normalize.log else ", or normalize.log: true where it grows in proportion"

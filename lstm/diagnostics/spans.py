@@ -9,7 +9,7 @@ import numpy as np
 from lstm.config.data import DataSpec
 from lstm.data.arrays import SplitArrays
 from lstm.data.panel_store import PanelStore
-from lstm.evaluation.ridge import even_sample
+from lstm.evaluation.ridge import sample_evenly
 
 _MOST_ROWS = 100_000  # of a split
 _MOST_VALUES = 5_000_000  # of a split: of very many columns fewer rows are looked at
@@ -22,7 +22,7 @@ class Span:
     values: np.ndarray  # (rows, columns) float32, normalised; of targets NaN where not measured
     series: np.ndarray  # (rows,) int
     times: np.ndarray  # (rows,) datetime64[us], UTC
-    whole: bool = True  # whether these are all rows of the split
+    complete: bool = True  # whether these are all rows of the split
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,9 @@ class Spans:
     """What is known up to now, of each split: targets, observed columns, and what follows from these."""
 
     columns: tuple[str, ...]  # of the values
-    measured: int  # the first so many are targets and observed numbers, which are normalised
-    targets: int  # the first so many are targets
-    names: tuple[str, ...]  # of the series
+    n_measured: int  # the first so many are targets and observed numbers, which are normalised
+    n_targets: int  # the first so many are targets
+    series_names: tuple[str, ...]  # of the series
     train: Span
     validation: Span
     test: Span
@@ -50,7 +50,7 @@ class Spans:
 
 def _sampled(arrays: SplitArrays, columns: int, start: np.datetime64) -> Span:
     count = len(arrays.series)
-    rows = even_sample(count, min(_MOST_ROWS, _MOST_VALUES // columns))
+    rows = sample_evenly(count, min(_MOST_ROWS, _MOST_VALUES // columns))
     whole = len(rows) == count
     rows = rows[arrays.times[rows] >= start]
     values = np.array(arrays.features[rows, :columns])

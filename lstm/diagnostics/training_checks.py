@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from lstm.config.model import LIKELIHOODS, ModelConfig
 from lstm.diagnostics.findings import Finding
 
-Epochs = Sequence[Mapping[str, float]]
+TrainingHistory = Sequence[Mapping[str, float]]
 
 FALL = 0.02  # of the first epoch's training loss: less is no fall
 SAFE = 0.95  # of the naive error: who is below it learns, however flat the loss
@@ -27,7 +27,7 @@ _DROPOUT = 0.5  # more is seldom of use
 
 def diagnose_training(
     name: str,
-    history: Epochs,
+    history: TrainingHistory,
     config: ModelConfig,
     findings: str | Sequence[str] = (),
     naive: Mapping[str, float] | None = None,
@@ -49,7 +49,9 @@ def diagnose_training(
     return tuple(found)
 
 
-def _not_learning(name: str, history: Epochs, config: ModelConfig, naive: Mapping[str, float]) -> Iterator[Finding]:
+def _not_learning(
+    name: str, history: TrainingHistory, config: ModelConfig, naive: Mapping[str, float]
+) -> Iterator[Finding]:
     losses, best = _course(history, "train_loss"), min(_course(history, "val_rmse"))
     bar = min(naive, key=lambda one: naive[one]) if naive else ""
     fall = (losses[0] - min(losses)) / _unit(losses[0], config)
@@ -69,7 +71,7 @@ def _not_learning(name: str, history: Epochs, config: ModelConfig, naive: Mappin
         yield Finding("not_learning", "; ".join(evidence), _to_learn(history, config, flat), name)
 
 
-def _to_learn(history: Epochs, config: ModelConfig, flat: bool) -> str:
+def _to_learn(history: TrainingHistory, config: ModelConfig, flat: bool) -> str:
     losses, norms = _course(history, "train_loss"), _course(history, "gradient_norm")
     rate, (lowest, highest) = config.learning_rate, _RATES
     if losses[-1] > losses[0] + RISE * _unit(losses[0], config) or (flat and rate > highest):
@@ -98,7 +100,7 @@ def _more_to_learn_with(config: ModelConfig, flat: bool) -> str:
     )
 
 
-def _overfitting(name: str, history: Epochs, config: ModelConfig) -> Iterator[Finding]:
+def _overfitting(name: str, history: TrainingHistory, config: ModelConfig) -> Iterator[Finding]:
     training, validation = _course(history, "train_loss"), _course(history, "val_loss")
     best = validation.index(min(validation))
     after = validation[best + 1 :][-_LAST:]
@@ -134,7 +136,7 @@ def _to_generalise(config: ModelConfig, wasted: int) -> str:
     return f"{text[0].upper()}{text[1:]}. The best epoch's weights are the ones kept"
 
 
-def _exploding(name: str, history: Epochs, config: ModelConfig, told: str) -> Iterator[Finding]:
+def _exploding(name: str, history: TrainingHistory, config: ModelConfig, told: str) -> Iterator[Finding]:
     norms = [one["gradient_norm"] for one in history]
     finite = [norm for norm in norms if math.isfinite(norm)]
     evidence = []
@@ -173,7 +175,7 @@ def _to_tame(config: ModelConfig, clipped: bool) -> str:
     return ", ".join(steps) + ", and look for values out of all range in the data (the profile's outliers)"
 
 
-def _course(history: Epochs, key: str) -> list[float]:
+def _course(history: TrainingHistory, key: str) -> list[float]:
     return [float(one[key]) for one in history]
 
 

@@ -13,7 +13,7 @@ from lstm.data.scaling import ALL_SERIES
 from lstm.forecasting.forecaster import Forecaster
 from lstm.profiling.coverage import series_rows
 
-MOST_ROWS = 2_000_000  # of a table or of a series that are read at once
+MAX_ROWS = 2_000_000  # of a table or of a series that are read at once
 _TOLERANCE = 1e-9  # of center and scale: sums of floats depend on their order
 _ROUNDING = 10 * np.finfo(np.float64).eps  # × the largest value: a spread within it is none
 _COPY = 1 - 1e-9  # correlation of a column that is a target in other units
@@ -22,19 +22,19 @@ _FEWEST = 50  # rows that say something of a copy
 _LAGS = 48  # steps to either side that copies are looked for
 _PAST = 12  # own past values: a target that they determine has nothing to hide
 
-Found = tuple[list[str], str]  # what is wrong, and what was looked at
+CheckOutcome = tuple[list[str], str]  # what is wrong, and what was looked at
 
 
-def same_scale(
+def check_scaling(
     forecaster: Forecaster, table: Table, panel: PanelStore, normalize: NormalizeSpec, names: Sequence[str]
-) -> Found:
+) -> CheckOutcome:
     """Center and scale of the forecaster against those of the training rows; within 1e-9."""
     spec, together = forecaster.spec, forecaster.normalizer.names == (ALL_SERIES,)
     own = [name for name in (*spec.target, *spec.observed, *spec.known) if name in spec.numeric]
     static = [name for name in spec.static if name in spec.numeric]
     logs = spec.target if normalize.log else ()
     wrong, looked = [], []
-    rows = _training(table, panel) if table.rows <= MOST_ROWS else None
+    rows = _training(table, panel) if table.rows <= MAX_ROWS else None
     for name in (ALL_SERIES,) if together else names:
         part = _of_series(rows, table, panel, name)
         if part is not None:
@@ -46,7 +46,7 @@ def same_scale(
         found = _expected(rows, static, (), normalize)
         wrong += [f"all series, {one}" for one in _other(forecaster, names[0], static, len(own), found)]
     if not looked:
-        return wrong, f"not computed anew: center and scale come from more than {MOST_ROWS:,} rows"
+        return wrong, f"not computed anew: center and scale come from more than {MAX_ROWS:,} rows"
     return wrong, (
         f"center and scale of {', '.join(looked)} (strategy {normalize.strategy}) are those of the rows in "
         f"[{panel.cuts.start}, {panel.cuts.validation})"
@@ -64,7 +64,7 @@ def _of_series(rows: pd.DataFrame | None, table: Table, panel: PanelStore, name:
     if name == ALL_SERIES:
         return None
     low, high = series_rows(panel, panel.names.index(name))
-    return _training(table, panel, [name]) if high - low <= MOST_ROWS else None
+    return _training(table, panel, [name]) if high - low <= MAX_ROWS else None
 
 
 def _expected(
@@ -109,12 +109,12 @@ def _other(
             )
 
 
-def same_categories(forecaster: Forecaster, table: Table, panel: PanelStore) -> Found:
+def check_categories(forecaster: Forecaster, table: Table, panel: PanelStore) -> CheckOutcome:
     """Every category with an input of its own occurs in the training rows."""
     if not forecaster.categories:
         return [], "there is no categorical column"
-    if table.rows > MOST_ROWS:
-        return [], f"not looked up: the table has more than {MOST_ROWS:,} rows"
+    if table.rows > MAX_ROWS:
+        return [], f"not looked up: the table has more than {MAX_ROWS:,} rows"
     rows = _training(table, panel)
     wrong = [
         f"column {column!r}: category {level!r} has an input, but is in no row of the training span"
@@ -124,7 +124,7 @@ def same_categories(forecaster: Forecaster, table: Table, panel: PanelStore) -> 
     return wrong, f"every category of {', '.join(forecaster.categories)} is in the training rows"
 
 
-def unknown_ahead(forecaster: Forecaster, table: Table, panel: PanelStore, names: Sequence[str]) -> Found:
+def check_known_columns(forecaster: Forecaster, table: Table, panel: PanelStore, names: Sequence[str]) -> CheckOutcome:
     """No known column is a target of a time that the forecast is asked for, in whatever unit and shifted by some steps.
 
     A target that its own past determines to the last digit is left out: then anything known tells it.

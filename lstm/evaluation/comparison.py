@@ -123,7 +123,7 @@ def losses_by_origin(scaled: np.ndarray, times: np.ndarray) -> np.ndarray:
     return sums[counts > 0] / counts[counts > 0]
 
 
-def overlap_of(times: np.ndarray, series: np.ndarray, horizon: int) -> int:
+def origin_overlap(times: np.ndarray, series: np.ndarray, horizon: int) -> int:
     """How many origin times lie within a horizon: more than its steps where the series' times interleave.
 
     Args:
@@ -148,7 +148,7 @@ class Verdict:
     reason: str
 
 
-def beats(
+def judge_against_baseline(
     ours: float, theirs: float, our_folds: Sequence[float], their_folds: Sequence[float], baseline: str
 ) -> Verdict:
     """Whether a candidate beats a baseline on the backtest: overall, and in more than half of the folds.
@@ -170,7 +170,9 @@ def beats(
     return Verdict(True, f"test RMSE {ours:.4g} beats {baseline} with {theirs:.4g} ({folds})")
 
 
-def better(found: Comparison, alpha: float, min_effect: float, name: str) -> tuple[Verdict, dict[str, Any]]:
+def judge_against_incumbent(
+    found: Comparison, alpha: float, min_effect: float, name: str
+) -> tuple[Verdict, dict[str, Any]]:
     """Whether the candidate is better than the incumbent by the test and by the least effect.
 
     Args:

@@ -9,12 +9,12 @@ from lstm.data.origins import window_origins
 from lstm.data.panel import build_panel
 from lstm.data.rows import SERIES
 from lstm.errors import DataError
-from lstm.evaluation.comparison import Comparison, losses_by_origin, overlap_of
+from lstm.evaluation.comparison import Comparison, losses_by_origin, origin_overlap
 from lstm.evaluation.scoring import ScoredWindows
 from lstm.forecasting.forecaster import Forecaster
 
 
-def compare(
+def compare_forecasters(
     candidate: Forecaster, incumbent: Forecaster, table: pd.DataFrame, scored: ScoredWindows, names: Sequence[str]
 ) -> Comparison:
     """Losses and RMSE of candidate and incumbent on the windows of `scored` that both can forecast.
@@ -34,7 +34,7 @@ def compare(
     _check_comparable(candidate, incumbent, table)
     # A series that is new since the incumbent's training is left out: the others can still be compared.
     known = [name for name in table[SERIES].unique() if incumbent.normalizer.knows(name)]
-    panel = build_panel(table[table[SERIES].isin(known)], incumbent.spec, incumbent.levels)
+    panel = build_panel(table[table[SERIES].isin(known)], incumbent.spec, incumbent.categories)
     rows = pd.MultiIndex.from_arrays([np.asarray(panel.names)[panel.series], panel.times])
     wanted = pd.MultiIndex.from_arrays([np.asarray(names)[scored.series], scored.times])
     origins = rows.get_indexer(wanted)
@@ -44,15 +44,15 @@ def compare(
     windows = incumbent.windows(panel, origins[both])
     scale = incumbent.normalizer.target_scale(panel.names)[panel.series[origins[both]]][:, None]
     actual = scored.raw(scored.actual)[both]
-    theirs = scale.raw(incumbent.forecast_windows(windows)) - actual
+    theirs = scale.denormalize(incumbent.forecast_windows(windows)) - actual
     ours = scored.raw(candidate.forecast_windows(scored.windows))[both] - actual
-    unit, times = units(scored.naive_error[both]), scored.times[both]
+    unit, times = error_units(scored.naive_error[both]), scored.times[both]
     return Comparison(
         rmse=_rmse(ours, actual),
         incumbent_rmse=_rmse(theirs, actual),
         losses=losses_by_origin(_masked(ours, actual) / unit, times),
         incumbent_losses=losses_by_origin(_masked(theirs, actual) / unit, times),
-        overlap=overlap_of(times, scored.series[both], candidate.horizon),
+        overlap=origin_overlap(times, scored.series[both], candidate.horizon),
     )
 
 
@@ -67,7 +67,7 @@ def _check_comparable(candidate: Forecaster, incumbent: Forecaster, table: pd.Da
         raise DataError("it knows none of the series")
 
 
-def units(naive_error: np.ndarray) -> np.ndarray:
+def error_units(naive_error: np.ndarray) -> np.ndarray:
     """What errors are divided by, so that large series don't drown small ones: (windows, 1, targets), above 0.
 
     A series without a naive error of its own takes the mean of the others.

@@ -14,7 +14,7 @@ from lstm.data.windows import Windows
 from lstm.errors import DataError
 
 ALPHAS = (1.0, 10.0, 100.0, 1000.0, 10_000.0)
-MOST_KNOWN = 400  # inputs that are known ahead; of longer horizons some steps are read
+MAX_KNOWN_INPUTS = 400  # inputs that are known ahead; of longer horizons some steps are read
 _MOST_WINDOWS = 10_000  # that are fitted on, and that the penalty is chosen on
 _MOST_VALUES = 10_000_000  # of all inputs together: of very many columns fewer windows are fitted on
 _UNSEASONAL = 48  # values of the past that are read where there is no season
@@ -32,7 +32,7 @@ class _Reader:
     def of(cls, windows: Windows, season: int) -> Self:
         lags = min(windows.sequence_length, 2 * season if season > 1 else _UNSEASONAL)
         horizon, n_known = windows.horizon, windows.n_known
-        count = min(horizon, max(1, MOST_KNOWN // n_known)) if n_known else horizon
+        count = min(horizon, max(1, MAX_KNOWN_INPUTS // n_known)) if n_known else horizon
         return cls(lags, np.unique(np.linspace(0, horizon - 1, count).astype(np.int64)))
 
     def inputs(self, windows: Windows, origins: np.ndarray, target: int) -> np.ndarray:
@@ -47,7 +47,7 @@ class _Reader:
         """Inputs (windows, columns) and change since the last value (windows, horizon) of an even sample."""
         origins = windows.origins.numpy()
         columns = self.inputs(windows, origins[:1], target).shape[1]
-        origins = origins[even_sample(len(origins), min(_MOST_WINDOWS, _MOST_VALUES // columns))]
+        origins = origins[sample_evenly(len(origins), min(_MOST_WINDOWS, _MOST_VALUES // columns))]
         ahead = windows.targets.numpy()[origins[:, None] + np.arange(windows.horizon), target]
         return self.inputs(windows, origins, target), ahead - _last(windows, origins, target)
 
@@ -126,7 +126,7 @@ def _last(windows: Windows, origins: np.ndarray, target: int) -> np.ndarray:
     return windows.features.numpy()[origins - 1, target, None].astype(np.float64)
 
 
-def even_sample(count: int, most: int) -> np.ndarray:
+def sample_evenly(count: int, most: int) -> np.ndarray:
     """At most `most` of the numbers below `count`, rising: one drawn from each of so many equal stretches.
 
     Drawn, since even steps might be in step with a season. The same each time.

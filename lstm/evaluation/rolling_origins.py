@@ -16,10 +16,9 @@ from lstm.data.scaling import TargetScale
 from lstm.data.splits import Cuts
 from lstm.errors import DataError
 from lstm.evaluation.scoring import ErrorSums, ScoredWindows
-from lstm.forecasting.conformal import Band
 from lstm.metrics import metrics
-from lstm.metrics.breakdown import grouped
-from lstm.metrics.metrics import Sums
+from lstm.metrics.breakdown import sum_by_group
+from lstm.metrics.metrics import Band, Sums
 
 
 @dataclass(frozen=True)
@@ -30,7 +29,7 @@ class Fold:
     since: np.datetime64  # windows whose first step ahead lies here or later are scored
 
 
-def folds_of(cuts: Cuts, count: int, frequency: Frequency | None, refit: bool, sliding: bool = False) -> list[Fold]:
+def make_folds(cuts: Cuts, count: int, frequency: Frequency | None, refit: bool, sliding: bool = False) -> list[Fold]:
     """Equal parts of the test span, each with training and validation directly before it.
 
     Args:
@@ -75,7 +74,7 @@ class FoldWindows:
     """The windows of one fold."""
 
     split: ScoredWindows  # from the test's beginning on
-    kept: np.ndarray  # (windows,) bool: the fold's own, which are scored
+    in_fold: np.ndarray  # (windows,) bool: the fold's own, which are scored
 
     @classmethod
     def of(cls, split: ScoredWindows, fold: Fold) -> "FoldWindows":
@@ -83,7 +82,7 @@ class FoldWindows:
         return cls(split, split.times >= fold.since)
 
 
-def joined(folds: Sequence[FoldWindows]) -> ScoredWindows:
+def join_folds(folds: Sequence[FoldWindows]) -> ScoredWindows:
     """The windows of all folds, one fold after the other, each with the scale of its own training.
 
     They are to be scored and not to be forecast: of their `windows` only number and horizon mean anything.
@@ -91,36 +90,38 @@ def joined(folds: Sequence[FoldWindows]) -> ScoredWindows:
     names = tuple(sorted({name for one in folds for name in one.split.names}))
     places = {name: place for place, name in enumerate(names)}
     numbers = [np.array([places[name] for name in one.split.names]) for one in folds]
-    series = np.concatenate([own[one.split.series[one.kept]] for own, one in zip(numbers, folds, strict=True)])
-    scales = [one.split.scale[one.kept] for one in folds]
+    series = np.concatenate([own[one.split.series[one.in_fold]] for own, one in zip(numbers, folds, strict=True)])
+    scales = [one.split.scale[one.in_fold] for one in folds]
     center, scale = (np.concatenate([getattr(one, name) for one in scales]) for name in ("center", "scale"))
     return ScoredWindows(
         windows=replace(folds[0].split.windows, origins=torch.arange(len(series))),
-        actual=np.concatenate([one.split.actual[one.kept] for one in folds]),
+        actual=np.concatenate([one.split.actual[one.in_fold] for one in folds]),
         scale=TargetScale(center, scale, scales[0].log),
-        naive_error=np.concatenate([one.split.naive_error[one.kept] for one in folds]),
+        naive_error=np.concatenate([one.split.naive_error[one.in_fold] for one in folds]),
         series=series,
-        times=np.concatenate([one.split.times[one.kept] for one in folds]),
+        times=np.concatenate([one.split.times[one.in_fold] for one in folds]),
         names=names,
     )
 
 
-def joined_bands(
+def join_fold_bands(
     folds: Sequence[FoldWindows], bands: Iterable[Iterable[tuple[int, Band]]]
 ) -> Iterator[tuple[int, Band]]:
     """The bands of `joined` windows, from those of each fold's, which come in the same order of levels."""
     for parts in zip(*bands, strict=True):
-        pairs = [(lower[one.kept], upper[one.kept]) for one, (_, (lower, upper)) in zip(folds, parts, strict=True)]
+        pairs = [
+            (lower[one.in_fold], upper[one.in_fold]) for one, (_, (lower, upper)) in zip(folds, parts, strict=True)
+        ]
         lowers, uppers = zip(*pairs, strict=True)
         yield parts[0][0], (np.concatenate(lowers), np.concatenate(uppers))
 
 
-def table_by_fold(scored: ErrorSums, reference: ErrorSums, folds: Sequence[FoldWindows]) -> pd.DataFrame:
+def fold_table(scored: ErrorSums, reference: ErrorSums, folds: Sequence[FoldWindows]) -> pd.DataFrame:
     """Metrics of `joined` windows by fold: `fold` (from 1), `windows`, the metrics, their skills and `owa`."""
-    counts = [int(one.kept.sum()) for one in folds]
+    counts = [int(one.in_fold.sum()) for one in folds]
     labels = np.repeat(np.arange(len(folds)), counts)
     ours, theirs = (
-        _metrics(grouped(one.sums.by_window, labels, len(folds)), one.levels) for one in (scored, reference)
+        _metrics(sum_by_group(one.sums.by_window, labels, len(folds)), one.levels) for one in (scored, reference)
     )
     relative = metrics.relative_scores(ours, theirs)
     return pd.DataFrame({"fold": np.arange(1, len(folds) + 1), "windows": counts, **ours, **relative})

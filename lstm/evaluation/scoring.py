@@ -14,13 +14,14 @@ from lstm.data.arrays import SplitArrays
 from lstm.data.scaling import TargetScale
 from lstm.data.windows import Windows
 from lstm.errors import ConfigError
+from lstm.forecasting.adaptive import Origins
 from lstm.metrics import bootstrap, metrics
-from lstm.metrics.breakdown import DAYS, HOURS, Breakdown, fold_of, grouped, hours_of_week
-from lstm.metrics.metrics import Scores, Sums
+from lstm.metrics.breakdown import DAYS, HOURS, Breakdown, fold_numbers, hours_of_week, sum_by_group
+from lstm.metrics.metrics import Band, Scores, Sums
 
 By = Literal["horizon", "series", "hour", "weekday", "fold"]
 
-_MOST_VALUES = 100_000  # that are scored in one go: they stay in the cache
+_MAX_VALUES = 100_000  # that are scored in one go: they stay in the cache
 
 
 @dataclass(frozen=True)
@@ -60,10 +61,10 @@ class ScoredWindows:
             frequency=frequency,
         )
 
-    def scored(
+    def score(
         self,
         forecast: np.ndarray,
-        bands: Iterable[tuple[int, tuple[np.ndarray, np.ndarray]]],
+        bands: Iterable[tuple[int, Band]],
         levels: Sequence[int],
         folds: int,
     ) -> "ErrorSums":
@@ -94,19 +95,24 @@ class ScoredWindows:
 
     def raw(self, normalized: np.ndarray) -> np.ndarray:
         """In the units of the targets."""
-        return self.scale.raw(normalized)
+        return self.scale.denormalize(normalized)
+
+    @property
+    def origins(self) -> Origins:
+        """The forecast origins of the windows."""
+        return Origins(self.windows.origins.cpu().numpy(), self.series, self.times)
 
     def _point_quantities(self, part: slice, forecast: np.ndarray) -> Sums:
         largest, center = self._largest[part], self._center
-        actual, ours = self._raw_actual(part), self.scale[part].raw(forecast)
+        actual, ours = self._raw_actual(part), self.scale[part].denormalize(forecast)
         found = metrics.point_quantities(actual, ours, self.naive_error[part], largest, center)
         return found | metrics.normalized_quantities(self.actual[part], forecast)
 
     def _raw_actual(self, part: slice) -> np.ndarray:
-        return self.scale[part].raw(self.actual[part])
+        return self.scale[part].denormalize(self.actual[part])
 
     def _parts(self) -> Iterator[slice]:
-        size = max(1, _MOST_VALUES // max(1, self.actual[0].size if len(self.actual) else 1))
+        size = max(1, _MAX_VALUES // max(1, self.actual[0].size if len(self.actual) else 1))
         return (slice(start, start + size) for start in range(0, len(self.actual), size))
 
     @cached_property
@@ -157,9 +163,9 @@ class ErrorSums:
     @property
     def overall(self) -> Scores:
         """All metrics over everything measured."""
-        return {name: float(value[0]) for name, value in self._metrics(metrics.summed(self.sums.by_window)).items()}
+        return {name: float(value[0]) for name, value in self._metrics(metrics.sum_all(self.sums.by_window)).items()}
 
-    def against(self, reference: "ErrorSums") -> Scores:
+    def relative_to(self, reference: "ErrorSums") -> Scores:
         """`overall`, and beside a reference on the same windows `<metric>_skill` of each error, and `owa`."""
         return with_skill(self.overall, reference.overall)
 
@@ -194,17 +200,17 @@ class ErrorSums:
         """
         times, number = self.split._times
         length = bootstrap.block_length(self.split.times, self.split.series, self.split.windows.horizon)
-        ours, theirs = (grouped(one.sums.by_window, number, len(times)) for one in (self, reference))
+        ours, theirs = (sum_by_group(one.sums.by_window, number, len(times)) for one in (self, reference))
         if not length:
             nothing = (float("nan"), float("nan"))
-            return dict.fromkeys(self.against(reference), nothing)
+            return dict.fromkeys(self.relative_to(reference), nothing)
         columns = np.column_stack([*ours.values(), *theirs.values()])
-        drawn = iter(bootstrap.resampled(columns, length, seed).T)
+        drawn = iter(bootstrap.resample_sums(columns, length, seed).T)
         mine = self._metrics({name: next(drawn) for name in ours})
         other = reference._metrics({name: next(drawn) for name in theirs})
         blocks = len(times) / length
         found = mine | metrics.relative_scores(mine, other)
-        return {name: bootstrap.interval(values, blocks) for name, values in found.items()}
+        return {name: bootstrap.percentile_interval(values, blocks) for name, values in found.items()}
 
     def _metrics(self, sums: Sums) -> Sums:
         """Every metric of each group, (groups,) each."""
@@ -221,7 +227,7 @@ class ErrorSums:
             axis = 0 if by == "hour" else 1
             return {name: values.reshape(DAYS, HOURS).sum(axis=axis) for name, values in self._weekly.items()}
         group, count = self._window_groups(by)
-        return grouped(self.sums.by_window, group, count)
+        return sum_by_group(self.sums.by_window, group, count)
 
     @property
     def _weekly(self) -> Sums:
@@ -241,7 +247,7 @@ class ErrorSums:
 
     def _window_groups(self, by: By) -> tuple[np.ndarray, int]:
         if by == "fold":
-            return fold_of(self.split.times, self.folds), self.folds
+            return fold_numbers(self.split.times, self.folds), self.folds
         return self.split.series, len(self.split.names) or int(self.split.series.max(initial=-1)) + 1
 
 

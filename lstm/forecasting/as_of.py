@@ -4,8 +4,8 @@ A time stamp says when its values were known. So a row counts as measured at a m
 rows are made by `data.resample`, each holds what was measured within its step, and is known when the step has ended.
 Of later rows only what is known ahead (`known`, `static`) is left.
 
-The intervals first follow the errors that came since the training (`Forecaster.recalibrated`), of at most the newest
-`_MOMENTS` time stamps and about `_WINDOWS` windows. All series of one moment move them together, by their mean: of
+The intervals first follow the errors that came since the training (`Forecaster.recalibrate`), of at most the newest
+`_MAX_TIMES` time stamps and about `_MAX_WINDOWS` windows. All series of one moment move them together, by their mean: of
 many series some, evenly taken, do for all.
 """
 
@@ -18,23 +18,24 @@ from lstm.calendars.frequency import Frequency
 from lstm.config.data import DataSpec
 from lstm.data.rows import SERIES, TIME
 from lstm.errors import DataError
-from lstm.forecasting.forecaster import Forecaster, HistoryError
+from lstm.forecasting.forecaster import Forecaster
+from lstm.forecasting.parts import HistoryError
 
 # The radius of the 95 % level keeps 1 - 0.03 · 0.05 of itself with each error inside: of one that is a thousand errors
 # old a fifth is left. Windows cost as much as forecasts do, and a slot should not take longer by them than by these.
-_MOMENTS = 1000
-_WINDOWS = 5000
+_MAX_TIMES = 1000
+_MAX_WINDOWS = 5000
 
 
 @dataclass(frozen=True)
-class Issued:
+class IssuedForecasts:
     """Forecasts of a moment."""
 
     rows: pd.DataFrame  # as `Forecaster.forecast_table` returns them
     left_out: dict[str, str]  # series: why it has none
 
 
-def as_of(table: pd.DataFrame, spec: DataSpec, moment: pd.Timestamp) -> pd.DataFrame:
+def table_as_of(table: pd.DataFrame, spec: DataSpec, moment: pd.Timestamp) -> pd.DataFrame:
     """A canonical table as it was known at a moment: a new frame, of which later rows hold known columns alone.
 
     Args:
@@ -50,14 +51,14 @@ def as_of(table: pd.DataFrame, spec: DataSpec, moment: pd.Timestamp) -> pd.DataF
     return table.assign(**blank).reset_index(drop=True)
 
 
-def needed(forecaster: Forecaster, piece: pd.DataFrame, first: pd.Timestamp, last: pd.Timestamp) -> pd.DataFrame:
+def needed_rows(forecaster: Forecaster, piece: pd.DataFrame, first: pd.Timestamp, last: pd.Timestamp) -> pd.DataFrame:
     """The rows of a piece of a canonical table that forecasts as of moments from `first` to `last` depend on."""
     spec, times = forecaster.spec, piece[TIME].to_numpy("datetime64[us]")
     if spec.frequency == "irregular":
         return piece[times <= _newest(spec, last)]
     frequency, begin = Frequency.parse(spec.frequency, spec.timezone), _newest(spec, first)
-    until = forecaster.intervals.until
-    followed = begin if until is None else np.maximum(until, frequency.shift(begin, -_MOMENTS - forecaster.horizon))
+    until = forecaster.intervals.calibrated_until
+    followed = begin if until is None else np.maximum(until, frequency.shift(begin, -_MAX_TIMES - forecaster.horizon))
     kept = times > frequency.shift(np.minimum(begin, followed), -forecaster.reach - 1)
     kept[forecaster.recent(piece[times <= begin]).index] = True
     return piece[kept & (times <= frequency.shift(_newest(spec, last), forecaster.horizon + 1))]
@@ -65,7 +66,7 @@ def needed(forecaster: Forecaster, piece: pd.DataFrame, first: pd.Timestamp, las
 
 def forecast_as_of(
     forecaster: Forecaster, table: pd.DataFrame, moment: pd.Timestamp, levels: tuple[int, ...]
-) -> Issued:
+) -> IssuedForecasts:
     """Forecast every series of a canonical table that can be, as of a moment, over the trained horizon.
 
     Left out, and named, are series that had no row with all targets by then, that the training did not know, and
@@ -80,19 +81,19 @@ def forecast_as_of(
     Raises:
         DataError: no series can be forecast, or a known column has no value in the horizon.
     """
-    known, left_out = _begun(as_of(table, forecaster.spec, moment), forecaster)
+    known, left_out = _begun(table_as_of(table, forecaster.spec, moment), forecaster)
     if known.empty:
         why = next(iter(left_out.values()), "there are no rows")
         raise DataError(f"as of {moment.isoformat()} no series can be forecast ({why}). Give their history.")
     followed = _followed(forecaster, known)
     try:
-        return Issued(followed.forecast_table(known, None, levels), left_out)
+        return IssuedForecasts(followed.forecast_table(known, None, levels), left_out)
     except HistoryError as error:
         enough = known[~known[SERIES].isin(error.series)]
         if enough.empty:
             raise
         short = {name: f"a forecast needs {forecaster.lookback} rows of history" for name in error.series}
-        return Issued(followed.forecast_table(enough, None, levels), {**left_out, **short})
+        return IssuedForecasts(followed.forecast_table(enough, None, levels), {**left_out, **short})
 
 
 def _newest(spec: DataSpec, moment: pd.Timestamp) -> np.datetime64:
@@ -121,14 +122,14 @@ def _begun(table: pd.DataFrame, forecaster: Forecaster) -> tuple[pd.DataFrame, d
 def _followed(forecaster: Forecaster, table: pd.DataFrame) -> Forecaster:
     """The forecaster with intervals that know the newest errors; the same one where they are not to follow any."""
     intervals = forecaster.intervals
-    if intervals.until is None:
+    if intervals.calibrated_until is None:
         return forecaster
     measured = table[list(forecaster.spec.target)].notna().all(axis=1)
     times = np.unique(table.loc[measured, TIME].to_numpy("datetime64[us]"))
-    new = times[times > intervals.until]
+    new = times[times > intervals.calibrated_until]
     names = table[SERIES].unique()
-    if len(new) > _MOMENTS:
-        intervals = replace(intervals, until=new[-_MOMENTS - 1])
-    apart = max(1, -(-len(names) * min(len(new), _MOMENTS) // _WINDOWS))
+    if len(new) > _MAX_TIMES:
+        intervals = replace(intervals, calibrated_until=new[-_MAX_TIMES - 1])
+    apart = max(1, -(-len(names) * min(len(new), _MAX_TIMES) // _MAX_WINDOWS))
     some = table if apart == 1 else table[table[SERIES].isin(names[::apart])]
-    return replace(forecaster, intervals=intervals).recalibrated(some)
+    return replace(forecaster, intervals=intervals).recalibrate(some)

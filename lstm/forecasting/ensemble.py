@@ -12,32 +12,32 @@ from lstm.networks import outputs
 from lstm.networks.network import ForecastNetwork
 from lstm.networks.training import forecast
 
-_CLEARLY_WORSE = 1.1
-_GAIN = 1e-9  # share of a squared error that is no rounding
+_MAX_ERROR_RATIO = 1.1
+_MIN_GAIN = 1e-9  # share of a squared error that is no rounding
 
 
-def point_forecast(network: ForecastNetwork, windows: Windows) -> np.ndarray:
+def predict_point(network: ForecastNetwork, windows: Windows) -> np.ndarray:
     """One network's point forecast (its median where it has quantiles): (windows, horizon, targets) float64."""
     out = forecast(network, windows)
     return out[..., outputs.point_index(network.config)].numpy().astype(np.float64)
 
 
-def prediction_of(network: ForecastNetwork, windows: Windows) -> Prediction:
+def predict_network(network: ForecastNetwork, windows: Windows) -> Prediction:
     """One network's point forecast, and its quantiles where it has learned more than the median."""
-    out, levels = forecast(network, windows), shared_levels([network.config])
+    out, levels = forecast(network, windows), shared_quantile_levels([network.config])
     point = out[..., outputs.point_index(network.config)].numpy().astype(np.float64)
     if not levels:
         return Prediction(point)
     return Prediction(point, outputs.quantiles(out.numpy(), network.config).astype(np.float64), levels)
 
 
-def shared_levels(configs: Sequence[ModelConfig]) -> tuple[float, ...]:
+def shared_quantile_levels(configs: Sequence[ModelConfig]) -> tuple[float, ...]:
     """Levels of the quantiles that networks have in common; none where one has only the median, or other levels."""
     levels = {config.levels for config in configs}
     return next(iter(levels)) if len(levels) == 1 and len(configs[0].levels) > 1 else ()
 
 
-def chosen(errors: Sequence[float], planned: Sequence[bool], size: int) -> list[int]:
+def select_members(errors: Sequence[float], planned: Sequence[bool], size: int) -> list[int]:
     """Which networks to combine, as positions, the best first.
 
     The planned members come before all others, since validation ranks networks too weakly to replace them; then the
@@ -49,7 +49,7 @@ def chosen(errors: Sequence[float], planned: Sequence[bool], size: int) -> list[
         size: of the ensemble at most.
     """
     order = sorted(range(len(errors)), key=lambda number: (not planned[number], errors[number]))
-    taken = [number for number in order[:size] if errors[number] <= _CLEARLY_WORSE * min(errors)]
+    taken = [number for number in order[:size] if errors[number] <= _MAX_ERROR_RATIO * min(errors)]
     return sorted(taken or [int(np.argmin(errors))], key=lambda number: errors[number])
 
 
@@ -59,7 +59,7 @@ def member_weights(method: str, errors: Sequence[float]) -> tuple[float, ...]:
     return tuple(float(weight) for weight in raw / raw.sum())
 
 
-def weights_of(method: str, forecasts: Sequence[np.ndarray], actual: np.ndarray) -> tuple[float, ...]:
+def ensemble_weights(method: str, forecasts: Sequence[np.ndarray], actual: np.ndarray) -> tuple[float, ...]:
     """What each member counts in the combination, summing to 1: by `greedy` and `inverse_error` from validation.
 
     Args:
@@ -101,20 +101,20 @@ def greedy_weights(forecasts: Sequence[np.ndarray], actual: np.ndarray, rounds: 
     best = taken = min(first, key=squared)
     for _ in range(rounds):
         taken = min(taken + each, key=squared)
-        if squared(taken) < (1 - _GAIN) * squared(best):
+        if squared(taken) < (1 - _MIN_GAIN) * squared(best):
             best = taken
     return tuple(float(share) for share in best / best.sum())
 
 
-def method_scores(forecasts: Sequence[np.ndarray], actual: np.ndarray) -> dict[str, float]:
-    """RMSE of every method's combination on the windows of `weights_of`, for a comparison of the methods."""
+def score_methods(forecasts: Sequence[np.ndarray], actual: np.ndarray) -> dict[str, float]:
+    """RMSE of every method's combination on the windows of `ensemble_weights`, for a comparison of the methods."""
     return {
-        method: _rmse(combine(forecasts, method, weights_of(method, forecasts, actual)), actual)
+        method: _rmse(combine_arrays(forecasts, method, ensemble_weights(method, forecasts, actual)), actual)
         for method in get_args(EnsembleMethod)
     }
 
 
-def combine(forecasts: Sequence[np.ndarray], method: str, weights: Sequence[float]) -> np.ndarray:
+def combine_arrays(forecasts: Sequence[np.ndarray], method: str, weights: Sequence[float]) -> np.ndarray:
     """Combine members' forecasts of equal shape: `median`, or the weighted mean of all other methods."""
     stacked = np.stack(forecasts)
     if method == "median":
@@ -122,13 +122,13 @@ def combine(forecasts: Sequence[np.ndarray], method: str, weights: Sequence[floa
     return np.tensordot(np.asarray(weights), stacked, axes=1)
 
 
-def combined(predictions: Sequence[Prediction], method: str, weights: Sequence[float]) -> Prediction:
+def combine_predictions(predictions: Sequence[Prediction], method: str, weights: Sequence[float]) -> Prediction:
     """Combine points and quantiles alike; the quantiles only where all members have those of the same levels."""
-    point = combine([one.point for one in predictions], method, weights)
+    point = combine_arrays([one.point for one in predictions], method, weights)
     quantiles = [one.quantiles for one in predictions if one.quantiles is not None]
     if len(quantiles) < len(predictions) or len({one.levels for one in predictions}) > 1:
         return Prediction(point)
-    return Prediction(point, combine(quantiles, method, weights), predictions[0].levels)
+    return Prediction(point, combine_arrays(quantiles, method, weights), predictions[0].levels)
 
 
 def _rmse(forecast: np.ndarray, actual: np.ndarray) -> float:

@@ -1,6 +1,5 @@
 """The deployable whole: from raw history to forecasts in raw units, with intervals. Needs no MLflow."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,65 +9,24 @@ import numpy as np
 import pandas as pd
 import torch
 
-from lstm.calendars.durations import duration
-from lstm.calendars.frequency import Frequency
-from lstm.config.data import DataSpec
-from lstm.data.grid import SEASONS_BACK
 from lstm.data.origins import window_origins
 from lstm.data.panel import Panel, build_panel
 from lstm.data.rows import SERIES, TIME
-from lstm.data.scaling import PanelNormalizer
-from lstm.data.table import canonical
+from lstm.data.table import canonicalize
 from lstm.data.windows import Windows
 from lstm.errors import ConfigError, DataError
 from lstm.forecasting import serialization
-from lstm.forecasting.conformal import Conformal, Origins
-from lstm.forecasting.ensemble import combined, prediction_of, shared_levels
+from lstm.forecasting.adaptive import Origins
+from lstm.forecasting.ensemble import combine_predictions, predict_network
+from lstm.forecasting.parts import ForecasterParts, HistoryError
 from lstm.forecasting.prediction import Prediction
-from lstm.forecasting.rolling import MOST_BLOCKS, rolled_forward
+from lstm.forecasting.rolling import MAX_BLOCKS, roll_forward
 from lstm.metrics.metrics import Bands
-from lstm.networks.network import ForecastNetwork
-
-
-class HistoryError(DataError):
-    """Some series have too little history for a forecast; the message tells of the first."""
-
-    def __init__(self, message: str, series: tuple[str, ...]) -> None:
-        """Of these series."""
-        super().__init__(message)
-        self.series = series
 
 
 @dataclass(frozen=True)
-class Forecaster:
-    """Schema, normaliser, calendar, network(s), weights and intervals. An ensemble is a Forecaster."""
-
-    name: str
-    spec: DataSpec  # its frequency said, never `infer`
-    levels: dict[str, list[str]]  # categories that each categorical column had in training
-    normalizer: PanelNormalizer
-    members: tuple[ForecastNetwork, ...]
-    weights: tuple[float, ...]
-    method: str
-    intervals: Conformal
-    lineage: dict[str, Any]  # JSON-ready: run, data and configuration that it came from
-    left_out: tuple[str, ...] = ()  # series of the training data that it can't forecast
-    series: tuple[str, ...] = ()  # of the training data, in the order that networks with an embedding know them by
-
-    @property
-    def horizon(self) -> int:
-        """Steps ahead that it was trained for."""
-        return self.members[0].config.horizon
-
-    @property
-    def lookback(self) -> int:
-        """Unbroken rows of history that it needs of each series."""
-        return max(member.config.sequence_length for member in self.members)
-
-    @property
-    def quantiles(self) -> tuple[float, ...]:
-        """Levels of the quantiles that its intervals are made of; none where a member has learned no or other ones."""
-        return shared_levels([member.config for member in self.members])
+class Forecaster(ForecasterParts):
+    """Forecasts from raw history, in raw units, with intervals. An ensemble is a `Forecaster` of several networks."""
 
     def forecast(
         self, frame: pd.DataFrame, horizon: int | None = None, levels: Sequence[int] = (80, 95)
@@ -95,7 +53,7 @@ class Forecaster:
             DataError: a column, time or series breaks a rule, or the history is too short.
             ConfigError: the horizon or a level is out of bounds.
         """
-        return self.forecast_table(canonical(frame, self.spec, "history"), horizon, levels)
+        return self.forecast_table(canonicalize(frame, self.spec, "history"), horizon, levels)
 
     def forecast_table(
         self, table: pd.DataFrame, horizon: int | None = None, levels: Sequence[int] = (80, 95)
@@ -103,17 +61,21 @@ class Forecaster:
         """`forecast`, from history in the canonical form."""
         steps = self._checked_horizon(horizon)
         if steps > self.horizon:
-            return rolled_forward(self, table, steps, levels)
+            return roll_forward(self, table, steps, lambda rows: self._forecast_block(rows, self.horizon, levels))
+        return self._forecast_block(table, steps, levels)
+
+    def _forecast_block(self, table: pd.DataFrame, steps: int, levels: Sequence[int]) -> pd.DataFrame:
+        """Forecast at most the trained horizon, from history in the canonical form."""
         recent = self.recent(table)
         if recent.empty:
             raise DataError("history: holds only series that were left out of the training. Train again with them.")
-        panel = build_panel(recent, self.spec, self.levels, ahead=self.horizon)
+        panel = build_panel(recent, self.spec, self.categories, ahead=self.horizon)
         windows = self._newest_windows(panel)
         scale = self.normalizer.target_scale(panel.names)[:, None]
         made = self.predict_windows(windows)  # (series, horizon, targets)
         bands = self.intervals.bands(made, levels, scale)
         times = panel.times[windows.origins.numpy()[:, None] + np.arange(self.horizon)]
-        return self._as_frame(panel.names, times, scale.raw(made.point), bands, steps)
+        return self._as_frame(panel.names, times, scale.denormalize(made.point), bands, steps)
 
     def forecast_windows(self, windows: Windows) -> np.ndarray:
         """Combined normalised forecast, (windows, horizon, targets)."""
@@ -122,40 +84,40 @@ class Forecaster:
     def predict_windows(self, windows: Windows) -> Prediction:
         """Combined forecast, with the quantiles of `quantiles`. Each member looks back as far as it needs."""
         predictions = [
-            prediction_of(member, windows.looking_back(member.config.sequence_length)) for member in self.members
+            predict_network(member, windows.with_lookback(member.config.sequence_length)) for member in self.members
         ]
-        return combined(predictions, self.method, self.weights)
+        return combine_predictions(predictions, self.method, self.weights)
 
-    def recalibrated(self, table: pd.DataFrame) -> Self:
-        """The same with intervals that have followed its errors on the windows of a table since `intervals.until`.
+    def recalibrate(self, table: pd.DataFrame) -> Self:
+        """The same with intervals that have followed its errors on the windows of a table since `intervals.calibrated_until`.
 
         Args:
-            table: canonical, as `forecast_table` takes it, up to any moment. Of rows before `intervals.until` only
+            table: canonical, as `forecast_table` takes it, up to any moment. Of rows before `intervals.calibrated_until` only
                 `reach` are looked at.
 
         Raises:
             ConfigError: its intervals don't say which errors they know.
             DataError: the table breaks a rule.
         """
-        if self.intervals.until is None:
+        if self.intervals.calibrated_until is None:
             raise ConfigError("intervals can't follow newer errors: they were fitted without `until`.")
-        rows = self.unseen(table)
+        rows = self.rows_since_calibration(table)
         if rows.empty:
             return self
-        panel = build_panel(rows, self.spec, self.levels)
-        allowed = (panel.times > self.intervals.until) & np.r_[True, panel.causal[:-1]]
+        panel = build_panel(rows, self.spec, self.categories)
+        allowed = (panel.times > self.intervals.calibrated_until) & np.r_[True, panel.causal[:-1]]
         origins = window_origins(panel.segment, self.lookback, self.horizon, allowed=allowed)
         windows = self.windows(panel, origins)
         actual = windows.actual(torch.arange(len(windows))).numpy().astype(np.float64)
-        followed = self.intervals.followed(
+        followed = self.intervals.update(
             Origins(origins, panel.series[origins], panel.times[origins]), actual, self.predict_windows(windows)
         )
         return replace(self, intervals=followed)
 
-    def unseen(self, table: pd.DataFrame) -> pd.DataFrame:
+    def rows_since_calibration(self, table: pd.DataFrame) -> pd.DataFrame:
         """The rows of a canonical table that errors depend on of which the intervals don't know yet."""
         known = [name for name in table[SERIES].unique() if self.normalizer.knows(name) and name not in self.left_out]
-        table, until = table[table[SERIES].isin(known)], self.intervals.until
+        table, until = table[table[SERIES].isin(known)], self.intervals.calibrated_until
         if self.spec.frequency == "irregular" or table.empty or until is None:
             return table
         groups = (table[TIME] > pd.Timestamp(until, tz="UTC")).groupby(table[SERIES])
@@ -173,38 +135,17 @@ class Forecaster:
         Raises:
             CheckpointError: a file is missing or damaged, or of an earlier version.
         """
-        return serialization.load(cls, Path(folder))
+        return cls(**vars(serialization.load(Path(folder))))
 
     def _checked_horizon(self, horizon: int | None) -> int:
         steps = self.horizon if horizon is None else horizon
-        most = MOST_BLOCKS * self.horizon
+        most = MAX_BLOCKS * self.horizon
         if not isinstance(steps, int | np.integer) or not 1 <= steps <= most:
             raise ConfigError(
-                f"`1 <= horizon <= {most}` ({MOST_BLOCKS} times the trained {self.horizon}) must hold, but got "
+                f"`1 <= horizon <= {most}` ({MAX_BLOCKS} times the trained {self.horizon}) must hold, but got "
                 f"{horizon!r}. For a longer horizon train with a larger window.horizon."
             )
         return int(steps)
-
-    @property
-    def reach(self) -> int:
-        """Steps of history that a forecast may depend on: the look-back, and a gap that may reach into it."""
-        spec = self.spec
-        gap = spec.missing.max_gap
-        if isinstance(gap, str):
-            gap = math.ceil(duration(gap) / Frequency.parse(spec.frequency).step)
-        return self.lookback + gap + 1 + SEASONS_BACK * (spec.missing.season or 0)
-
-    def recent(self, table: pd.DataFrame) -> pd.DataFrame:
-        """The rows of a canonical table that a forecast can depend on, of the series that can be forecast."""
-        table = table[~table[SERIES].isin(self.left_out)] if self.left_out else table
-        if self.spec.frequency == "irregular" or len(table) <= self.reach:
-            return table
-        names, row = table[SERIES], np.arange(len(table))
-        starts = np.flatnonzero((names != names.shift()).to_numpy(bool))
-        measured = table[list(self.spec.target)].notna().all(axis=1).to_numpy()
-        newest = np.maximum.reduceat(np.where(measured, row, -1), starts)  # -1: none; all is kept
-        kept = row >= np.repeat(newest, np.diff(np.r_[starts, len(row)])) - self.reach
-        return table if kept.all() else table[kept]
 
     def _newest_windows(self, panel: Panel) -> Windows:
         ends = np.flatnonzero(np.r_[panel.series[1:] != panel.series[:-1], True]) + 1
@@ -217,8 +158,8 @@ class Forecaster:
         number = {name: place for place, name in enumerate(self.series, start=1)}
         codes = np.array([number.get(name, 0) for name in panel.names], np.int64)
         return Windows(
-            torch.from_numpy(self.normalizer.features(panel)),
-            torch.from_numpy(self.normalizer.targets(panel)),
+            torch.from_numpy(self.normalizer.normalize_features(panel)),
+            torch.from_numpy(self.normalizer.normalize_targets(panel)),
             torch.from_numpy(origins),
             self.lookback,
             self.horizon,

@@ -47,14 +47,14 @@ _SHOWN = 200  # characters of an error
 
 
 @dataclass(frozen=True)
-class Exported:
+class ExportedNetwork:
     """A network's file, and how far it is from torch."""
 
     file: str
     difference: float  # the largest, as `TOLERANCE` counts it
 
 
-def export_onnx(forecaster: Forecaster, folder: str | Path) -> tuple[Exported, ...]:
+def export_onnx(forecaster: Forecaster, folder: str | Path) -> tuple[ExportedNetwork, ...]:
     """Write one ONNX file a member, and `forecaster.json`, into a new folder: all of them or nothing.
 
     Raises:
@@ -81,8 +81,8 @@ def export_onnx(forecaster: Forecaster, folder: str | Path) -> tuple[Exported, .
     return made
 
 
-def _description(forecaster: Forecaster, made: tuple[Exported, ...]) -> dict[str, Any]:
-    layout = Layout.of(forecaster.spec, forecaster.levels)
+def _description(forecaster: Forecaster, made: tuple[ExportedNetwork, ...]) -> dict[str, Any]:
+    layout = Layout.of(forecaster.spec, forecaster.categories)
     members = [
         {
             "file": one.file,
@@ -101,10 +101,10 @@ def _description(forecaster: Forecaster, made: tuple[Exported, ...]) -> dict[str
         "opset": _OPSET,
         "members": members,
     }
-    return {**serialization.description(forecaster), "onnx": how}
+    return {**serialization.describe(forecaster), "onnx": how}
 
 
-def _exported(network: ForecastNetwork, number: int, folder: Path) -> Exported:
+def _exported(network: ForecastNetwork, number: int, folder: Path) -> ExportedNetwork:
     """Write a network's file, and run it beside the network."""
     who = f"network {number} ({_told(network.config)})"
     path = folder / f"member-{number}.onnx"
@@ -122,7 +122,7 @@ def _exported(network: ForecastNetwork, number: int, folder: Path) -> Exported:
             f"{who} can't be exported: its ONNX form must be within {TOLERANCE:g} of torch, but is {difference:.2g} "
             "away. Use it by torch."
         )
-    return Exported(path.name, difference)
+    return ExportedNetwork(path.name, difference)
 
 
 def _write(network: ForecastNetwork, path: Path) -> None:

@@ -24,7 +24,7 @@ class Prediction:
         quantiles = None if self.quantiles is None else self.quantiles[index]
         return type(self)(self.point[index], quantiles, self.levels)
 
-    def base(self, coverage: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def base_intervals(self, coverage: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Centers and half widths of the intervals that the quantiles make by themselves, before any calibration.
 
         The ends of level p are the quantiles (1 - p) / 2 and (1 + p) / 2, between two learned ones by linear

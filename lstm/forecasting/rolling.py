@@ -19,23 +19,21 @@ of a shorter one.
 """
 
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from lstm.calendars.frequency import Frequency
-from lstm.data.panel import no_known_value
+from lstm.data.panel import missing_known_value
 from lstm.data.rows import SERIES, TIME
 from lstm.data.scaling import TargetScale
 from lstm.errors import ConfigError
+from lstm.forecasting.parts import ForecasterParts
 
-if TYPE_CHECKING:
-    from lstm.forecasting.forecaster import Forecaster
-
-MOST_BLOCKS = 100  # trained horizons that a forecast may reach
+MAX_BLOCKS = 100  # trained horizons that a forecast may reach
 _LARGEST = 1e15  # on the networks' scale: float32 would square much more to infinity
 
 
@@ -43,7 +41,12 @@ class RollingForward(UserWarning):
     """A forecast goes beyond the trained horizon, from its own forecasts."""
 
 
-def rolled_forward(forecaster: "Forecaster", table: pd.DataFrame, steps: int, levels: Sequence[int]) -> pd.DataFrame:
+def roll_forward(
+    forecaster: ForecasterParts,
+    table: pd.DataFrame,
+    steps: int,
+    forecast_block: Callable[[pd.DataFrame], pd.DataFrame],
+) -> pd.DataFrame:
     """A forecast of more steps than the trained horizon, from history in the canonical form.
 
     Returns:
@@ -61,7 +64,7 @@ def rolled_forward(forecaster: "Forecaster", table: pd.DataFrame, steps: int, le
             f"`horizon <= {forecaster.horizon}` must hold where rows are irregular (the times of later ones are "
             f"unknown), but got {steps}. Name a data.frequency and a data.resample rule, and train again."
         )
-    blocks = [forecaster.forecast_table(table, None, levels)]
+    blocks = [forecast_block(table)]
     ahead = _Ahead.of(forecaster, table, steps)
     warnings.warn(
         RollingForward(
@@ -72,7 +75,7 @@ def rolled_forward(forecaster: "Forecaster", table: pd.DataFrame, steps: int, le
     )
     for start in range(forecaster.horizon, steps, forecaster.horizon):
         ahead.note(blocks[-1], start)
-        blocks.append(forecaster.forecast_table(ahead.rows(start), None, levels))
+        blocks.append(forecast_block(ahead.rows(start)))
     return _joined(forecaster, blocks, steps)
 
 
@@ -80,13 +83,13 @@ def rolled_forward(forecaster: "Forecaster", table: pd.DataFrame, steps: int, le
 class _Ahead:
     """A canonical table that goes on for all steps, each series in order of time."""
 
-    forecaster: "Forecaster"
+    forecaster: ForecasterParts
     table: pd.DataFrame
     step: np.ndarray  # (rows,) int64: steps ahead from 0 on; below 0: history
     targets: np.ndarray  # (rows, targets) float64: NaN where not measured, and not yet forecast
 
     @classmethod
-    def of(cls, forecaster: "Forecaster", table: pd.DataFrame, steps: int) -> "_Ahead":
+    def of(cls, forecaster: ForecasterParts, table: pd.DataFrame, steps: int) -> "_Ahead":
         past = _Past.of(forecaster, table)
         history, future = past.step < 0, past.continued(forecaster, steps)
         length = len(future) // len(past.first)
@@ -102,7 +105,7 @@ class _Ahead:
         values = block["forecast"].to_numpy().reshape(-1, horizon, width)
         names = block[SERIES].array[:: horizon * width]
         with np.errstate(divide="ignore", invalid="ignore"):
-            bad = ~(np.abs(self.forecaster.normalizer.target_scale(names)[:, None].normalized(values)) <= _LARGEST)
+            bad = ~(np.abs(self.forecaster.normalizer.target_scale(names)[:, None].normalize(values)) <= _LARGEST)
         if bad.any():
             series = int(bad.any(axis=(1, 2)).argmax())
             raise ConfigError(
@@ -130,7 +133,7 @@ class _Past:
     frequency: Frequency
 
     @classmethod
-    def of(cls, forecaster: "Forecaster", table: pd.DataFrame) -> "_Past":
+    def of(cls, forecaster: ForecasterParts, table: pd.DataFrame) -> "_Past":
         table = forecaster.recent(table).reset_index(drop=True)
         spec = forecaster.spec
         frequency = Frequency.parse(spec.frequency, spec.timezone)
@@ -144,7 +147,7 @@ class _Past:
         np.maximum.at(newest, run[measured], place[measured])
         return cls(table, run, place - newest[run] - 1, first, newest, frequency)
 
-    def continued(self, forecaster: "Forecaster", steps: int) -> pd.DataFrame:
+    def continued(self, forecaster: ForecasterParts, steps: int) -> pd.DataFrame:
         """Rows for whole blocks of steps, series by series, with covariates and without targets."""
         spec, length = forecaster.spec, -(-steps // forecaster.horizon) * forecaster.horizon
         places = self.newest[:, None] + 1 + np.arange(length)
@@ -167,7 +170,7 @@ class _Past:
         if not there[:, :steps].all():
             series, step = np.argwhere(~there[:, :steps])[0]
             name = self.table[SERIES].iloc[int(np.flatnonzero(self.run == series)[0])]
-            raise no_known_value(name, column, times[series, step])
+            raise missing_known_value(name, column, times[series, step])
         return np.maximum.accumulate(np.where(there, given, -1), axis=1)
 
     def _repeated(self, column: str, given: np.ndarray, season: int) -> np.ndarray:
@@ -195,7 +198,7 @@ class _Past:
         return self.table[column].reindex(rows.ravel()).reset_index(drop=True)
 
 
-def _joined(forecaster: "Forecaster", blocks: Sequence[pd.DataFrame], steps: int) -> pd.DataFrame:
+def _joined(forecaster: ForecasterParts, blocks: Sequence[pd.DataFrame], steps: int) -> pd.DataFrame:
     """The blocks' forecasts one after the other within each series, with the intervals that follow from them."""
     targets, horizon = forecaster.spec.target, forecaster.horizon
     names = blocks[0][SERIES].array[:: horizon * len(targets)]
@@ -232,10 +235,10 @@ def _widened(edges: Iterable[tuple[np.ndarray, np.ndarray]], scale: TargetScale,
     for number, (forecast, edge) in enumerate(edges):
         center, end = (_normalized(scale, raw) for raw in (forecast, edge))
         squared = np.maximum(side * (end - center), 0.0) ** 2
-        yield scale.raw(center + side * np.sqrt(spent + squared)) if number else edge
+        yield scale.denormalize(center + side * np.sqrt(spent + squared)) if number else edge
         spent = spent + squared[:, -1:]
 
 
 def _normalized(scale: TargetScale, raw: np.ndarray) -> np.ndarray:
     """What lies so low that it is written as 0 has no logarithm."""
-    return scale.normalized(np.maximum(raw, np.finfo(np.float64).tiny) if scale.log else raw)
+    return scale.normalize(np.maximum(raw, np.finfo(np.float64).tiny) if scale.log else raw)

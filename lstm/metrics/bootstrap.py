@@ -15,7 +15,7 @@ from scipy.special import ndtr, stdtrit
 
 RESAMPLES = 1000
 _LEVEL = 0.95
-FEWEST_BLOCKS = 5  # from fewer nothing can be told
+MIN_BLOCKS = 5  # from fewer nothing can be told
 
 
 def block_length(times: np.ndarray, series: np.ndarray, horizon: int) -> int:
@@ -37,10 +37,10 @@ def block_length(times: np.ndarray, series: np.ndarray, horizon: int) -> int:
     pace = max(1.0, float(np.median(within) / np.median(np.diff(unique))))
     shortest = int(np.ceil(horizon * pace))
     found = max(shortest, min(3 * shortest, len(unique) // 6), int(np.ceil(len(unique) ** (1 / 3))))
-    return found if len(unique) >= FEWEST_BLOCKS * found else 0
+    return found if len(unique) >= MIN_BLOCKS * found else 0
 
 
-def resampled(values: np.ndarray, length: int, seed: int, count: int = RESAMPLES) -> np.ndarray:
+def resample_sums(values: np.ndarray, length: int, seed: int, count: int = RESAMPLES) -> np.ndarray:
     """Sums over `count` resamples of whole blocks.
 
     Args:
@@ -61,7 +61,7 @@ def resampled(values: np.ndarray, length: int, seed: int, count: int = RESAMPLES
     return often @ blocks
 
 
-def interval(values: np.ndarray, blocks: float) -> tuple[float, float]:
+def percentile_interval(values: np.ndarray, blocks: float) -> tuple[float, float]:
     """The expanded percentile interval of 95 % (Hesterberg 2015, "What teachers should know about the bootstrap").
 
     So few blocks tell less than the resamples' own spread says: the percentiles lie as far out as Student's t with

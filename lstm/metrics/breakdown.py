@@ -38,12 +38,12 @@ class Breakdown:
                 self.by_hour.setdefault(name, np.zeros(DAYS * HOURS))[:] += sums
 
 
-def grouped(sums: Sums, group: np.ndarray, count: int) -> Sums:
+def sum_by_group(sums: Sums, group: np.ndarray, count: int) -> Sums:
     """Sums by window put together by the group of each, (windows,) int below `count`: (count,) each."""
     return {name: np.bincount(group, values, count) for name, values in sums.items()}
 
 
-def fold_of(times: np.ndarray, folds: int) -> np.ndarray:
+def fold_numbers(times: np.ndarray, folds: int) -> np.ndarray:
     """Which of `folds` equal parts of the time between the first and the last an origin lies in: (windows,) int64."""
     since = (times - times.min()).astype("timedelta64[us]").astype(np.float64)
     return np.minimum(since * folds / max(float(since.max()), 1.0), folds - 1).astype(np.int64)

@@ -15,7 +15,8 @@ import numpy as np
 from lstm.data.scaling import TargetScale
 
 Scores = dict[str, float]
-Bands = dict[int, tuple[np.ndarray, np.ndarray]]  # percent -> (lower, upper)
+Band = tuple[np.ndarray, np.ndarray]  # lower and upper ends, in raw units
+Bands = dict[int, Band]  # by level in percent
 Sums = dict[str, np.ndarray]  # quantity -> what it adds up to in each group, (groups,) float64
 
 CRPS_BANDS = tuple(range(10, 100, 10))  # percent: with the median the quantiles of 5, 10, … 95 %
@@ -43,7 +44,7 @@ def point_scores(actual: np.ndarray, forecast: np.ndarray, naive_error: np.ndarr
     largest = np.nanmax(np.abs(actual)) if not np.isnan(actual).all() else 0.0
     center = float(np.nanmean(actual)) if largest else 0.0
     found = point_quantities(actual, forecast, naive_error, largest, center)
-    return _numbers(point_metrics(summed(found)))
+    return _numbers(point_metrics(sum_all(found)))
 
 
 def interval_scores(actual: np.ndarray, forecast: np.ndarray, bands: Bands) -> Scores:
@@ -54,7 +55,7 @@ def interval_scores(actual: np.ndarray, forecast: np.ndarray, bands: Bands) -> S
     found = {"count": _measured(actual), "absolute": _counted(np.abs(forecast - actual), _measured(actual))}
     for level, (lower, upper) in bands.items():
         found |= band_quantities(actual, lower, upper, level)
-    return _numbers(interval_metrics(summed(found), sorted(bands)))
+    return _numbers(interval_metrics(sum_all(found), sorted(bands)))
 
 
 def skill(ours: float, reference: float) -> float:
@@ -142,7 +143,7 @@ def band_levels(levels: Sequence[int]) -> tuple[int, ...]:
     return tuple(sorted({*levels, *CRPS_BANDS}))
 
 
-def summed(quantities: Mapping[str, np.ndarray]) -> Sums:
+def sum_all(quantities: Mapping[str, np.ndarray]) -> Sums:
     """Of everything: one group."""
     return {name: np.array([values.sum()]) for name, values in quantities.items()}
 
@@ -248,7 +249,7 @@ def naive_errors(
         apart = (segment[now] != segment[before]) | (series[now] != series[before])
         values = targets[start : stop + season].astype(np.float64)
         if scale is not None:
-            values = scale[series[start : stop + season]].raw(values)
+            values = scale[series[start : stop + season]].denormalize(values)
         difference = np.abs(values[season:] - values[:-season])
         difference[apart] = np.nan
         for target, column in enumerate(difference.T):

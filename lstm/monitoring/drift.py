@@ -25,7 +25,7 @@ from scipy.special import ndtri, stdtr
 from lstm.diagnostics.spans import Span
 from lstm.metrics.shift import KS_MARGIN, distribution_shift, stretch_starts
 
-FEWEST_DAYS = 5  # of a backtest that a chart is drawn beside
+MIN_DAYS = 5  # of a backtest that a chart is drawn beside
 
 _ALLOWANCE = 0.5  # standard deviations a day: half of the shift that is looked for
 _LARGEST = 4.0  # standard deviations that one day counts at most: no single day is an alarm
@@ -37,7 +37,7 @@ _YEAR, _AROUND = np.timedelta64(365, "D"), np.timedelta64(45, "D")
 
 
 @dataclass(frozen=True)
-class Shift:
+class InputShift:
     """How far the newest values of a column lie from those of training."""
 
     column: str
@@ -51,7 +51,7 @@ class Shift:
 
 
 @dataclass(frozen=True)
-class Chart:
+class CusumChart:
     """A CUSUM chart of the errors of days that follow each other, all (days,)."""
 
     scores: np.ndarray  # standard deviations above the backtest's mean, within ±4
@@ -76,7 +76,9 @@ class Chart:
         return bool(len(self.sums) and self.sums[-1] > self.limit)
 
 
-def input_shifts(training: Span, recent: Span, columns: tuple[str, ...], psi: float, ks: float) -> tuple[Shift, ...]:
+def input_shifts(
+    training: Span, recent: Span, columns: tuple[str, ...], psi: float, ks: float
+) -> tuple[InputShift, ...]:
     """Each column's shift, the farthest first; columns without a value on either side are left out.
 
     A column has drifted where training spans a year, PSI and distance are over their thresholds, and both over what
@@ -104,7 +106,7 @@ def input_shifts(training: Span, recent: Span, columns: tuple[str, ...], psi: fl
         usual_psi, usual_ks = (max((one[side] for one in others), default=0.0) for side in (0, 1))
         far = own[0] >= psi and own[1] >= ks and own[0] > usual_psi and own[1] > usual_ks + KS_MARGIN
         moved = _moved(values[reference], recent.values[:, number])
-        found.append(Shift(column, *own, usual_psi, usual_ks, moved, bool(whole_year), bool(whole_year and far)))
+        found.append(InputShift(column, *own, usual_psi, usual_ks, moved, bool(whole_year), bool(whole_year and far)))
     return tuple(sorted(found, key=lambda one: (-one.drifted, -one.ks)))
 
 
@@ -132,7 +134,7 @@ def _moved(reference: np.ndarray, values: np.ndarray) -> float:
     return float(np.nanmean(values) - np.nanmean(reference)) / spread if spread > 0 else 0.0
 
 
-def daily(
+def daily_rmse(
     times: np.ndarray, squared: np.ndarray, end: np.datetime64, day: np.timedelta64 = _DAY
 ) -> tuple[np.ndarray, np.ndarray]:
     """Root mean square error of whole days counted back from a moment, the oldest first.
@@ -157,7 +159,7 @@ def daily(
     return days, np.sqrt(sums[days] / counts[days])
 
 
-def chart(backtest: np.ndarray, live: np.ndarray, threshold: float) -> Chart | None:
+def cusum_chart(backtest: np.ndarray, live: np.ndarray, threshold: float) -> CusumChart | None:
     """The chart of days' errors beside those of the backtest; None of a backtest of fewer than 5 days.
 
     Args:
@@ -166,13 +168,13 @@ def chart(backtest: np.ndarray, live: np.ndarray, threshold: float) -> Chart | N
         threshold: that the sum must pass, in standard deviations: 4 or 5 with the allowance of a half (Montgomery,
             Statistical Quality Control, 9.1).
     """
-    if len(backtest) < FEWEST_DAYS:
+    if len(backtest) < MIN_DAYS:
         return None
     promised, came = (np.log(np.maximum(one, _NEAR_ZERO)) for one in (backtest, live))
     own = _sums(_scores(promised, promised), np.inf)
     limit = max(threshold, float(own.max()))
     scores = _scores(promised, came)
-    return Chart(scores, _sums(scores, 2 * limit), limit)
+    return CusumChart(scores, _sums(scores, 2 * limit), limit)
 
 
 def _scores(promised: np.ndarray, came: np.ndarray) -> np.ndarray:

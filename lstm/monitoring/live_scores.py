@@ -19,7 +19,7 @@ from lstm.data.rows import SERIES, TIME
 from lstm.data.scaling import TargetScale
 from lstm.data.windows import Windows
 from lstm.evaluation.baselines import Persistence, SeasonalNaive
-from lstm.evaluation.incumbent import units
+from lstm.evaluation.incumbent import error_units
 from lstm.evaluation.scoring import ErrorSums, ScoredWindows
 from lstm.metrics import bootstrap
 from lstm.metrics.metrics import Bands, Scores
@@ -30,7 +30,7 @@ _MEANINGLESS = ("pinball", "normalized", "crps", "owa")  # of a reference withou
 
 
 @dataclass(frozen=True)
-class Live:
+class LiveForecasts:
     """Windows of which something has come, by series, then by moment of issue; all arrays go by window first."""
 
     windows: ScoredWindows  # in raw units
@@ -108,17 +108,17 @@ class Live:
         )
 
     @cached_property
-    def scored(self) -> tuple[ErrorSums, ErrorSums]:
+    def error_sums(self) -> tuple[ErrorSums, ErrorSums]:
         """Sums of the forecasts, and of the seasonal naive on the same rows."""
         levels = tuple(sorted(self.bands))
-        ours = self.windows.scored(self.forecast, self.bands.items(), levels, 1)
-        return ours, self.windows.scored(self.naive, (), (), 1)
+        ours = self.windows.score(self.forecast, self.bands.items(), levels, 1)
+        return ours, self.windows.score(self.naive, (), (), 1)
 
     @property
     def scores(self) -> Scores:
         """rmse, mae, mape, smape, mase, r2, `coverage_80`, `width_80`, …, and the skills of the errors."""
-        ours, naive = self.scored
-        return _meant(ours.against(naive))
+        ours, naive = self.error_sums
+        return _meant(ours.relative_to(naive))
 
     def rmse_interval(self, day: np.timedelta64, seed: int = 0) -> tuple[float, float]:
         """95 % of the RMSE, by resampled blocks of days that last the horizon at least; NaN of fewer than 5 blocks."""
@@ -127,15 +127,15 @@ class Live:
         sums = np.column_stack([np.bincount(number, squared), np.bincount(number)])
         ahead = times.max() - self.windows.times.max()
         length = max(1 + int(ahead / day), int(np.ceil(len(sums) ** (1 / 3))))
-        if len(sums) < bootstrap.FEWEST_BLOCKS * length:
+        if len(sums) < bootstrap.MIN_BLOCKS * length:
             return float("nan"), float("nan")
-        drawn = bootstrap.resampled(sums, length, seed)
-        return bootstrap.interval(np.sqrt(drawn[:, 0] / drawn[:, 1]), len(sums) / length)
+        drawn = bootstrap.resample_sums(sums, length, seed)
+        return bootstrap.percentile_interval(np.sqrt(drawn[:, 0] / drawn[:, 1]), len(sums) / length)
 
     @property
     def by_step(self) -> pd.DataFrame:
         """A row a step ahead: `horizon`, `windows`, and the scores."""
-        ours, naive = self.scored
+        ours, naive = self.error_sums
         table = ours.table("horizon", naive)
         return table[[name for name in table if _is_meant(str(name))]]
 
@@ -155,9 +155,9 @@ class Live:
             rows[-1] |= part.scores
         return pd.DataFrame(rows)
 
-    def squared(self) -> tuple[np.ndarray, np.ndarray]:
+    def squared_errors(self) -> tuple[np.ndarray, np.ndarray]:
         """When what was forecast came, and the squared error over the series' naive error: (errors,) each."""
-        return squared_errors(self.windows, self.forecast, units(self.windows.naive_error))
+        return squared_errors(self.windows, self.forecast, error_units(self.windows.naive_error))
 
 
 @dataclass(frozen=True)

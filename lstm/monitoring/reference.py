@@ -6,17 +6,16 @@ from typing import Self
 import numpy as np
 import torch
 
-from lstm.calendars.frequency import Frequency
 from lstm.data.origins import window_origins
 from lstm.data.panel import Panel
 from lstm.data.splits import Cuts
 from lstm.diagnostics.spans import Span
-from lstm.evaluation.incumbent import units
-from lstm.evaluation.ridge import even_sample
+from lstm.evaluation.incumbent import error_units
+from lstm.evaluation.ridge import sample_evenly
 from lstm.evaluation.scoring import ScoredWindows
 from lstm.forecasting.forecaster import Forecaster
 from lstm.metrics.metrics import naive_errors
-from lstm.monitoring.drift import daily
+from lstm.monitoring.drift import daily_rmse
 from lstm.monitoring.live_scores import squared_errors
 
 _MOST_ROWS = 20_000  # that distributions are taken of
@@ -24,13 +23,15 @@ _MOST_WINDOWS = 20_000  # of the test that are forecast again
 
 
 @dataclass(frozen=True)
-class Reference:
+class DriftReference:
     """Of one version, and of a panel that holds its training and test."""
 
     columns: tuple[str, ...]  # of the inputs: targets, then observed and known numbers
     inputs: Span  # of training, (rows, columns), normalised, NaN where not measured
     naive_error: np.ndarray  # (series, targets) of the panel, raw: what MASE divides by
-    days: np.ndarray  # (days,): root mean square of the backtest's errors over the naive ones, the oldest day first
+    daily_rmse: (
+        np.ndarray
+    )  # (days,): root mean square of the backtest's errors over the naive ones, the oldest day first
 
     @classmethod
     def of(cls, forecaster: Forecaster, panel: Panel, cuts: Cuts, season: int, every: int, day: np.timedelta64) -> Self:
@@ -42,19 +43,19 @@ class Reference:
             cuts: of its training.
             season: steps of a season.
             every: steps between two forecasts of a series: the test windows are thinned as the live ones are.
-            day: as in `lstm.monitoring.drift.daily`.
+            day: as in `lstm.monitoring.drift.daily_rmse`.
         """
         train = (panel.times >= cuts.start) & (panel.times < cuts.validation)
         series, segment, actual = panel.series[train], panel.segment[train], panel.actual[train]
         naive = naive_errors(series, segment, actual, season, len(panel.names))
         windows, forecast = _test_windows(forecaster, panel, cuts, naive, every)
-        times, squared = squared_errors(windows, forecast, units(windows.naive_error))
-        _, days = daily(times, squared, cuts.end, day)
-        columns, inputs = inputs_of(forecaster, panel, cuts.start, cuts.validation)
+        times, squared = squared_errors(windows, forecast, error_units(windows.naive_error))
+        _, days = daily_rmse(times, squared, cuts.end, day)
+        columns, inputs = normalized_inputs(forecaster, panel, cuts.start, cuts.validation)
         return cls(columns, inputs, naive, days)
 
 
-def inputs_of(
+def normalized_inputs(
     forecaster: Forecaster, panel: Panel, since: np.datetime64, until: np.datetime64
 ) -> tuple[tuple[str, ...], Span]:
     """Measured targets, and the numbers observed or known ahead, of the rows in [since, until), normalised.
@@ -62,10 +63,13 @@ def inputs_of(
     Calendar, categories and what never changes within a series are left out. Of many rows an even sample.
     """
     rows = np.flatnonzero((panel.times >= since) & (panel.times < until))
-    rows = rows[even_sample(len(rows), _MOST_ROWS)]
+    rows = rows[sample_evenly(len(rows), _MOST_ROWS)]
     layout, normalizer = panel.layout, forecaster.normalizer
     series = normalizer.series_rows(panel.names)[panel.series[rows]]
-    values, columns = [normalizer.normalize_targets(panel)[rows].astype(np.float64)], list(layout.columns[: layout.n_targets])
+    values, columns = (
+        [normalizer.normalize_targets(panel)[rows].astype(np.float64)],
+        list(layout.columns[: layout.n_targets]),
+    )
     for number, column in enumerate(layout.scaled):
         if number >= layout.n_targets and column not in layout.static:
             own = (panel.values[rows, column] - normalizer.center[series, number]) / normalizer.scale[series, number]
@@ -92,7 +96,7 @@ def _test_windows(
         naive_error=naive_error[series][:, None],
         series=series,
         times=panel.times[origins],
-        frequency=None if spec.frequency == "irregular" else Frequency.parse(spec.frequency, spec.timezone),
+        frequency=spec.grid,
     )
     if not len(windows):
         return scored, np.zeros_like(scored.actual)

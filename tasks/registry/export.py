@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from lstm.forecasting.onnx_export import Exported, export_onnx
+from lstm.forecasting.onnx_export import ExportedNetwork, export_onnx
 from tasks.registry.models import load_forecaster
 
 
-def export(model: str, out: Path) -> tuple[str, tuple[Exported, ...]]:
+def export(model: str, out: Path) -> tuple[str, tuple[ExportedNetwork, ...]]:
     """Write the networks of `model` as ONNX files, with what is needed to use them.
 
     Args:

@@ -17,8 +17,8 @@ from mlflow.pyfunc import scoring_server
 
 from lstm.calendars.frequency import Frequency
 from lstm.errors import InputError, StoreError
-from lstm.evaluation.comparison import Comparison, Verdict, beats, better
-from lstm.evaluation.incumbent import compare
+from lstm.evaluation.comparison import Comparison, Verdict, judge_against_baseline, judge_against_incumbent
+from lstm.evaluation.incumbent import compare_forecasters
 from lstm.forecasting.forecaster import Forecaster
 from tasks.handles import Candidate, Evaluation
 from tasks.registry.decision import Check, GateDecision
@@ -76,7 +76,7 @@ def standalone_checks(case: GateCase) -> tuple[Check, ...]:
         return checks
     name, folds = case.data.config.register_.gate.beats, case.evaluation.folds
     ours, theirs = case.candidate.scores["test_rmse"], case.baseline["test_rmse"]
-    beaten = beats(ours, theirs, folds[case.candidate.label], folds[name], name)
+    beaten = judge_against_baseline(ours, theirs, folds[case.candidate.label], folds[name], name)
     return (*checks, Check("baseline", beaten.passed, beaten.reason))
 
 
@@ -152,7 +152,7 @@ def compare_to_champion(case: GateCase, incumbent: int) -> tuple[Verdict, dict[s
     if not isfinite(comparison.incumbent_rmse):
         return Verdict(True, f"{unusable} (its RMSE is {comparison.incumbent_rmse})"), figures
     rule = case.data.config.register_.gate.against_champion
-    verdict, statistics = better(comparison, rule.alpha, rule.min_effect, name)
+    verdict, statistics = judge_against_incumbent(comparison, rule.alpha, rule.min_effect, name)
     return verdict, {**figures, **statistics, "alpha": rule.alpha, "min_effect": rule.min_effect}
 
 
@@ -161,7 +161,7 @@ def _compare_windows(case: GateCase, candidate: Forecaster, incumbent: int) -> C
     champion, _ = load_forecaster(f"{case.data.config.name}/{incumbent}")
     panel = case.data.panel
     rows = case.data.table.read_rows(since=_history_start(panel.cuts.test, champion), until=panel.cuts.end)
-    return compare(candidate, champion, rows, case.data.splits["test"], panel.names)
+    return compare_forecasters(candidate, champion, rows, case.data.splits["test"], panel.names)
 
 
 def _history_start(first_origin: np.datetime64, forecaster: Forecaster) -> np.datetime64 | None:

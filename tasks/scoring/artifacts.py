@@ -13,7 +13,7 @@ from lstm.config.pipeline import PipelineConfig
 from lstm.diagnostics.diagnosis import Finding
 from lstm.diagnostics.leakage import Audit
 from lstm.evaluation.scoring import By, ErrorSums
-from lstm.forecasting.ensemble import method_scores
+from lstm.forecasting.ensemble import score_methods
 from lstm.metrics.metrics import band_levels
 from tasks.handles import RunHandle, Trial
 from tasks.reporting import forecast_plots, training_plots
@@ -49,7 +49,7 @@ class EvaluationResults:
 def log_evaluation(folder: Path, config: PipelineConfig, results: EvaluationResults, run: RunHandle) -> None:
     """Write the folder and log it to the run; log plots of the ensemble's forecasts to the ensemble's run too."""
     folder.mkdir(parents=True, exist_ok=True)
-    methods = method_scores(validation_forecasts(results.members), results.splits["validation"].actual)
+    methods = score_methods(validation_forecasts(results.members), results.splits["validation"].actual)
     content = {
         "scores": _scores(results),
         "findings": [asdict(finding) for finding in results.findings],

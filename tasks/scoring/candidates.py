@@ -8,13 +8,14 @@ import pandas as pd
 
 from lstm.config.model import ModelConfig
 from lstm.config.pipeline import PipelineConfig
+from lstm.evaluation.bands import adaptive_bands, split_bands
 from lstm.evaluation.baselines import fit_baselines
 from lstm.evaluation.scoring import ErrorSums, ScoredWindows, with_skill
-from lstm.forecasting.conformal import Band, Conformal, Origins, adaptive_bands, split_bands
-from lstm.forecasting.ensemble import weights_of
+from lstm.forecasting.conformal import Conformal
+from lstm.forecasting.ensemble import ensemble_weights
 from lstm.forecasting.forecaster import Forecaster
 from lstm.forecasting.prediction import Prediction
-from lstm.metrics.metrics import band_levels
+from lstm.metrics.metrics import Band, band_levels
 from lstm.networks.checkpoint import load_checkpoint
 from lstm.networks.network import ForecastNetwork
 from tasks.handles import RunHandle, Trial
@@ -51,7 +52,7 @@ class ModelForecasts:
         """Return the sums that all metrics follow from, by split."""
         levels, folds = config.evaluate.levels, config.evaluate.backtest.folds
         return {
-            split: splits[split].scored(
+            split: splits[split].score(
                 prediction.point, self.bands(splits, split, band_levels(levels), config), levels, folds
             )
             for split, prediction in self.predictions.items()
@@ -61,8 +62,7 @@ class ModelForecasts:
         """Return the intervals to deploy; adaptive ones are updated with the test errors first."""
         if config.evaluate.intervals == "split":
             return self.intervals
-        origins = Origins(test.windows.origins.numpy(), test.series, test.times)
-        return self.intervals.followed(origins, test.actual, self.predictions["test"])
+        return self.intervals.update(test.origins, test.actual, self.predictions["test"])
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def model_scores(
     metrics = {
         f"{prefix}_{name}": value
         for prefix, split in SPLITS.items()
-        for name, value in sums[split].against(reference[split]).items()
+        for name, value in sums[split].relative_to(reference[split]).items()
     }
     folds = sums["test"].table("fold")
     means, reference_means = _fold_means(folds), _fold_means(reference["test"].table("fold"))
@@ -141,14 +141,14 @@ def build_forecaster(
     """
     config, panel, validation = data.config, data.panel, data.splits["validation"]
     if weights is None:
-        weights = weights_of(config.ensemble.method, validation_forecasts(trials), validation.actual)
+        weights = ensemble_weights(config.ensemble.method, validation_forecasts(trials), validation.actual)
     members = tuple(_load_network(trial) for trial in trials)
     recorded = [{"trial": trial.name, "epochs": len(history_of(trial.folder))} for trial in trials]
     uncalibrated = Conformal(np.zeros((99, config.window.horizon, len(config.data.target))))
     forecaster = Forecaster(
         name=config.name,
         spec=config.data,
-        levels=panel.levels,
+        categories=panel.categories,
         normalizer=panel.normalizer,
         left_out=tuple(dict.fromkeys((*panel.left_out, *data.windows.too_short))),
         series=panel.names if any(member.config.series_embedding for member in members) else (),
@@ -159,7 +159,7 @@ def build_forecaster(
         lineage={"run_id": run.run_id, "run_name": run.name, **runs.lineage(config, data.table), "members": recorded},
     )
     prediction = forecaster.predict_windows(validation.windows)
-    intervals = Conformal.fit(validation.actual, prediction, until=validation.times.max())
+    intervals = Conformal.fit(validation.actual, prediction, calibrated_until=validation.times.max())
     return replace(forecaster, intervals=intervals), prediction
 
 

@@ -28,7 +28,7 @@ from lstm.config.model import ModelConfig
 from lstm.data.arrays import SplitArrays
 from lstm.data.windows import Windows
 from lstm.errors import CheckpointError
-from lstm.forecasting.ensemble import point_forecast
+from lstm.forecasting.ensemble import predict_point
 from lstm.networks.checkpoint import save_checkpoint
 from lstm.networks.network import ForecastNetwork
 from lstm.networks.training import OnEpoch, TrainingResult, fit
@@ -67,7 +67,7 @@ class _PrunedError(Exception):
 
 
 def main() -> None:
-    """Start a worker; the last two arguments of the process are the pipe's file descriptor and the number of threads."""
+    """Start a worker; the last arguments of the process are the pipe's file descriptor and the number of threads."""
     descriptor, threads = map(int, sys.argv[-2:])
     threading.Thread(target=_exit_with_parent, args=(os.getppid(),), daemon=True).start()
     with Connection(descriptor) as connection:
@@ -139,7 +139,7 @@ def train(job: Job, report: ReportEpoch | None = None) -> TrialResult:
         result = TrialResult("pruned", unfinished_history(job.folder))
     else:
         _save_network(job, trained.network)
-        np.save(job.folder / FORECAST, point_forecast(trained.network, validation))
+        np.save(job.folder / FORECAST, predict_point(trained.network, validation))
         interrupted = replies[-1:] == ["finish"] and len(trained.history) < job.config.epochs
         metrics = TrialMetrics(
             val_rmse_normalized=trained.history[trained.best_epoch]["val_rmse"],
@@ -162,7 +162,7 @@ def _load_windows(job: Job) -> tuple[Windows, Windows]:
 
 
 def _fit(job: Job, training: Windows, validation: Windows, on_epoch: OnEpoch) -> TrainingResult:
-    config = job.config.replace(input_size=training.features.shape[1], output_size=job.n_targets)
+    config = job.config.model_copy(update={"input_size": training.features.shape[1], "output_size": job.n_targets})
 
     def make_network() -> ForecastNetwork:
         return ForecastNetwork(config, range(job.n_targets), job.n_known, job.n_series)

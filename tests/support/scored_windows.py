@@ -44,4 +44,4 @@ def score(noise=1.0, crps=False, seed=0, days=12, folds=4, **changes):
     split = make_windows(days, **changes)
     forecast = make_forecast(split, noise, seed)
     levels = band_levels([80, 95]) if crps else (80, 95)
-    return split.scored(forecast, make_bands(split, forecast, levels), (80, 95), folds)
+    return split.score(forecast, make_bands(split, forecast, levels), (80, 95), folds)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from lstm.calendars.frequency import Frequency
 from lstm.data.splits import Cuts
 from lstm.errors import DataError
-from lstm.evaluation.rolling_origins import Fold, FoldWindows, folds_of, joined, joined_bands, table_by_fold
+from lstm.evaluation.rolling_origins import Fold, FoldWindows, fold_table, join_fold_bands, join_folds, make_folds
 from lstm.forecasting.conformal import Conformal
 from tasks.backtest import backtest
 from tasks.run_context import PreparedData
@@ -36,9 +36,9 @@ def test_folds_cover_the_test_span_once_and_each_knows_what_lies_before_it(learn
     cuts = hours(0, 100, 100 + learned, 100 + learned + rows)
     if rows < count:
         with pytest.raises(DataError, match=f"{count} folds can't be cut from the {rows} rows"):
-            folds_of(cuts, count, HOURLY, refit, sliding)
+            make_folds(cuts, count, HOURLY, refit, sliding)
         return
-    folds = folds_of(cuts, count, HOURLY, refit, sliding)
+    folds = make_folds(cuts, count, HOURLY, refit, sliding)
     assert [one.since for one in folds[1:]] == [one.cuts.end for one in folds[:-1]]
     assert (folds[0].since, folds[-1].cuts.end, len(folds)) == (cuts.test, cuts.end, count)
     lengths = [(one.cuts.end - one.since) / np.timedelta64(1, "h") for one in folds]
@@ -52,14 +52,14 @@ def test_folds_cover_the_test_span_once_and_each_knows_what_lies_before_it(learn
 
 def test_months_are_counted_and_not_their_days():
     cuts = Cuts(moment("2010-01-01"), moment("2013-01-01"), moment("2014-01-01"), moment("2016-01-01"))
-    folds = folds_of(cuts, 4, Frequency.parse("MS"), refit=True)
+    folds = make_folds(cuts, 4, Frequency.parse("MS"), refit=True)
     found = [str(one.since)[:10] for one in folds]
     assert found == ["2014-01-01", "2014-07-01", "2015-01-01", "2015-07-01"]
     assert [str(one.cuts.validation)[:10] for one in folds] == ["2013-01-01", "2013-07-01", "2014-01-01", "2014-07-01"]
 
 
 def test_irregular_rows_are_cut_into_parts_that_last_equally_long():
-    folds = folds_of(hours(0, 10, 20, 30), 4, None, refit=True)
+    folds = make_folds(hours(0, 10, 20, 30), 4, None, refit=True)
     assert [(one.cuts.end - one.since) / np.timedelta64(1, "m") for one in folds] == [150] * 4
 
 
@@ -68,18 +68,18 @@ def test_joined_folds_score_as_the_windows_they_were_cut_from(hourly, home, tmp_
     split = data.splits["test"]
     middle = np.sort(split.times)[len(split.times) // 3]
     late = FoldWindows.of(split, Fold(data.panel.cuts, middle))
-    folds = [replace(late, kept=~late.kept), late]
+    folds = [replace(late, in_fold=~late.in_fold), late]
     forecast = split.actual + np.random.default_rng(0).normal(size=split.actual.shape)
     intervals = Conformal.fit(split.actual, forecast)
     bands = intervals.bands(forecast, (80, 95), split.scale)
-    whole = split.scored(forecast, bands.items(), (80, 95), 1)
-    points = np.concatenate([forecast[one.kept] for one in folds])
-    same = joined(folds).scored(points, joined_bands(folds, [bands.items()] * 2), (80, 95), 1)
+    whole = split.score(forecast, bands.items(), (80, 95), 1)
+    points = np.concatenate([forecast[one.in_fold] for one in folds])
+    same = join_folds(folds).score(points, join_fold_bands(folds, [bands.items()] * 2), (80, 95), 1)
     assert same.overall == pytest.approx(whole.overall, rel=1e-9)
-    rows = table_by_fold(same, same, folds).set_index("fold")
-    assert rows["windows"].tolist() == [int(one.kept.sum()) for one in folds]
+    rows = fold_table(same, same, folds).set_index("fold")
+    assert rows["windows"].tolist() == [int(one.in_fold.sum()) for one in folds]
     error = split.raw(forecast) - split.raw(split.actual)
-    errors = [error[one.kept] for one in folds]
+    errors = [error[one.in_fold] for one in folds]
     assert rows["rmse"].tolist() == pytest.approx([np.sqrt(np.mean(np.square(error))) for error in errors])
     assert rows["rmse_skill"].tolist() == pytest.approx([0, 0], abs=1e-12)
 

@@ -16,7 +16,7 @@ from lstm.data.panel import build_panel
 from lstm.data.scaling import ALL_SERIES, PanelNormalizer, TargetScale
 from lstm.data.table import canonicalize
 from lstm.errors import DataError
-from lstm.evaluation.incumbent import compare
+from lstm.evaluation.incumbent import compare_forecasters
 from lstm.evaluation.scoring import ScoredWindows
 from lstm.forecasting.conformal import Conformal
 from lstm.metrics.metrics import naive_errors
@@ -174,7 +174,7 @@ def test_scores_are_in_raw_units_whether_or_not_logarithms_were_forecast(spec, h
         forecaster = still(make_forecaster(spec, hourly, normalize=NormalizeSpec(log=log)))
         scored, _ = scored_windows(forecaster, table, spec, naive=2.0)
         forecast = forecaster.forecast_windows(scored.windows)
-        found[log] = scored.scored(forecast, (), (), folds=1).overall
+        found[log] = scored.score(forecast, (), (), folds=1).overall
     for name in ("rmse", "mae", "mape", "smape", "r2", "mase"):  # both are the persistence
         assert found[True][name] == pytest.approx(found[False][name], rel=1e-4), name
     sales = hourly["sales"].to_numpy().reshape(2, -1)
@@ -192,5 +192,5 @@ def test_a_candidate_and_an_incumbent_may_differ_in_log(spec, hourly, candidate_
         for log in (candidate_log, not candidate_log)
     )
     scored, names = scored_windows(candidate, table, spec)
-    found = compare(candidate, incumbent, table, scored, names)
+    found = compare_forecasters(candidate, incumbent, table, scored, names)
     assert found.rmse == pytest.approx(found.incumbent_rmse, rel=1e-4)

@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from lstm.config.data import DataSpec, NormalizeSpec
+from lstm.config.data import DataSpec
+from lstm.config.preparation import NormalizeSpec
 from lstm.data.normalize import Statistics
-from lstm.data.scaling import ALL, PanelNormalizer
+from lstm.data.scaling import ALL_SERIES, PanelNormalizer
 from lstm.evaluation.baselines import fit_baselines
 from lstm.evaluation.classical import CLASSICAL
 from lstm.forecasting.conformal import Conformal
-from lstm.forecasting.ensemble import point_forecast
+from lstm.forecasting.ensemble import predict_point
 from lstm.forecasting.forecaster import Forecaster
 from tests.support.network_variants import mixed_windows, network_of
 from tests.support.tables import DATA
@@ -41,17 +42,17 @@ def of_baseline(name):
 
 def of_network(cell):
     network = network_of(cell=cell, num_layers=1)
-    return lambda windows: point_forecast(network, windows)
+    return lambda windows: predict_point(network, windows)
 
 
 def of_ensemble():
     members = tuple(network_of(cell=cell, num_layers=1, sequence_length=8 + 2 * k) for k, cell in enumerate(CELLS[:3]))
     numbers = np.arange(4.0)[None]
-    statistics = Statistics(numbers, numbers + 1, numbers - 9, numbers + 9, names=(ALL,), quartiles=None)
+    statistics = Statistics(numbers, numbers + 1, numbers - 9, numbers + 9, names=(ALL_SERIES,), quartiles=None)
     forecaster = Forecaster(
         name="three",
         spec=DataSpec.parse(DATA),
-        levels={},
+        categories={},
         normalizer=PanelNormalizer.fit(statistics, NormalizeSpec(per="all"), 2),
         members=members,
         weights=(0.5, 0.3, 0.2),

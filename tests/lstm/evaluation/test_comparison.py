@@ -9,7 +9,14 @@ from hypothesis import strategies as st
 from scipy.signal import lfilter
 from scipy.stats import ttest_1samp
 
-from lstm.evaluation.comparison import Comparison, beats, better, diebold_mariano, losses_by_origin, overlap_of
+from lstm.evaluation.comparison import (
+    Comparison,
+    diebold_mariano,
+    judge_against_baseline,
+    judge_against_incumbent,
+    losses_by_origin,
+    origin_overlap,
+)
 
 HORIZON, ORIGINS = 24, 720
 
@@ -38,7 +45,7 @@ def persistent(random, phi, shape):
 
 
 def promoted(found, min_effect=0.0):
-    return better(found, 0.05, min_effect, "the champion")[0].passed
+    return judge_against_incumbent(found, 0.05, min_effect, "the champion")[0].passed
 
 
 @pytest.mark.parametrize("phi", [0.0, 0.5, 0.8, 0.9])
@@ -121,7 +128,9 @@ def comparison(ours, theirs, overlap=2):
 
 def test_the_same_forecasts_are_equal_and_not_better():
     losses = np.random.default_rng(7).random(50)
-    verdict, figures = better(comparison(losses, losses * (1 + 1e-12)), 0.05, 0.0, "the champion, version 3")
+    verdict, figures = judge_against_incumbent(
+        comparison(losses, losses * (1 + 1e-12)), 0.05, 0.0, "the champion, version 3"
+    )
     assert not verdict.passed
     assert verdict.reason.startswith("is equal to the champion, version 3: the same forecasts on the same 50 origins")
     assert "p_value" not in figures
@@ -129,7 +138,7 @@ def test_the_same_forecasts_are_equal_and_not_better():
 
 
 def test_too_few_origins_are_no_proof():
-    verdict, _ = better(comparison([1, 1, 1], [9, 9, 9]), 0.05, 0.0, "the champion")
+    verdict, _ = judge_against_incumbent(comparison([1, 1, 1], [9, 9, 9]), 0.05, 0.0, "the champion")
     assert not verdict.passed
     assert "3 origins are too few for a test (two horizons of 2 at least): lengthen split.test" in verdict.reason
 
@@ -137,11 +146,11 @@ def test_too_few_origins_are_no_proof():
 def test_a_sure_but_tiny_effect_is_told_as_such():
     random = np.random.default_rng(8)
     theirs = 1 + 0.001 * random.random(400)
-    verdict, figures = better(comparison(theirs * 0.999, theirs), 0.05, 0.01, "the champion")
+    verdict, figures = judge_against_incumbent(comparison(theirs * 0.999, theirs), 0.05, 0.01, "the champion")
     assert not verdict.passed and figures["p_value"] < 0.05
     assert verdict.reason.endswith(": the effect is below min_effect 1.0%")
     assert figures["effect"] == pytest.approx(1 - math.sqrt(0.999))
-    assert better(comparison(theirs * 0.999, theirs), 0.05, 0.0, "the champion")[0].passed
+    assert judge_against_incumbent(comparison(theirs * 0.999, theirs), 0.05, 0.0, "the champion")[0].passed
 
 
 def test_losses_are_the_mean_of_what_was_measured_at_each_origin():
@@ -153,11 +162,11 @@ def test_losses_are_the_mean_of_what_was_measured_at_each_origin():
 
 def test_an_overlap_counts_the_origins_of_all_series():
     hours = np.arange(100)
-    assert overlap_of(hours, np.zeros(100, int), 24) == 24
+    assert origin_overlap(hours, np.zeros(100, int), 24) == 24
     times, series = np.r_[hours, hours + 0.5], np.repeat([0, 1], 100)
-    assert overlap_of(times, series, 24) == 48
-    assert overlap_of(np.r_[hours, hours], series, 24) == 24
-    assert overlap_of(hours[:5], np.zeros(5, int), 24) == 24
+    assert origin_overlap(times, series, 24) == 48
+    assert origin_overlap(np.r_[hours, hours], series, 24) == 24
+    assert origin_overlap(hours[:5], np.zeros(5, int), 24) == 24
 
 
 @pytest.mark.parametrize(
@@ -171,10 +180,10 @@ def test_an_overlap_counts_the_origins_of_all_series():
     ],
 )
 def test_a_baseline_is_beaten_overall_and_in_most_folds(ours, folds, passed, said):
-    verdict = beats(ours, 8.0, folds, (8, 8, 8, 8), "persistence")
+    verdict = judge_against_baseline(ours, 8.0, folds, (8, 8, 8, 8), "persistence")
     assert verdict.passed is passed and verdict.reason.startswith(said)
 
 
 def test_a_fold_in_which_nothing_was_measured_does_not_count():
     nothing = math.nan
-    assert beats(5.0, 8.0, (4, 4, nothing, nothing), (8, 8, nothing, nothing), "drift").passed
+    assert judge_against_baseline(5.0, 8.0, (4, 4, nothing, nothing), (8, 8, nothing, nothing), "drift").passed

@@ -20,7 +20,7 @@ from lstm.errors import ConfigError, DataError
 from lstm.evaluation.baselines import Drift, Persistence, SeasonalNaive, check_baselines, fit_baselines
 from lstm.evaluation.scoring import with_skill
 from lstm.forecasting.conformal import Conformal
-from lstm.forecasting.ensemble import combine, member_weights
+from lstm.forecasting.ensemble import combine_arrays, member_weights
 from lstm.metrics.metrics import CRPS_BANDS, interval_scores, naive_errors, point_scores, skill
 
 random = np.random.default_rng(0)
@@ -192,24 +192,24 @@ def test_conformal_intervals_cover_what_they_promise_on_exchangeable_data(level)
     generator = np.random.default_rng(level)
     calibration, fresh = generator.standard_t(4, (2, 4000, 3, 1))
     intervals = Conformal.fit(calibration, np.zeros_like(calibration))
-    covered = np.abs(fresh) <= intervals.half_width(level)
+    covered = np.abs(fresh) <= intervals.level_offsets(level)
     assert covered.mean() == pytest.approx(level / 100, abs=0.015)
 
 
 def test_conformal_takes_the_rank_of_the_paper():
     errors = np.arange(1.0, 10.0)[:, None, None]  # n = 9: 80 % is the ⌈10 · 0.8⌉ = 8th smallest
-    assert Conformal.fit(errors, np.zeros_like(errors)).half_width(80).item() == 8
+    assert Conformal.fit(errors, np.zeros_like(errors)).level_offsets(80).item() == 8
     gaps = np.concatenate([errors, np.full((5, 1, 1), np.nan)])
-    assert Conformal.fit(gaps, np.zeros_like(gaps)).half_width(80).item() == 8
+    assert Conformal.fit(gaps, np.zeros_like(gaps)).level_offsets(80).item() == 8
 
 
 def test_levels_are_whole_percents():
     intervals = Conformal.fit(ACTUAL, FORECAST)
-    assert (np.diff(intervals.radius, axis=0) >= 0).all()
-    assert (Conformal.from_dict(intervals.to_dict()).radius == intervals.radius).all()
+    assert (np.diff(intervals.quantile_offsets, axis=0) >= 0).all()
+    assert (Conformal.from_dict(intervals.to_dict()).quantile_offsets == intervals.quantile_offsets).all()
     for level in (0, 100, 80.5):
         with pytest.raises(ConfigError, match="whole percents"):
-            intervals.half_width(level)
+            intervals.level_offsets(level)
 
 
 @settings(deadline=None)
@@ -223,6 +223,6 @@ def test_weights_sum_to_one_and_prefer_the_better(errors):
 
 def test_combinations_of_a_hand_worked_case():
     forecasts = [np.full((1, 1, 1), value) for value in (1.0, 2.0, 9.0)]
-    assert combine(forecasts, "mean", member_weights("mean", [1, 1, 1])).item() == pytest.approx(4)
-    assert combine(forecasts, "median", ()).item() == 2
-    assert combine(forecasts, "inverse_error", (0.5, 0.5, 0.0)).item() == 1.5
+    assert combine_arrays(forecasts, "mean", member_weights("mean", [1, 1, 1])).item() == pytest.approx(4)
+    assert combine_arrays(forecasts, "median", ()).item() == 2
+    assert combine_arrays(forecasts, "inverse_error", (0.5, 0.5, 0.0)).item() == 1.5

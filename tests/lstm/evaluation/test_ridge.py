@@ -11,7 +11,7 @@ from sklearn.metrics import mean_squared_error
 from lstm.data.windows import Windows
 from lstm.errors import DataError
 from lstm.evaluation.baselines import Persistence
-from lstm.evaluation.ridge import ALPHAS, MOST_KNOWN, RidgeBaseline, even_sample
+from lstm.evaluation.ridge import ALPHAS, MAX_KNOWN_INPUTS, RidgeBaseline, sample_evenly
 
 random = np.random.default_rng(0)
 
@@ -145,14 +145,14 @@ def test_of_very_many_known_columns_some_steps_are_read(horizon, n_known):
     features = random.normal(size=(700, 1 + n_known))
     training, validation = halves(features, horizon=horizon, n_known=n_known)
     found = RidgeBaseline.fit(training, validation, season=2)
-    assert len(found.reader.steps) * n_known <= max(MOST_KNOWN, n_known)
+    assert len(found.reader.steps) * n_known <= max(MAX_KNOWN_INPUTS, n_known)
     assert found.reader.steps[0] == 0 and (len(found.reader.steps) == 1 or found.reader.steps[-1] == horizon - 1)
     assert found.forecast(validation).shape == (len(validation), horizon, 1)
 
 
 @given(st.integers(1, 10**9), st.integers(1, 500))
 def test_a_sample_is_even(count, most):
-    found = even_sample(count, most)
+    found = sample_evenly(count, most)
     assert len(found) == min(count, most) and found[0] >= 0 and found[-1] < count
     assert (np.diff(found) > 0).all()
     apart = count / len(found)
@@ -160,5 +160,5 @@ def test_a_sample_is_even(count, most):
 
 
 def test_a_sample_sees_every_hour_of_the_day():
-    hours = np.bincount(even_sample(24 * 1000, 1000) % 24, minlength=24)
+    hours = np.bincount(sample_evenly(24 * 1000, 1000) % 24, minlength=24)
     assert hours.min() > 20

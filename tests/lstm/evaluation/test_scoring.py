@@ -12,7 +12,7 @@ from sklearn.metrics import mean_absolute_error, mean_absolute_percentage_error,
 from lstm.calendars.frequency import Frequency
 from lstm.data.scaling import TargetScale
 from lstm.errors import ConfigError
-from lstm.metrics.breakdown import fold_of, hours_of_week
+from lstm.metrics.breakdown import fold_numbers, hours_of_week
 from lstm.metrics.metrics import CRPS_BANDS, band_levels, interval_scores, point_scores
 from tests.support.scored_windows import BERLIN, NAMES, make_bands, make_forecast, make_windows, score
 
@@ -63,7 +63,7 @@ def by_hand(rows):
 def test_overall_scores_agree_with_scikit_learn(log):
     split = make_windows(log=log)
     forecast = make_forecast(split)
-    scores = split.scored(forecast, (), (), 4).overall
+    scores = split.score(forecast, (), (), 4).overall
     rows = as_rows(split, forecast).dropna()
     assert {name: scores[name] for name in by_hand(rows)} == pytest.approx(by_hand(rows))
     assert scores["rmse_normalized"] == pytest.approx(np.sqrt(scores["mse_normalized"]))
@@ -86,7 +86,7 @@ def test_intervals_agree_with_the_elementwise_functions():
     split = make_windows()
     forecast = make_forecast(split)
     bands = dict(make_bands(split, forecast, (80, 95)))
-    scores = split.scored(forecast, bands.items(), (95, 80), 4).overall
+    scores = split.score(forecast, bands.items(), (95, 80), 4).overall
     actual = split.raw(split.actual)
     measured = ~np.isnan(actual)
     for level, (lower, upper) in bands.items():
@@ -101,22 +101,22 @@ def test_intervals_agree_with_the_elementwise_functions():
 def test_crps_does_not_depend_on_the_levels_that_are_reported():
     split = make_windows()
     forecast = make_forecast(split)
-    one = split.scored(forecast, make_bands(split, forecast, CRPS_BANDS), (80,), 4).overall
-    two = split.scored(forecast, make_bands(split, forecast, band_levels([50, 95])), (50, 95), 4).overall
+    one = split.score(forecast, make_bands(split, forecast, CRPS_BANDS), (80,), 4).overall
+    two = split.score(forecast, make_bands(split, forecast, band_levels([50, 95])), (50, 95), 4).overall
     assert one["crps"] == pytest.approx(two["crps"]) and one["pinball"] != pytest.approx(two["pinball"])
 
 
 def test_bands_may_come_one_at_a_time_and_none_may_be_missing():
     split = make_windows()
     forecast = make_forecast(split)
-    assert "coverage_80" in split.scored(forecast, make_bands(split, forecast, [80]), [80], 4).overall
+    assert "coverage_80" in split.score(forecast, make_bands(split, forecast, [80]), [80], 4).overall
     with pytest.raises(ConfigError, match="there is none of 95 %"):
-        split.scored(forecast, make_bands(split, forecast, [80]), [80, 95], 4)
+        split.score(forecast, make_bands(split, forecast, [80]), [80, 95], 4)
 
 
 def test_scored_in_small_parts_it_is_the_same(monkeypatch):
     whole = score(crps=True)
-    monkeypatch.setattr("lstm.evaluation.scoring._MOST_VALUES", 100)
+    monkeypatch.setattr("lstm.evaluation.scoring._MAX_VALUES", 100)
     parts = score(crps=True)
     assert parts.overall == pytest.approx(whole.overall)
     for by in GROUPS:
@@ -125,14 +125,14 @@ def test_scored_in_small_parts_it_is_the_same(monkeypatch):
 
 def test_skill_and_owa_stand_beside_the_metrics():
     ours, theirs = score(noise=0.5, crps=True), score(noise=1.0, crps=True)
-    scores, one, two = ours.against(theirs), ours.overall, theirs.overall
+    scores, one, two = ours.relative_to(theirs), ours.overall, theirs.overall
     errors = {"rmse", "mae", "mape", "smape", "mase", "pinball", "crps"}
     errors |= {"mse_normalized", "rmse_normalized", "mae_normalized"}
     assert set(scores) - set(one) == {f"{name}_skill" for name in errors} | {"owa"}
     for name in errors:
         assert scores[f"{name}_skill"] == pytest.approx(1 - one[name] / two[name])
     assert scores["owa"] == pytest.approx((one["smape"] / two["smape"] + one["mase"] / two["mase"]) / 2)
-    assert ours.against(ours)["owa"] == pytest.approx(1)
+    assert ours.relative_to(ours)["owa"] == pytest.approx(1)
     table = ours.table("horizon", theirs)
     assert table["rmse_skill"].to_numpy() == pytest.approx(1 - table["rmse"] / theirs.table("horizon")["rmse"])
 
@@ -176,7 +176,7 @@ def test_a_series_without_a_window_has_no_row():
 @settings(deadline=None)
 def test_folds_are_equal_parts_of_the_time(folds, minutes):
     times = np.datetime64("2024-01-01", "us") + np.array(minutes) * np.timedelta64(1, "m")
-    found = fold_of(times, folds)
+    found = fold_numbers(times, folds)
     assert ((found >= 0) & (found < folds)).all()
     span = max(minutes) - min(minutes)
     for fold, minute in zip(found, minutes, strict=True):
@@ -189,7 +189,7 @@ def test_a_forecast_that_is_not_finite_is_not_left_out():
     forecast = make_forecast(split)
     place = tuple(np.argwhere(~np.isnan(split.actual))[0])
     forecast[place] = np.nan
-    scored = split.scored(forecast, (), (), 4)
+    scored = split.score(forecast, (), (), 4)
     errors = ("rmse", "mae", "smape", "mase", "r2", "mse_normalized")
     assert np.isnan([scored.overall[name] for name in errors]).all()
     assert scored.table("series")["rmse"].isna().tolist() == [True, False, False]
@@ -198,13 +198,13 @@ def test_a_forecast_that_is_not_finite_is_not_left_out():
 def test_small_series_are_not_near_zero_beside_a_large_one():
     split = make_windows()
     scale = TargetScale(split.scale.center * 10.0 ** (8 * (split.series == 2))[:, None, None], split.scale.scale)
-    scores = replace(split, scale=scale).scored(make_forecast(split), (), (), 4).overall
+    scores = replace(split, scale=scale).score(make_forecast(split), (), (), 4).overall
     assert scores["mape_left_out"] == 0
 
 
 def test_metrics_that_were_there_before_have_kept_their_values():
     split = make_windows()
     forecast = make_forecast(split)
-    scores = split.scored(forecast, (), (), 4).overall
+    scores = split.score(forecast, (), (), 4).overall
     expected = point_scores(split.raw(split.actual), split.raw(forecast), split.naive_error)
     assert {name: scores[name] for name in expected} == pytest.approx(expected)

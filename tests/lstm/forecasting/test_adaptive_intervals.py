@@ -1,5 +1,6 @@
 """Intervals that follow the errors: hand-worked cases, slow loops, no look ahead, coverage under drift."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,8 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from lstm.forecasting import conformal as module
-from lstm.forecasting.conformal import STEP, Conformal, Origins, adaptive_bands, split_bands
+from lstm.evaluation.bands import adaptive_bands, split_bands
+from lstm.forecasting import adaptive
+from lstm.forecasting.adaptive import STEP_SIZE, Origins
+from lstm.forecasting.conformal import Conformal
 from lstm.forecasting.prediction import Prediction
 from tests.support.calibration import LEARNED, START, make_windows
 
@@ -18,12 +21,12 @@ def test_the_radius_follows_the_errors_of_a_hand_worked_case():
     actual = np.array([2.0, 0.5, np.nan, 1.01])[:, None, None]
     made = Conformal(np.ones((99, 1, 1)))
     ((_, (low, high)),) = adaptive_bands(made, make_windows(range(4), actual=actual), np.zeros((4, 1, 1)), [80])
-    up = 1 + STEP * 0.8  # 2.0 lies outside
-    down = up - STEP * 0.2 * up  # 0.5 inside
+    up = 1 + STEP_SIZE * 0.8  # 2.0 lies outside
+    down = up - STEP_SIZE * 0.2 * up  # 0.5 inside
     np.testing.assert_allclose(high.ravel(), [1, up, down, down])  # nothing was measured, nothing moves
     np.testing.assert_allclose(low, -high)
-    last = made.followed(Origins(np.arange(4), np.zeros(4, int), np.arange(4)), actual, np.zeros((4, 1, 1)))
-    assert last.half_width(80).item() == pytest.approx(down - STEP * 0.2 * down)
+    last = made.update(Origins(np.arange(4), np.zeros(4, int), np.arange(4)), actual, np.zeros((4, 1, 1)))
+    assert last.level_offsets(80).item() == pytest.approx(down - STEP_SIZE * 0.2 * down)
 
 
 def test_an_error_counts_from_the_first_origin_after_its_step():
@@ -42,7 +45,7 @@ def test_all_series_of_one_moment_move_the_radius_together():
     ((_, (_, high)),) = adaptive_bands(Conformal(np.ones((99, 1, 1))), split, np.zeros((6, 1, 1)), [80])
     mean = (0.8 - 0.2 + 0.0 - 0.2 - 0.0) / 3  # 1 - 0.2, and twice 0 - 0.2
     assert mean == pytest.approx(0.4 / 3)
-    np.testing.assert_allclose(high.ravel(), [1, 1 + STEP * mean * 1] * 3, rtol=1e-3)
+    np.testing.assert_allclose(high.ravel(), [1, 1 + STEP_SIZE * mean * 1] * 3, rtol=1e-3)
 
 
 def random_case(seed, quantiles):
@@ -57,24 +60,28 @@ def random_case(seed, quantiles):
     values = random.normal(0, 2, (200, 2))  # of rows: windows that overlap see the same
     values[random.random((200, 2)) < 0.1] = np.nan
     split = make_windows(rows, series, hours, actual=values[rows[:, None] + np.arange(4)])
-    split.times = split.times + (series == 2) * np.timedelta64(30, "m")
+    times = split.origins.times + (series == 2) * np.timedelta64(30, "m")
+    split.origins = replace(split.origins, times=times)
     radius = np.sort(random.normal(1, 0.5, (99, 4, 2)), axis=0)
     return Conformal(radius, prediction.levels), split, prediction, values
 
 
 def loops(intervals, split, prediction, level):
     """The radius at each origin, window by window: by definition, knowing only rows that lie before."""
-    rows, share = split.windows.origins.numpy(), level / 100
-    (centers,), (halves,) = np.broadcast_arrays(*prediction.base(np.array([share])))
-    moments = np.unique(split.times)
+    rows, share = split.origins.rows, level / 100
+    (centers,), (halves,) = np.broadcast_arrays(*prediction.base_intervals(np.array([share])))
+    moments = np.unique(split.origins.times)
     windows, horizon, targets = split.actual.shape
-    now, found = intervals.half_width(level).copy(), np.empty(split.actual.shape)
+    now, found = intervals.level_offsets(level).copy(), np.empty(split.actual.shape)
     known = np.zeros((windows, horizon), bool)
     for moment in moments:
         # what each series has seen by now: the rows before its newest origin
-        seen = {s: rows[(split.series == s) & (split.times <= moment)].max(initial=-1) for s in set(split.series)}
+        seen = {
+            s: rows[(split.origins.series == s) & (split.origins.times <= moment)].max(initial=-1)
+            for s in set(split.origins.series)
+        }
         for step in range(horizon):
-            new = [w for w in range(windows) if not known[w, step] and rows[w] + step < seen[split.series[w]]]
+            new = [w for w in range(windows) if not known[w, step] and rows[w] + step < seen[split.origins.series[w]]]
             known[new, step] = True
             for target in range(targets):
                 there = [w for w in new if not np.isnan(split.actual[w, step, target])]
@@ -84,8 +91,8 @@ def loops(intervals, split, prediction, level):
                 half = np.mean([halves[w, step, target] for w in there])
                 scores = [abs(split.actual[w, step, target] - centers[w, step, target]) for w in there]
                 out = [score - halves[w, step, target] > r for score, w in zip(scores, there, strict=True)]
-                now[step, target] += STEP * (np.mean(out) - (1 - share)) * max(half + r, 1e-3)
-        found[split.times == moment] = now
+                now[step, target] += STEP_SIZE * (np.mean(out) - (1 - share)) * max(half + r, 1e-3)
+        found[split.origins.times == moment] = now
     return found
 
 
@@ -95,7 +102,7 @@ def test_adaptive_bands_are_those_of_slow_loops(quantiles):
     for level in (50, 95):
         ((_, (low, high)),) = adaptive_bands(made, split, prediction, [level])
         radius = loops(made, split, prediction, level)
-        (center,), (half,) = prediction.base(np.array([level / 100]))
+        (center,), (half,) = prediction.base_intervals(np.array([level / 100]))
         np.testing.assert_allclose(low, np.minimum(prediction.point, center - np.maximum(half + radius, 0)), rtol=1e-12)
         np.testing.assert_allclose(
             high, np.maximum(prediction.point, center + np.maximum(half + radius, 0)), rtol=1e-12
@@ -107,12 +114,12 @@ def test_adaptive_bands_are_those_of_slow_loops(quantiles):
 def test_what_comes_at_an_origin_or_later_changes_nothing_of_its_bands(seed, quantiles, chosen):
     made, split, prediction, values = random_case(seed, quantiles)
     before = dict(adaptive_bands(made, split, prediction, [80, 95]))
-    rows, hour = split.windows.origins.numpy(), split.times[chosen]
-    step_hours = split.times[:, None] + np.arange(4) * np.timedelta64(1, "h")
+    rows, hour = split.origins.rows, split.origins.times[chosen]
+    step_hours = split.origins.times[:, None] + np.arange(4) * np.timedelta64(1, "h")
     later = step_hours >= hour
     changed = np.where(later[..., None], 100 * values[::-1][rows[:, None] + np.arange(4)], split.actual)
     after = dict(adaptive_bands(made, SimpleNamespace(**{**vars(split), "actual": changed}), prediction, [80, 95]))
-    up_to = split.times <= hour
+    up_to = split.origins.times <= hour
     for level in (80, 95):
         for end, other in zip(before[level], after[level], strict=True):
             assert (end[up_to] == other[up_to]).all()
@@ -167,22 +174,23 @@ def test_following_in_two_goes_is_following_in_one():
     random = np.random.default_rng(7)
     actual, times = random.normal(0, 2, (60, 5, 2)), START + np.arange(60) * np.timedelta64(1, "h")
     actual[random.random(actual.shape) < 0.2] = np.nan
-    made = Conformal(np.sort(random.random((99, 5, 2)), axis=0), until=START - np.timedelta64(1, "h"))
+    made = Conformal(np.sort(random.random((99, 5, 2)), axis=0), calibrated_until=START - np.timedelta64(1, "h"))
 
     def followed(intervals, part):
         rows = np.arange(60)[part]
-        return intervals.followed(Origins(rows, 0 * rows, times[part]), actual[part], 0 * actual[part])
+        return intervals.update(Origins(rows, 0 * rows, times[part]), actual[part], 0 * actual[part])
 
     once = followed(made, slice(None))
     twice = followed(followed(made, slice(0, 23)), slice(23, None))
-    assert (once.radius == twice.radius).all() and once.until == twice.until == times[-1]
-    assert (once.radius != made.radius).any()
+    assert (once.quantile_offsets == twice.quantile_offsets).all()
+    assert once.calibrated_until == twice.calibrated_until == times[-1]
+    assert (once.quantile_offsets != made.quantile_offsets).any()
     assert followed(once, slice(60, None)) is once
 
 
 def test_following_all_levels_part_by_part_gives_the_same_bits(monkeypatch):
     made, split, prediction, _ = random_case(8, True)
-    origins = Origins(split.windows.origins.numpy(), split.series, split.times)
-    together = made.followed(origins, split.actual, prediction)
-    monkeypatch.setattr(module, "_NUMBERS", 100)
-    assert (made.followed(origins, split.actual, prediction).radius == together.radius).all()
+    origins = split.origins
+    together = made.update(origins, split.actual, prediction)
+    monkeypatch.setattr(adaptive, "_MAX_VALUES", 100)
+    assert (made.update(origins, split.actual, prediction).quantile_offsets == together.quantile_offsets).all()

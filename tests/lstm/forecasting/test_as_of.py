@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from lstm.config.data import DataSpec
 from lstm.data.rows import SERIES, TIME
-from lstm.data.table import canonical
+from lstm.data.table import canonicalize
 from lstm.errors import DataError
 from lstm.forecasting import as_of as module
-from lstm.forecasting.as_of import as_of, forecast_as_of, needed
+from lstm.forecasting.as_of import forecast_as_of, needed_rows, table_as_of
 from tests.support.forecasters import make_forecaster
 from tests.support.tables import DATA, make_hourly
 
@@ -26,12 +26,12 @@ SHARED = settings(max_examples=8, deadline=None, suppress_health_check=[HealthCh
 def forecaster(spec, hourly):
     """Its intervals know of all errors before April."""
     made = make_forecaster(spec, hourly)
-    return replace(made, intervals=replace(made.intervals, until=UNTIL))
+    return replace(made, intervals=replace(made.intervals, calibrated_until=UNTIL))
 
 
 @pytest.fixture
 def table(spec, hourly):
-    return canonical(hourly, spec)
+    return canonicalize(hourly, spec)
 
 
 def issued(forecaster, table, slot=SLOT, levels=(80,)):
@@ -72,7 +72,7 @@ def test_the_rows_that_are_needed_are_enough(forecaster, table, rows, first, mor
     forecaster, slot = replace(forecaster, spec=spec), SLOT - pd.Timedelta(first, "h")
     last = slot + pd.Timedelta(more, "h")
     pieces = [table[start : start + rows].reset_index(drop=True) for start in range(0, len(table), rows)]
-    few = pd.concat([needed(forecaster, piece, slot, last) for piece in pieces], ignore_index=True)
+    few = pd.concat([needed_rows(forecaster, piece, slot, last) for piece in pieces], ignore_index=True)
     for moment in (slot, last):
         pd.testing.assert_frame_equal(
             issued(forecaster, few, moment), issued(forecaster, table, moment), check_exact=True
@@ -82,16 +82,16 @@ def test_the_rows_that_are_needed_are_enough(forecaster, table, rows, first, mor
 def test_of_a_long_history_few_rows_are_needed(spec):
     hourly = make_hourly(days=200)
     made = make_forecaster(spec, hourly)
-    table = canonical(hourly, spec)
+    table = canonicalize(hourly, spec)
     slot = table[TIME].max()
-    assert len(needed(made, table, slot, slot)) < 100
-    with_intervals = replace(made, intervals=replace(made.intervals, until=UNTIL))
-    assert len(needed(with_intervals, table, slot, slot)) < 2 * (module._MOMENTS + 100)
+    assert len(needed_rows(made, table, slot, slot)) < 100
+    with_intervals = replace(made, intervals=replace(made.intervals, calibrated_until=UNTIL))
+    assert len(needed_rows(with_intervals, table, slot, slot)) < 2 * (module._MAX_TIMES + 100)
 
 
 def test_columns_known_ahead_are_used_after_the_slot_and_observed_ones_are_not(hourly):
     spec = DataSpec.parse({**DATA, "observed": [], "known": ["visitors"]})
-    made, table = make_forecaster(spec, hourly), canonical(hourly, spec)
+    made, table = make_forecaster(spec, hourly), canonicalize(hourly, spec)
     later = table[TIME] > SLOT
     targets = table.assign(sales=table["sales"].mask(later, 1e3))
     known = table.assign(visitors=table["visitors"].mask(later, 1e3))
@@ -101,10 +101,10 @@ def test_columns_known_ahead_are_used_after_the_slot_and_observed_ones_are_not(h
 
 def test_a_step_that_has_not_ended_is_not_known_where_rows_are_resampled(hourly):
     spec = DataSpec.parse({**DATA, "resample": "mean"})
-    table = canonical(hourly, spec)
-    assert as_of(table, spec, SLOT)[TIME].max() == SLOT - pd.Timedelta("1h")  # the row of 10:00 ends at 11:00
-    assert as_of(table, spec, SLOT + pd.Timedelta("59min"))[TIME].max() == SLOT - pd.Timedelta("1h")
-    assert as_of(table, spec, SLOT + pd.Timedelta("1h"))[TIME].max() == SLOT
+    table = canonicalize(hourly, spec)
+    assert table_as_of(table, spec, SLOT)[TIME].max() == SLOT - pd.Timedelta("1h")  # the row of 10:00 ends at 11:00
+    assert table_as_of(table, spec, SLOT + pd.Timedelta("59min"))[TIME].max() == SLOT - pd.Timedelta("1h")
+    assert table_as_of(table, spec, SLOT + pd.Timedelta("1h"))[TIME].max() == SLOT
 
 
 def test_a_calendar_step_ends_with_the_local_day():
@@ -112,27 +112,27 @@ def test_a_calendar_step_ends_with_the_local_day():
     frame = pd.DataFrame({"time": days, "sales": np.arange(len(days), dtype=float)})
     zone = {"frequency": "1d", "timezone": "America/New_York"}
     spec = DataSpec.parse({"source": "-", "time": "time", "target": "sales", **zone, "resample": "sum"})
-    table = canonical(frame, spec)
+    table = canonicalize(frame, spec)
     before = pd.Timestamp("2024-03-12T03:59", tz="UTC")  # a minute before midnight, daylight saving time
-    assert as_of(table, spec, before)["sales"].iloc[-1] == days.get_loc("2024-03-10")
-    assert as_of(table, spec, before + pd.Timedelta("1min"))["sales"].iloc[-1] == days.get_loc("2024-03-11")
+    assert table_as_of(table, spec, before)["sales"].iloc[-1] == days.get_loc("2024-03-10")
+    assert table_as_of(table, spec, before + pd.Timedelta("1min"))["sales"].iloc[-1] == days.get_loc("2024-03-11")
 
 
 def test_the_intervals_follow_what_is_known_at_the_slot(forecaster, table):
     assert (
-        forecaster.recalibrated(table[table[TIME] <= SLOT])
+        forecaster.recalibrate(table[table[TIME] <= SLOT])
         .forecast_table(table[table[TIME] <= SLOT], None, (80,))
         .equals(issued(forecaster, table))
     )
-    plain = replace(forecaster, intervals=replace(forecaster.intervals, until=None))
+    plain = replace(forecaster, intervals=replace(forecaster.intervals, calibrated_until=None))
     assert (issued(plain, table)["hi-80"] != issued(forecaster, table)["hi-80"]).all()
 
 
 def test_of_many_errors_the_newest_of_some_series_are_followed(forecaster, table, monkeypatch):
-    monkeypatch.setattr(module, "_MOMENTS", 50)
-    monkeypatch.setattr(module, "_WINDOWS", 50)
+    monkeypatch.setattr(module, "_MAX_TIMES", 50)
+    monkeypatch.setattr(module, "_MAX_WINDOWS", 50)
     newest = UNTIL + np.timedelta64(7 * 24 + 10 - 50, "h")  # 50 h before the slot
-    some = replace(forecaster, intervals=replace(forecaster.intervals, until=newest)).recalibrated(
+    some = replace(forecaster, intervals=replace(forecaster.intervals, calibrated_until=newest)).recalibrate(
         table[(table[TIME] <= SLOT) & (table[SERIES] == "north")]
     )
     expected = some.forecast_table(table[table[TIME] <= SLOT], None, (80,))
@@ -151,14 +151,14 @@ def test_series_that_can_not_be_forecast_are_left_out_by_name_and_the_others_sta
     scales = {key: np.resize(getattr(normalizer, key), (4, 2)) for key in ("center", "scale")}
     knows = replace(forecaster, normalizer=replace(normalizer, names=names, **scales))
     short = north[north["time"] <= "2024-04-08T11"].tail(15).assign(shop="south-3")
-    found = forecast_as_of(knows, canonical(pd.concat([*more, short]), spec), SLOT, (80,))
+    found = forecast_as_of(knows, canonicalize(pd.concat([*more, short]), spec), SLOT, (80,))
     assert found.left_out == {
         "south-2": "it was not there in training",
         "south-3": "a forecast needs 24 rows of history",
     }
     assert found.rows[SERIES].unique().tolist() == ["north", "south"]
     np.testing.assert_allclose(
-        found.rows["forecast"], issued(forecaster, canonical(hourly, spec))["forecast"], rtol=1e-5
+        found.rows["forecast"], issued(forecaster, canonicalize(hourly, spec))["forecast"], rtol=1e-5
     )
 
 
@@ -166,7 +166,7 @@ def test_a_series_with_known_columns_alone_is_left_out_by_name(hourly):
     spec = DataSpec.parse({**DATA, "observed": [], "known": ["visitors"]})
     made = make_forecaster(spec, hourly)
     late = hourly[(hourly["shop"] == "north") | (hourly["time"] > "2024-04-08T11")]
-    found = forecast_as_of(made, canonical(late, spec), SLOT, (80,))
+    found = forecast_as_of(made, canonicalize(late, spec), SLOT, (80,))
     assert found.left_out == {"south": "no row has a value of every target by then"}
     assert found.rows[SERIES].unique().tolist() == ["north"]
 
@@ -187,9 +187,9 @@ def test_irregular_rows_are_known_from_their_time_on(hourly):
     random = np.random.default_rng(1)
     frame = hourly[random.random(len(hourly)) > 0.3]
     spec = DataSpec.parse({**DATA, "frequency": "irregular"})
-    made, table = make_forecaster(spec, hourly), canonical(frame, spec)
-    made = replace(made, intervals=replace(made.intervals, until=UNTIL))
-    few = needed(made, table, SLOT, SLOT)
+    made, table = make_forecaster(spec, hourly), canonicalize(frame, spec)
+    made = replace(made, intervals=replace(made.intervals, calibrated_until=UNTIL))
+    few = needed_rows(made, table, SLOT, SLOT)
     assert few[TIME].max() <= SLOT
     pd.testing.assert_frame_equal(issued(made, few), issued(made, table), check_exact=True)
 
@@ -200,9 +200,9 @@ def test_several_targets_categories_and_static_columns_are_known_as_their_roles_
     roles = {"target": ["sales", "costs"], "observed": ["visitors", "weather"], "known": ["opened"], "static": ["size"]}
     spec = DataSpec.parse({**DATA, **roles, "categorical": ["weather", "opened"]})
     levels = {"weather": ["dry", "wet"], "opened": ["no", "yes"]}
-    made, table = make_forecaster(spec, frame, targets=2, levels=levels), canonical(frame, spec)
+    made, table = make_forecaster(spec, frame, targets=2, categories=levels), canonicalize(frame, spec)
     later = table[TIME] > SLOT
-    now = as_of(table, spec, SLOT)
+    now = table_as_of(table, spec, SLOT)
     assert now.loc[later, ["sales", "costs", "visitors", "weather"]].isna().all(axis=None)
     pd.testing.assert_frame_equal(now[["opened", "size"]], table[["opened", "size"]])
     other = table.assign(weather=table["weather"].mask(later, "wet"), costs=table["costs"].mask(later, -1.0))

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from lstm.errors import ConfigError
-from lstm.forecasting.conformal import Conformal, adaptive_bands, split_bands
+from lstm.evaluation.bands import adaptive_bands, split_bands
+from lstm.forecasting.conformal import Conformal
 from lstm.forecasting.prediction import Prediction
 from tests.support.calibration import LEARNED, SCALE, make_windows
 
@@ -36,7 +37,7 @@ def test_the_radius_of_quantiles_is_the_score_of_the_paper():
     actual = np.array([5.0, 11, -3, 9, 10.5, 0, 14, 5, 8])[:, None, None]
     made = Conformal.fit(actual, with_quantiles(*[[0, 4, 10]] * 9))
     scores = sorted(max(0 - y, y - 10) for y in actual.ravel())  # -5 -5 -2 -1 0 .5 1 3 4
-    assert made.half_width(80).item() == pytest.approx(scores[8 - 1])  # ⌈10 · 0.8⌉
+    assert made.level_offsets(80).item() == pytest.approx(scores[8 - 1])  # ⌈10 · 0.8⌉
     narrower = Conformal.fit(np.full((9, 1, 1), 4.0), with_quantiles(*[[0, 4, 10]] * 9))
     ((low, high),) = narrower.bands(with_quantiles([0, 4, 10]), [80], SCALE).values()
     assert (low.item(), high.item()) == (pytest.approx(4), pytest.approx(6))  # 4 below both ends, from both sides
@@ -97,10 +98,10 @@ def test_wider_levels_hold_narrower_ones_and_all_hold_the_forecast(seed, quantil
 
 def test_quantiles_that_the_intervals_were_not_learned_for_are_refused():
     plain = Conformal(np.zeros((99, 1, 1)))
-    with pytest.raises(ConfigError, match=r"learned for quantiles \[\] .* quantiles \[0.1, 0.5, 0.9\]"):
+    with pytest.raises(ConfigError, match=r"calibrated for quantiles \[\] .* quantiles \[0.1, 0.5, 0.9\]"):
         plain.bands(with_quantiles([0, 1, 2]), [80], SCALE)
     split = make_windows([0], actual=np.zeros((1, 1, 1)))
-    with pytest.raises(ConfigError, match="learned for quantiles"):
+    with pytest.raises(ConfigError, match="calibrated for quantiles"):
         next(adaptive_bands(plain, split, with_quantiles([0, 1, 2]), [80]))
     with pytest.raises(ConfigError, match="whole percents"):
         next(adaptive_bands(plain, split, np.zeros((1, 1, 1)), [100]))
@@ -110,11 +111,11 @@ def test_json_gives_the_same_bits_back():
     random = np.random.default_rng(9)
     made = Conformal(random.normal(0, 1, (99, 3, 2)), LEARNED, np.datetime64("2024-03-01T12:30:00.000001", "us"))
     again = Conformal.from_dict(json.loads(json.dumps(made.to_dict())))
-    assert (again.radius == made.radius).all()
-    assert (again.quantiles, again.until) == (made.quantiles, made.until)
-    assert Conformal.from_dict(Conformal(made.radius).to_dict()).until is None
+    assert (again.quantile_offsets == made.quantile_offsets).all()
+    assert (again.quantiles, again.calibrated_until) == (made.quantiles, made.calibrated_until)
+    assert Conformal.from_dict(Conformal(made.quantile_offsets).to_dict()).calibrated_until is None
 
 
 def test_intervals_of_an_earlier_version_are_told():
-    with pytest.raises(ConfigError, match="'quantiles' is not there: an earlier version saved this forecaster"):
+    with pytest.raises(ConfigError, match="key 'quantiles' is missing: an earlier version saved this forecaster"):
         Conformal.from_dict({"radius": []})

@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 
 from lstm.config.model import ModelConfig
 from lstm.forecasting.ensemble import (
-    combine,
-    combined,
+    combine_arrays,
+    combine_predictions,
+    ensemble_weights,
     greedy_weights,
     member_weights,
-    method_scores,
-    shared_levels,
-    weights_of,
+    score_methods,
+    shared_quantile_levels,
 )
 from lstm.forecasting.prediction import Prediction
 
@@ -61,14 +61,14 @@ def test_greedy_is_never_worse_on_validation_than_the_best_single_one(seed):
     weights = greedy_weights(forecasts, actual)
     assert sum(weights) == pytest.approx(1) and min(weights) >= 0
     best = min(rmse(one, actual) for one in forecasts)
-    assert rmse(combine(forecasts, "greedy", weights), actual) <= best * (1 + 1e-12)
+    assert rmse(combine_arrays(forecasts, "greedy", weights), actual) <= best * (1 + 1e-12)
 
 
 def test_greedy_comes_near_to_the_best_of_all_weights_on_a_grid():
     forecasts = members(3, count=3)
     grid = [np.array(w) / 20 for w in itertools.product(range(21), repeat=3) if sum(w) == 20]
-    best = min(rmse(combine(forecasts, "mean", weights), ACTUAL) for weights in grid)
-    assert rmse(combine(forecasts, "greedy", greedy_weights(forecasts, ACTUAL)), ACTUAL) <= best * 1.01
+    best = min(rmse(combine_arrays(forecasts, "mean", weights), ACTUAL) for weights in grid)
+    assert rmse(combine_arrays(forecasts, "greedy", greedy_weights(forecasts, ACTUAL)), ACTUAL) <= best * 1.01
 
 
 def test_what_was_not_measured_counts_for_no_weight():
@@ -76,18 +76,18 @@ def test_what_was_not_measured_counts_for_no_weight():
     actual = np.concatenate([ACTUAL, np.full((9, 3, 2), np.nan)])
     longer = [np.concatenate([one, np.full((9, 3, 2), 1e6)]) for one in forecasts]
     for method in ("mean", "median", "inverse_error", "greedy"):
-        assert weights_of(method, longer, actual) == pytest.approx(weights_of(method, forecasts, ACTUAL))
+        assert ensemble_weights(method, longer, actual) == pytest.approx(ensemble_weights(method, forecasts, ACTUAL))
 
 
 def test_weights_of_a_method_are_those_of_the_members_errors():
     forecasts = [ACTUAL + 1, ACTUAL - 3]
-    assert weights_of("inverse_error", forecasts, ACTUAL) == pytest.approx((0.75, 0.25))
-    assert weights_of("inverse_error", forecasts, ACTUAL) == member_weights("inverse_error", [1.0, 3.0])
-    assert weights_of("mean", forecasts, ACTUAL) == weights_of("median", forecasts, ACTUAL) == (0.5, 0.5)
+    assert ensemble_weights("inverse_error", forecasts, ACTUAL) == pytest.approx((0.75, 0.25))
+    assert ensemble_weights("inverse_error", forecasts, ACTUAL) == member_weights("inverse_error", [1.0, 3.0])
+    assert ensemble_weights("mean", forecasts, ACTUAL) == ensemble_weights("median", forecasts, ACTUAL) == (0.5, 0.5)
 
 
 def test_methods_are_compared_on_the_same_windows():
-    found = method_scores([ACTUAL + 1, ACTUAL - 2, ACTUAL + 5], ACTUAL)
+    found = score_methods([ACTUAL + 1, ACTUAL - 2, ACTUAL + 5], ACTUAL)
     assert list(found) == ["mean", "median", "inverse_error", "greedy"]
     assert found["mean"] == pytest.approx(4 / 3)
     assert found["median"] == pytest.approx(1)
@@ -100,9 +100,9 @@ def test_quantiles_are_combined_as_points_are():
     levels = (0.1, 0.5, 0.9)
     learned = [np.array([[[row]]], float) for row in ([0, 1, 2], [1, 4, 9], [2, 3, 4])]
     predictions = [Prediction(one[..., 1], one, levels) for one in learned]
-    mean = combined(predictions, "mean", (0.5, 0.25, 0.25))
+    mean = combine_predictions(predictions, "mean", (0.5, 0.25, 0.25))
     assert mean.point.item() == 2.25 and mean.quantiles.ravel().tolist() == [0.75, 2.25, 4.25]
-    median = combined(predictions, "median", (1 / 3,) * 3)
+    median = combine_predictions(predictions, "median", (1 / 3,) * 3)
     assert median.point.item() == 3 and median.quantiles.ravel().tolist() == [1, 3, 4]
     assert median.levels == levels
 
@@ -111,13 +111,18 @@ def test_without_common_quantiles_the_point_alone_is_combined():
     point, quantiles = np.zeros((1, 1, 1)), np.zeros((1, 1, 1, 3))
     rich, other = Prediction(point, quantiles, (0.1, 0.5, 0.9)), Prediction(point, quantiles, (0.2, 0.5, 0.8))
     for mixed in ([rich, Prediction(point)], [rich, other]):
-        made = combined(mixed, "mean", (0.5, 0.5))
+        made = combine_predictions(mixed, "mean", (0.5, 0.5))
         assert made.quantiles is None and made.levels == ()
 
 
 def test_levels_are_shared_where_all_networks_have_learned_them():
     pinball, gaussian = ModelConfig(quantiles=(0.1, 0.5, 0.9)), ModelConfig(loss="gaussian")
     point, wide = ModelConfig(), ModelConfig(quantiles=(0.05, 0.5, 0.95))
-    assert shared_levels([pinball, gaussian]) == (0.1, 0.5, 0.9)
-    assert shared_levels([pinball, point]) == shared_levels([pinball, wide]) == shared_levels([point, point]) == ()
-    assert shared_levels([ModelConfig(quantiles=(0.5,))]) == ()
+    assert shared_quantile_levels([pinball, gaussian]) == (0.1, 0.5, 0.9)
+    assert (
+        shared_quantile_levels([pinball, point])
+        == shared_quantile_levels([pinball, wide])
+        == shared_quantile_levels([point, point])
+        == ()
+    )
+    assert shared_quantile_levels([ModelConfig(quantiles=(0.5,))]) == ()

@@ -160,7 +160,7 @@ def test_categories_missing_indicators_and_months_go_all_the_way(tmp_path):
             "missing": {"max_gap": 2, "indicators": True},
         }
     )
-    forecaster = make_forecaster(spec, frame, levels={"kind": ["a", "b"]})
+    forecaster = make_forecaster(spec, frame, categories={"kind": ["a", "b"]})
     forecaster.save(tmp_path)
     made = Forecaster.load(tmp_path).forecast(frame)
     local = made["time"].dt.tz_convert("Europe/Berlin").dt.strftime("%Y-%m-%d %H:%M").tolist()

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lstm.config.data import DataSpec, NormalizeSpec
+from lstm.config.data import DataSpec
+from lstm.config.preparation import NormalizeSpec
 from lstm.errors import ConfigError, DataError
-from lstm.forecasting.rolling import MOST_BLOCKS, RollingForward
+from lstm.forecasting.rolling import MAX_BLOCKS, RollingForward
 from tests.support.forecasters import make_forecaster
 from tests.support.tables import DATA, make_hourly
 
@@ -64,12 +65,12 @@ MONTHLY = {
 
 
 def of_months():
-    return make_forecaster(DataSpec.parse(MONTHLY), monthly(), levels={"kind": ["a", "b"]}), monthly()
+    return make_forecaster(DataSpec.parse(MONTHLY), monthly(), categories={"kind": ["a", "b"]}), monthly()
 
 
 def of_business_days():
     spec = DataSpec.parse({**MONTHLY, "frequency": "B", "calendar": {"features": ["dayofweek"], "holidays": "DE"}})
-    return make_forecaster(spec, monthly(frequency="B"), levels={"kind": ["a", "b"]}), monthly(frequency="B")
+    return make_forecaster(spec, monthly(frequency="B"), categories={"kind": ["a", "b"]}), monthly(frequency="B")
 
 
 def of_two_targets():
@@ -93,7 +94,7 @@ def of_known_and_static_columns():
     frame = make_hourly().assign(area=lambda rows: (rows["shop"] == "north") * 3.0, kind="a")
     spec = DataSpec.parse({**DATA, "observed": [], "known": ["visitors"], "static": ["area", "kind"]})
     spec = spec.model_copy(update={"categorical": ("kind",)})
-    forecaster = make_forecaster(spec, frame, levels={"kind": ["a", "b"]})
+    forecaster = make_forecaster(spec, frame, categories={"kind": ["a", "b"]})
     return forecaster, frame.assign(sales=frame["sales"].where(frame["time"] < "2024-04-07T00:00:00Z"))
 
 
@@ -227,7 +228,7 @@ def test_rows_at_irregular_times_are_refused():
 
 
 def test_the_horizon_is_bounded(forecaster, hourly):
-    most = MOST_BLOCKS * H
+    most = MAX_BLOCKS * H
     assert len(rolled(forecaster, hourly[hourly["shop"] == "north"], most)) == most
     with pytest.raises(ConfigError, match=f"`1 <= horizon <= {most}` .100 times the trained 6. must hold, but got"):
         forecaster.forecast(hourly, most + 1)
@@ -242,8 +243,8 @@ def test_a_forecast_that_runs_away_is_refused(forecaster, hourly):
 
 
 def test_of_a_random_walk_the_intervals_grow_as_the_root_of_the_steps(forecaster, hourly):
-    radius = np.broadcast_to(np.sqrt(np.arange(1, H + 1.0))[:, None], forecaster.intervals.radius.shape)
-    walk = replace(forecaster, intervals=replace(forecaster.intervals, radius=radius))
+    radius = np.broadcast_to(np.sqrt(np.arange(1, H + 1.0))[:, None], forecaster.intervals.quantile_offsets.shape)
+    walk = replace(forecaster, intervals=replace(forecaster.intervals, quantile_offsets=radius))
     made = rolled(walk, hourly, 5 * H, levels=(80,))
     scale = np.repeat(walk.normalizer.target_scale(["north", "south"]).scale[:, 0], 5 * H)
     expected = np.tile(np.sqrt(np.arange(1, 5 * H + 1)), 2) * scale

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.signal import lfilter
 
-from lstm.metrics.bootstrap import block_length, interval, resampled
+from lstm.metrics.bootstrap import block_length, percentile_interval, resample_sums
 from tests.support.scored_windows import score
 
 
@@ -33,30 +33,30 @@ def test_the_interval_of_rmse_holds_the_true_one_about_as_often_as_it_says(count
     length = block_length(times, np.zeros(count, int), horizon)
     for seed in range(400):
         squared, true = overlapping_errors(random, count, horizon, memory)
-        sums = resampled(np.stack([squared, np.ones(count)], axis=1), length, seed, 500)
-        low, high = interval(np.sqrt(sums[:, 0] / sums[:, 1]), count / length)
+        sums = resample_sums(np.stack([squared, np.ones(count)], axis=1), length, seed, 500)
+        low, high = percentile_interval(np.sqrt(sums[:, 0] / sums[:, 1]), count / length)
         held.append(low <= np.sqrt(true) <= high)
     assert 0.90 <= np.mean(held) <= 0.98  # windows drawn one by one: 0.29 to 0.47 where they overlap
 
 
 def test_without_dependence_it_agrees_with_the_standard_error():
     values = np.random.default_rng(0).normal(5, 2, (4000, 1))
-    sums = resampled(np.c_[values, np.ones(4000)], 16, 0, 4000)
+    sums = resample_sums(np.c_[values, np.ones(4000)], 16, 0, 4000)
     means = sums[:, 0] / sums[:, 1]
     assert means.std() == pytest.approx(2 / np.sqrt(4000), rel=0.06)
-    low, high = interval(means, 4000 / 16)
+    low, high = percentile_interval(means, 4000 / 16)
     assert high - low == pytest.approx(2 * 1.96 * 2 / np.sqrt(4000), rel=0.08)
 
 
 def test_neighbours_that_err_together_make_it_wider():
     values = lfilter([1], [1, -0.9], np.random.default_rng(0).normal(size=4000))[:, None]
-    one, many = (resampled(values, length, 0).std() for length in (1, 100))
+    one, many = (resample_sums(values, length, 0).std() for length in (1, 100))
     assert many > 3 * one  # of an AR(1) with 0.9 the mean's standard error is √19 = 4.4 times as large
 
 
 def test_every_time_is_drawn_as_often_and_blocks_are_whole():
     count, length = 60, 6
-    drawn = resampled(np.eye(count), length, 0, 4000)
+    drawn = resample_sums(np.eye(count), length, 0, 4000)
     assert (drawn.sum(axis=1) == 60).all()
     np.testing.assert_allclose(drawn.mean(axis=0), 1, atol=0.08)  # on a line the ends would be drawn 1/6 as often
     starts = np.maximum(drawn - np.roll(drawn, 1, axis=1), 0).sum(axis=1)
@@ -93,7 +93,7 @@ def test_equal_seeds_give_equal_intervals_and_others_do_not():
 
 def test_every_score_lies_within_its_interval():
     ours, theirs = score(noise=1.0, crps=True), score(noise=2.0, crps=True, seed=1)
-    overall, found = ours.against(theirs), ours.bootstrap(theirs)
+    overall, found = ours.relative_to(theirs), ours.bootstrap(theirs)
     assert set(found) == set(overall)
     assert {"rmse", "rmse_skill", "crps", "crps_skill", "owa", "coverage_80", "mse_normalized"} <= set(found)
     for name, (low, high) in found.items():

@@ -6,8 +6,8 @@ from lstm.calendars.frequency import Frequency
 from lstm.config.data import DataSpec
 from lstm.data.panel import build_panel
 from lstm.data.table import canonicalize
-from lstm.metrics.bootstrap import FEWEST_BLOCKS
-from lstm.monitoring.live_scores import Live
+from lstm.metrics.bootstrap import MIN_BLOCKS
+from lstm.monitoring.live_scores import LiveForecasts
 from tests.support.tables import DATA, make_hourly
 
 HOUR, DAY = pd.Timedelta(1, "h"), np.timedelta64(24, "h")
@@ -36,7 +36,7 @@ def slots(rows, count=20, every=6):
 
 
 def live(rows, forecasts, season=24):
-    return Live.of(forecasts, build_panel(rows, SPEC), NAIVE, season, FREQUENCY)
+    return LiveForecasts.of(forecasts, build_panel(rows, SPEC), NAIVE, season, FREQUENCY)
 
 
 def beside(rows, forecasts):
@@ -162,7 +162,7 @@ def test_several_targets_are_told_apart():
     ahead = rows[(rows["time"] > slot) & (rows["time"] <= slot + 2 * HOUR)]
     long = ahead.melt(["series", "time"], ["sales", "visitors"], "target", "forecast").assign(issued_at=slot)
     long["forecast"] += np.where(long["target"] == "visitors", 3.0, 1.0)
-    found = Live.of(long, build_panel(rows, spec), np.ones((2, 2)), 24, FREQUENCY)
+    found = LiveForecasts.of(long, build_panel(rows, spec), np.ones((2, 2)), 24, FREQUENCY)
     error = found.forecast - found.windows.actual
     assert error[..., 0] == pytest.approx(np.ones((2, 2)))
     assert error[..., 1] == pytest.approx(3 * np.ones((2, 2)))
@@ -173,14 +173,14 @@ def test_the_interval_of_the_rmse_holds_it_and_few_days_have_none():
     found = live(rows, issued(rows, slots(rows, 120)))
     low, high = found.rmse_interval(DAY)
     assert low < found.scores["rmse"] < high
-    few = live(rows, issued(rows, slots(rows, 4 * FEWEST_BLOCKS)))
+    few = live(rows, issued(rows, slots(rows, 4 * MIN_BLOCKS)))
     assert np.isnan(few.rmse_interval(DAY)).all()
 
 
 def test_errors_are_put_together_on_the_scale_of_mase():
     rows = table()
     forecasts = issued(rows, slots(rows))
-    times, squared = live(rows, forecasts).squared()
+    times, squared = live(rows, forecasts).squared_errors()
     both = beside(rows, forecasts)
     unit = both["series"].map({"north": 2.0, "south": 0.5})
     assert len(times) == len(both)
@@ -192,6 +192,6 @@ def test_rows_that_lie_on_no_grid_are_numbered_by_their_order():
     spec = DataSpec.parse({**DATA, "frequency": "irregular", "missing": {"max_gap": "6h"}})
     rows = canonicalize(make_hourly(12), spec)
     forecasts = issued(rows, slots(rows, 3))
-    found = Live.of(forecasts, build_panel(rows, spec), NAIVE, 24, None)
+    found = LiveForecasts.of(forecasts, build_panel(rows, spec), NAIVE, 24, None)
     both = beside(rows, forecasts)
     assert found.scores["rmse"] == pytest.approx(np.sqrt(((both["forecast"] - both["sales"]) ** 2).mean()))
