@@ -6,7 +6,6 @@ Nothing here imports Prefect, which reads its server's address when it is import
 import numpy as np
 import pandas as pd
 
-from lstm.calendars.frequency import Frequency
 from lstm.config.pipeline import PipelineConfig
 from lstm.config.source import SqlSource
 from lstm.data.ingest import Table, ingest_table
@@ -57,7 +56,7 @@ def _check_splits(config: PipelineConfig, table: Table) -> None:
     """Check that a series without gaps would have windows in every split. Only the panel knows the gaps."""
     config = config.with_frequency(table.frequency)
     data = config.data
-    frequency = None if data.frequency == "irregular" else Frequency.parse(data.frequency, data.timezone)
+    frequency = data.grid
     cuts = compute_cuts(pd.Timestamp(table.first), pd.Timestamp(table.last), frequency, config.split)
     if frequency is None or frequency.unit not in (None, "D"):
         return  # the number of rows in a span does not follow from its length

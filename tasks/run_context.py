@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Self
 
-from lstm.calendars.frequency import Frequency
-from lstm.config.data import DataSpec
 from lstm.config.pipeline import PipelineConfig
 from lstm.data.arrays import SplitArrays
 from lstm.data.ingest import Table
@@ -36,12 +34,11 @@ class PreparedData:
     @cached_property
     def splits(self) -> dict[str, ScoredWindows]:
         """Validation and test windows to score, each with the longest lookback of the search."""
-        names, train = self.panel.names, self.arrays["train"]
+        names, train, grid = self.panel.names, self.arrays["train"], self.config.data.grid
         scale, season = self.panel.normalizer.target_scale(names), self.config.evaluate.season
         naive_error = naive_errors(train.series, train.segment, train.targets, season, len(names), scale)
-        frequency = frequency_of(self.config.data)
         return {
-            split: ScoredWindows.of(self.arrays[split], self._windows(split), scale, naive_error, names, frequency)
+            split: ScoredWindows.of(self.arrays[split], self._windows(split), scale, naive_error, names, grid)
             for split in ("validation", "test")
         }
 
@@ -68,8 +65,3 @@ class RunContext:
     def open(self) -> PreparedData:
         """Open the panel and the splits."""
         return PreparedData.open(self.config, self.table, self.panel, self.windows)
-
-
-def frequency_of(data: DataSpec) -> Frequency | None:
-    """Return the frequency of the time grid; None if rows are irregular."""
-    return None if data.frequency == "irregular" else Frequency.parse(data.frequency, data.timezone)

@@ -69,7 +69,7 @@ def doctor(
     from tasks.operations.doctor import report
 
     status = {**report(), **({} if repairs is None else {"repairs": repairs.to_dict()})}
-    print(output.as_json(status)) if as_json else output.show_report(status)
+    print(output.as_json(status)) if as_json else output.show_doctor_report(status)
     if status["unreachable"]:
         raise LstmError(status["unreachable"])
     if repairs is not None and repairs.left:

@@ -44,7 +44,7 @@ def promote(
     from flows.cli import output
     from tasks.registry.promotion import promote
 
-    output.show_move(promote(name, version, force, reason))
+    output.show_champion_change(promote(name, version, force, reason))
 
 
 def rollback(name: Annotated[str, typer.Argument(help="The pipeline's name.", metavar="NAME")]) -> None:
@@ -52,4 +52,4 @@ def rollback(name: Annotated[str, typer.Argument(help="The pipeline's name.", me
     from flows.cli import output
     from tasks.registry.promotion import rollback
 
-    output.show_move(rollback(name))
+    output.show_champion_change(rollback(name))

@@ -1,4 +1,4 @@
-"""The configuration of what goes in: source and columns, gaps, splits, normalisation."""
+"""The sections `data`, `split` and `normalize`: source, columns, gaps, spans and scales."""
 
 import re
 from collections import Counter
@@ -9,7 +9,7 @@ import pandas as pd
 from pydantic import Field, field_validator, model_validator
 
 from lstm.calendars.frequency import Frequency
-from lstm.config.fields import Columns, FilterValues, Span, StepsOrDuration, WideColumns
+from lstm.config.fields import Columns, FilterValues, StepsOrDuration, WideColumns
 from lstm.config.model import StrictModel
 from lstm.config.source import VARIABLE, CsvSpec, SqlSource, holds_credentials
 
@@ -19,19 +19,19 @@ _YEAR = r"(?:^|[^%])(?:%%)*%[YyGcx]"  # strptime's directives that hold a year
 
 
 class CalendarSpec(StrictModel):
-    """Known-ahead features that follow from the time stamp, in local time."""
+    """Features computed from the time stamp in local time, known ahead."""
 
     features: tuple[Literal["hour", "dayofweek", "dayofyear", "month"], ...] = ()
-    holidays: str | None = Field(None, description="country of the `holidays` package, or a part of one: US, AU-VIC")
+    holidays: str | None = Field(None, description="country or subdivision of the `holidays` package: US, AU-VIC")
 
 
 class MissingSpec(StrictModel):
-    """Gaps up to `max_gap` are filled; a longer gap in a target splits the series."""
+    """How gaps up to `max_gap` are filled; a longer gap in a target splits the series."""
 
     max_gap: StepsOrDuration = "6h"
     method: Literal["linear", "forward", "seasonal", "none"] = "linear"
     season: int | None = Field(None, ge=2, le=1_000_000, description="steps back that method seasonal copies from")
-    indicators: bool = Field(False, description="a 0/1 input beside each target and observed column: was it missing?")
+    indicators: bool = Field(False, description="add a 0/1 input for each target and observed column: was it missing?")
 
     @model_validator(mode="after")
     def _season_where_needed(self) -> Self:
@@ -41,10 +41,10 @@ class MissingSpec(StrictModel):
 
 
 class DataSpec(StrictModel):
-    """Where the table is and what its columns mean."""
+    """Source of the table and the roles of its columns."""
 
     source: str | SqlSource = Field(description="catalogue name, path or glob, URL, env:NAME of a URL, or a query")
-    sha256: str | None = Field(None, description="of the source's bytes: another content is refused")
+    sha256: str | None = Field(None, description="of the source's bytes; other content is refused")
     csv: CsvSpec = CsvSpec()
     time: str
     time_format: str | None = Field(None, description="strptime's, such as %d/%m/%Y %H:%M; by default ISO 8601")
@@ -56,13 +56,13 @@ class DataSpec(StrictModel):
     static: Columns = ()
     categorical: Columns = Field((), description="covariates that hold categories: encoded as one 0/1 input each")
     where: dict[str, FilterValues] = Field(
-        {}, description="rows of the source that are kept: those whose column holds the value, or one of the values"
+        {}, description="keep the rows whose column has this value, or one of these values"
     )
-    partition_by: Columns = Field((), description="a model of its own for each value of the column, or of several")
+    partition_by: Columns = Field((), description="one model for each value of the column, or of several columns")
     frequency: str = Field("1h", description="a duration, B, W-MON, MS, …; infer, or irregular")
     timezone: str = "UTC"
     resample: Literal["mean", "sum", "min", "max", "last"] | None = Field(
-        None, description="how the targets within one step of `frequency` become one; covariates: mean, or last"
+        None, description="how target values within one step of `frequency` are aggregated; covariates: mean, or last"
     )
     duplicates: Literal["refuse", "mean", "last"] = "refuse"
     calendar: CalendarSpec = CalendarSpec()
@@ -70,7 +70,7 @@ class DataSpec(StrictModel):
 
     @field_validator("source")
     @classmethod
-    def _names_something(cls, value: str | SqlSource) -> str | SqlSource:
+    def _source_not_empty(cls, value: str | SqlSource) -> str | SqlSource:
         if isinstance(value, str) and not value.strip():
             raise ValueError("must name a data set of the catalogue, a file, a folder, a pattern, a URL or env:NAME")
         if isinstance(value, str) and value.startswith("env:") and not re.fullmatch(VARIABLE, value):
@@ -89,14 +89,14 @@ class DataSpec(StrictModel):
 
     @field_validator("sha256")
     @classmethod
-    def _hex(cls, value: str | None) -> str | None:
+    def _sha256_is_hex(cls, value: str | None) -> str | None:
         if value is not None and not re.fullmatch(r"[0-9a-f]{64}", value):
             raise ValueError("must be 64 hexadecimal digits in lower case, as sha256sum prints them")
         return value
 
     @field_validator("time_format")
     @classmethod
-    def _real_format(cls, value: str | None) -> str | None:
+    def _valid_time_format(cls, value: str | None) -> str | None:
         if value is None:
             return None
         try:
@@ -109,21 +109,21 @@ class DataSpec(StrictModel):
 
     @field_validator("target")
     @classmethod
-    def _some_target(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+    def _at_least_one_target(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if not value:
             raise ValueError("must name at least one column")
         return value
 
     @field_validator("frequency")
     @classmethod
-    def _real_frequency(cls, value: str) -> str:
+    def _valid_frequency(cls, value: str) -> str:
         if value not in ("infer", "irregular"):
             Frequency.parse(value)
         return value
 
     @field_validator("timezone")
     @classmethod
-    def _real_zone(cls, value: str) -> str:
+    def _valid_timezone(cls, value: str) -> str:
         try:
             ZoneInfo(value)
         except (KeyError, ValueError, OSError):
@@ -132,28 +132,28 @@ class DataSpec(StrictModel):
 
     @field_validator("calendar")
     @classmethod
-    def _real_country(cls, value: CalendarSpec) -> CalendarSpec:
+    def _valid_country(cls, value: CalendarSpec) -> CalendarSpec:
         if value.holidays is not None:
             from holidays import list_supported_countries
 
-            country, _, part = value.holidays.partition("-")
+            country, _, subdivision = value.holidays.partition("-")
             known = list_supported_countries()
-            if country not in known or (part and part not in known[country]):
+            if country not in known or (subdivision and subdivision not in known[country]):
                 raise ValueError(
-                    f"holidays={value.holidays!r} is no country, or part of one, of the `holidays` package; use one "
+                    f"holidays={value.holidays!r} is no country or subdivision of the `holidays` package; use one "
                     "like US or AU-VIC"
                 )
         return value
 
     @model_validator(mode="after")
-    def _columns_once(self) -> Self:
+    def _one_role_per_column(self) -> Self:
         values = (*self.target, *self.observed, *self.known, *self.static)
         wide = () if self.wide == "all" else self.wide
         roles = [self.time, *self.series, *wide, *values]
-        twice = sorted(name for name, count in Counter(roles).items() if count > 1)
-        if twice:
+        duplicates = sorted(name for name, count in Counter(roles).items() if count > 1)
+        if duplicates:
             raise ValueError(
-                f"a column plays one role, but {twice[0]!r} is named twice "
+                f"a column has one role, but {duplicates[0]!r} is named twice "
                 "(the target's own past is always an input: no need to list it as observed)"
             )
         for name in ("series", "time", "__row__"):
@@ -182,32 +182,33 @@ class DataSpec(StrictModel):
         return self
 
     @model_validator(mode="after")
-    def _rows_are_chosen_from_long_tables(self) -> Self:
+    def _row_filters_need_long_tables(self) -> Self:
         for key in ("where", "partition_by"):
             if self.wide and getattr(self, key):
                 raise ValueError(
                     f"`{key}` chooses rows by a column, and `wide` makes series of columns: list the columns to keep "
                     "in `wide`"
                 )
-        twice = sorted(name for name, count in Counter(self.partition_by).items() if count > 1)
-        if twice:
-            raise ValueError(f"`partition_by` should name each column once, but {twice[0]!r} is there twice")
-        numbers = sorted({self.time, *self.target} & set(self.partition_by))
-        if numbers:
-            raise ValueError(f"`partition_by` names segments, but {numbers[0]!r} is the time or a target")
+        duplicates = sorted(name for name, count in Counter(self.partition_by).items() if count > 1)
+        if duplicates:
+            raise ValueError(f"`partition_by` must name each column once, but {duplicates[0]!r} is named twice")
+        values = sorted({self.time, *self.target} & set(self.partition_by))
+        if values:
+            raise ValueError(f"`partition_by` names columns of segments, but {values[0]!r} is the time or a target")
         return self
 
     @model_validator(mode="after")
-    def _resampled_from_the_start(self) -> Self:
+    def _resample_needs_period_start(self) -> Self:
         if self.resample and re.search(_PERIOD_END, self.frequency):
-            first = re.sub(_PERIOD_END, "S", self.frequency)
+            period_start = re.sub(_PERIOD_END, "S", self.frequency)
             raise ValueError(
-                f"frequency {self.frequency!r} is the last day of a step, and `resample` needs the first: use {first}"
+                f"frequency {self.frequency!r} is the last day of a step, and `resample` needs the first: use "
+                f"{period_start}"
             )
         return self
 
     @model_validator(mode="after")
-    def _irregular_knows_no_future(self) -> Self:
+    def _irregular_has_no_known_future(self) -> Self:
         if self.frequency == "irregular" and (self.known or self.resample or _any_calendar(self.calendar)):
             raise ValueError(
                 "frequency 'irregular' leaves the time of the next row unknown, so that `known`, `calendar` and "
@@ -218,8 +219,13 @@ class DataSpec(StrictModel):
         return self
 
     @property
+    def grid(self) -> Frequency | None:
+        """Frequency of the time grid; None: rows are irregular."""
+        return None if self.frequency == "irregular" else Frequency.parse(self.frequency, self.timezone)
+
+    @property
     def values(self) -> tuple[str, ...]:
-        """Targets and covariates, in the order of the prepared table."""
+        """Targets and covariates in the order of the prepared table."""
         return (*self.target, *self.observed, *self.known, *self.static)
 
     @property
@@ -230,36 +236,3 @@ class DataSpec(StrictModel):
 
 def _any_calendar(calendar: CalendarSpec) -> bool:
     return bool(calendar.features or calendar.holidays)
-
-
-class SplitSpec(StrictModel):
-    """The last `test` of the span is scored once, the `validation` before it selects.
-
-    Where all three are row counts they count from the start of the data, `train` first, as papers state their splits;
-    rows after the test are not used.
-    """
-
-    validation: Span = 0.1
-    test: Span = 0.1
-    train: Span | None = Field(
-        None,
-        description="what to keep before validation, all of it by default; where all three are row counts they count "
-        "from the start, and rows after the test are not used",
-    )
-
-    @model_validator(mode="after")
-    def _something_to_train_on(self) -> Self:
-        if isinstance(self.validation, float) and isinstance(self.test, float) and self.validation + self.test >= 1:
-            raise ValueError(
-                f"`validation + test < 1` must hold, but got validation={self.validation}, test={self.test}: nothing "
-                "is left to train on"
-            )
-        return self
-
-
-class NormalizeSpec(StrictModel):
-    """How inputs and targets are scaled; statistics come from the training span alone."""
-
-    strategy: Literal["zscore", "minmax", "robust", "none"] = "zscore"
-    per: Literal["series", "all"] = "series"
-    log: bool = Field(False, description="model the logarithm of the targets, which must be above 0")

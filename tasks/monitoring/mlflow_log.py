@@ -12,7 +12,7 @@ import pandas as pd
 from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
 
-from lstm.calendars.durations import duration
+from lstm.calendars.durations import parse_duration
 from lstm.config.pipeline import PipelineConfig
 from lstm.errors import StoreError
 from tasks.handles import RunHandle, content_key
@@ -80,7 +80,7 @@ def _monitor_run(name: str, version: str) -> tuple[RunHandle, dict[str, str]]:
 
 def _in_cooldown(alarms: list[str], moment: str, config: PipelineConfig) -> bool:
     last = max(map(pd.Timestamp, alarms), default=None)
-    return last is not None and pd.Timestamp(moment) < last + duration(config.monitor.cooldown)
+    return last is not None and pd.Timestamp(moment) < last + parse_duration(config.monitor.cooldown)
 
 
 def _log_metrics(run: RunHandle, result: MonitorResult, values: Mapping[str, float]) -> None:

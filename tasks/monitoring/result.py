@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from lstm.monitoring.drift import Shift
+from lstm.monitoring.drift import InputShift
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class MonitorResult:
     live: Mapping[str, float]  # the same metrics of the logged forecasts; empty: no actual value yet
     rmse_interval: tuple[float, float] | None  # 95 % by block bootstrap; None: too few days
     errors: ErrorChart | None  # None: fewer than five days of backtest, or no actual value yet
-    inputs: tuple[Shift, ...]
+    inputs: tuple[InputShift, ...]
     by_age: tuple[dict[str, Any], ...]
     by_step: tuple[dict[str, Any], ...]
     drifted: bool

@@ -60,7 +60,7 @@ def series(profile: Profile, panel: PanelStore, config: PipelineConfig) -> Figur
         statistics = _bin_statistics(panel, code, edges)
         has_rows = ~np.isnan(statistics[3])
         times, missing = edges[:-1][has_rows], statistics[3, has_rows]
-        low, mean, high = scale[code].raw(statistics[:3, has_rows])
+        low, mean, high = scale[code].denormalize(statistics[:3, has_rows])
         axes.fill_between(times, low, high, color=INK, alpha=0.3, linewidth=0)
         axes.plot(times, mean, color=INK, linewidth=0.7)
         gap = times[missing > 0]
@@ -183,6 +183,6 @@ def _target_samples(panel: PanelStore) -> dict[str, np.ndarray]:
     """Return measured values of the first target by split, in raw units, from an even sample of all rows."""
     rows = np.unique(np.linspace(0, len(panel.array("series")) - 1, _SAMPLE).astype(np.int64))
     times, code = panel.array("times")[rows], panel.array("series")[rows]
-    values = panel.normalizer.target_scale(panel.names)[code, 0].raw(panel.array("targets")[rows, 0])
+    values = panel.normalizer.target_scale(panel.names)[code, 0].denormalize(panel.array("targets")[rows, 0])
     spans = panel.cuts.spans.items()
     return {split: values[~np.isnan(values) & (times >= start) & (times < end)] for split, (start, end) in spans}

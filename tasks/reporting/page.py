@@ -17,6 +17,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from tasks.reporting import report_tables
+from tasks.reporting.facts import data_facts, gate_facts, lineage_facts
 from tasks.reporting.images import images_by_section
 from tasks.reporting.tables import REFERENCE, Table, format_metric, networks
 from tasks.settings import without_password
@@ -49,36 +50,6 @@ _SECTION_OF_TABLE = {
     "ensembles": "networks",
     "columns": "data",
 }
-_LINEAGE_LABELS = {
-    "run_id": "MLflow run",
-    "run_name": "run name",
-    "prefect_flow_run_id": "Prefect flow run",
-    "data_sha256": "data, sha256",
-    "config_sha256": "configuration, sha256",
-    "git_commit": "git commit",
-    "lock_sha256": "requirements.lock, sha256",
-    "seed": "seed",
-    "device": "device",
-    "packages": "packages",
-}
-_GATE_LABELS = {
-    "test_rmse": "test RMSE",
-    "val_rmse": "validation RMSE",
-    "baseline_test_rmse": "test RMSE of the baseline",
-    "folds_won": "folds won",
-    "folds": "folds",
-    "incumbent_version": "champion until then, version",
-    "incumbent_test_rmse": "test RMSE of that champion",
-    "effect": "share of its error that is gone",
-    "min_effect": "least share that counts",
-    "statistic": "Diebold–Mariano statistic",
-    "p_value": "p value",
-    "alpha": "alpha",
-    "origins": "origin times compared",
-    "freedom": "degrees of freedom",
-}
-
-
 _MAX_NETWORKS = 25
 
 
@@ -150,6 +121,7 @@ def _context(folder: Path, inputs: ReportInputs) -> dict[str, Any]:
     always = {"use", "gate", "data", "lineage", "config"} | ({"findings"} if findings is not None else set())
     filled = always | {_SECTION_OF_TABLE.get(name, name) for name in tables}
     filled |= {section for section, section_images in images.items() if section_images}
+    lineage = {"run_id": inputs.run_id, "run_name": inputs.run_name, **inputs.lineage}
     return {
         "inputs": inputs,
         "sections": [(name, title) for name, title in _SECTIONS.items() if name in filled],
@@ -158,13 +130,13 @@ def _context(folder: Path, inputs: ReportInputs) -> dict[str, Any]:
         "metrics": scores.get(proposed, {}).get("metrics", {}),
         "format_metric": format_metric,
         "usage": _usage(inputs),
-        "gate": [(label, _gate_value(key, inputs.promotion.get(key))) for key, label in _GATE_LABELS.items()],
+        "gate": list(gate_facts(inputs.promotion)),
         "tables": tables,
         "findings": findings,
         "audit": audit,
         "images": images,
-        "data": list(_data(inputs)),
-        "lineage": list(_lineage(inputs)),
+        "data": list(data_facts(inputs.data, inputs.config.get("data", {}))),
+        "lineage": list(lineage_facts(lineage)),
         "config": yaml.safe_dump(dict(inputs.config), sort_keys=False, allow_unicode=True, width=100),
     }
 
@@ -239,54 +211,3 @@ def _types(data: Mapping[str, Any]) -> dict[str, str]:
     values = (*series, *(name for role in ("observed", "known", "static") for name in data.get(role) or ()))
     categorical = data.get("categorical") or ()
     return dict.fromkeys(texts, "str") | {name: "str" if name in categorical else "float" for name in values}
-
-
-def _gate_value(key: str, value: Any) -> str:
-    if value is None:
-        return ""
-    if key in ("p_value", "alpha"):
-        return f"{value:.3g}"
-    return format_metric("skill" if key in ("effect", "min_effect") else key, value)
-
-
-def _data(inputs: ReportInputs) -> Iterator[tuple[str, str]]:
-    """Yield labels and values of the section `data`."""
-    summary, data = inputs.data, inputs.config.get("data", {})
-    source = data.get("source", "")
-    yield "source", f"{source.get('sql')} ({source.get('uri')})" if isinstance(source, dict) else str(source)
-    if summary.get("first"):
-        yield "span", _span((summary["first"], summary["last"]))
-    yield "frequency", str(summary.get("frequency") or data.get("frequency", ""))
-    for key, label in (("rows", "rows"), ("series", "series"), ("season", "steps of a season")):
-        if summary.get(key) is not None:
-            yield label, f"{summary[key]:,}"
-    for split, span in (summary.get("splits") or {}).items():
-        yield split, _span(span)
-    if summary.get("missing") is not None:
-        counts = (
-            f"{summary['missing']:,} of {summary['steps']:,} without a target, {summary['filled']:,} of them filled"
-        )
-        yield "steps", f"{counts}; {summary['gaps']:,} gaps, the longest of {summary['longest_gap']:,}"
-    if summary.get("left_out") is not None:
-        yield "series left out", f"{summary['left_out']:,}"
-    if summary.get("drift_psi_max") is not None:
-        yield "largest drift between splits", f"PSI {summary['drift_psi_max']:.2f}, {summary.get('drift_column')}"
-    if summary.get("sha256"):
-        yield "sha256 of the prepared table", str(summary["sha256"])
-
-
-def _span(times: Sequence[str]) -> str:
-    """Format start and end, without seconds if they are zero."""
-    shown = [pd.Timestamp(time).strftime("%Y-%m-%d %H:%M:%S").removesuffix(":00") for time in times]
-    return f"{' to '.join(shown)} UTC"
-
-
-def _lineage(inputs: ReportInputs) -> Iterator[tuple[str, str]]:
-    """Yield labels and values of the section `lineage`."""
-    lineage = {"run_id": inputs.run_id, "run_name": inputs.run_name, **inputs.lineage}
-    for key in (*_LINEAGE_LABELS, *(key for key in lineage if key not in _LINEAGE_LABELS)):
-        value = lineage.get(key)
-        if isinstance(value, Mapping):
-            value = ", ".join(f"{name} {number}" for name, number in value.items())
-        if value:
-            yield _LINEAGE_LABELS.get(key, key.replace("_", " ")), str(value)

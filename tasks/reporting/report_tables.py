@@ -67,7 +67,7 @@ def leaderboard(scores: Scores, proposed: str) -> Table:
     keys = known_metrics(_LEADERBOARD, list(metrics.values()))
     rows = tuple(
         (
-            Cell(name + (" ★" if name == proposed else ""), _KINDS.get(scores[name]["kind"], scores[name]["kind"])),
+            Cell(name + (" ★" if name == proposed else ""), _kind(scores[name])),
             *(metric_cell(key, metrics[name]) for key in keys),
         )
         for name in ranked
@@ -78,6 +78,10 @@ def leaderboard(scores: Scores, proposed: str) -> Table:
     )
     highlighted = frozenset(number for number, name in enumerate(ranked) if name == proposed)
     return Table(("model", *(METRIC_LABELS[key] for key in keys)), rows, caption=caption, highlighted=highlighted)
+
+
+def _kind(model: Mapping[str, Any]) -> str:
+    return _KINDS.get(model["kind"], str(model["kind"]))
 
 
 def _flat(model: Mapping[str, Any]) -> dict[str, Any]:
@@ -107,7 +111,7 @@ def intervals(scores: Scores, levels: Sequence[int]) -> Table:
     for name, model in scores.items():
         metrics = _flat(model)
         for level in levels:
-            coverage = metrics.get(f"test_coverage_{level}")
+            coverage: Any = metrics.get(f"test_coverage_{level}")
             if is_number(coverage):
                 excess = coverage - level / 100
                 rows.append(

@@ -125,9 +125,11 @@ def parallel_coordinates(trials: Sequence[FrozenTrial], name: str) -> Figure:
     shades = Normalize(errors.min(), errors.max() if np.ptp(errors) > 0 else errors.min() + 1)
     for row, trial in enumerate(finished):
         best = row == len(finished) - 1
-        style = {"linewidth": 3.0, "alpha": 1.0, "zorder": 4} if best else {"linewidth": 1.4, "alpha": 0.75}
-        style |= {"marker": "o", "ms": 4, "color": _COLORS(shades(errors[row]))}
-        axes.plot(range(len(keys)), heights[row], label=f"the best: trial {trial.number}" if best else None, **style)
+        style: dict[str, Any] = (
+            {"linewidth": 3.0, "alpha": 1.0, "zorder": 4} if best else {"linewidth": 1.4, "alpha": 0.75}
+        )
+        label = f"the best: trial {trial.number}" if best else None
+        axes.plot(range(len(keys)), heights[row], "o-", ms=4, color=_COLORS(shades(errors[row])), label=label, **style)
     colorbar = figure.colorbar(_mappable(shades), ax=axes, pad=0.02)
     colorbar.set_label(_ERROR)
     axes.grid(visible=False)

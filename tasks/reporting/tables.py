@@ -47,8 +47,10 @@ class Table:
     highlighted: frozenset[int] = frozenset()  # rows
 
 
-def make_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], text_columns: Sequence[str]) -> Table:
-    """Return a table of plain texts."""
+def make_table(
+    title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], text_columns: Sequence[str] = ()
+) -> Table:
+    """Return a table of plain texts; `text_columns` are left-aligned, besides the first column."""
     cells = tuple(tuple(Cell(text) for text in row) for row in rows)
     return Table(tuple(columns), cells, title, text_columns=frozenset(text_columns))
 
@@ -86,31 +88,43 @@ def known_metrics(keys: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> lis
     return [key for key in keys if any(is_number(row.get(key)) for row in rows)]
 
 
-def networks(trials: Sequence[Mapping[str, Any]], limit: int) -> Table:
+def networks(trials: Sequence[Mapping[str, Any]], limit: int, join_params: bool = False) -> Table:
     """Return the best trials: the parameters in which they differ, and in the caption those that they share.
 
     Args:
         trials: rows of `flows.pipeline.Outcome`, best first.
         limit: rows at most.
+        join_params: put the differing parameters into one column, for a narrow table.
     """
     shown = trials[:limit]
     keys = list(shown[0]["network"]) if shown else []
-    differ = [key for key in keys if len({str(trial["network"][key]) for trial in shown}) > 1]
+    differing = [key for key in keys if len({str(trial["network"][key]) for trial in shown}) > 1]
+    columns = ("differs in",) if join_params else tuple(differing)
     rows = tuple(
         (
             Cell(trial["name"]),
             Cell(f"{trial['val_rmse']:.4f}"),
             Cell("yes" if trial["in_ensemble"] else "no"),
-            *(Cell(_format_param(trial["network"][key])) for key in differ),
+            *map(Cell, _params(trial["network"], differing, join_params)),
             *(Cell(format_metric(key, trial[key])) for key in ("best_epoch", "parameters")),
             Cell(f"{trial['seconds']:.0f}"),
         )
         for trial in shown
     )
-    shared = ", ".join(f"{key} {_format_param(shown[0]['network'][key])}" for key in keys if key not in differ)
+    shared = [key for key in keys if key not in differing]
     count = f"{len(shown)} of {len(trials)} networks. " if len(shown) < len(trials) else ""
-    columns = ("network", "val RMSE, scaled", "in ensemble", *differ, "best epoch", "parameters", "seconds")
-    return Table(columns, rows, caption=f"{count}All have {shared}." if shared else count)
+    return Table(
+        ("network", "val RMSE, scaled", "in ensemble", *columns, "best epoch", "parameters", "seconds"),
+        rows,
+        caption=f"{count}All have {_params(shown[0]['network'], shared, True)[0]}." if shared else count,
+        text_columns=frozenset(columns if join_params else ()),
+    )
+
+
+def _params(network: Mapping[str, Any], keys: Sequence[str], joined: bool) -> list[str]:
+    if joined:
+        return [", ".join(f"{key} {_format_param(network[key])}" for key in keys)]
+    return [_format_param(network[key]) for key in keys]
 
 
 def _format_param(value: Any) -> str:

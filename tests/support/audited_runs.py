@@ -6,14 +6,14 @@ import numpy as np
 import pandas as pd
 
 from lstm import Forecaster
-from lstm.calendars.frequency import Frequency
-from lstm.config.data import DataSpec, NormalizeSpec, SplitSpec
+from lstm.config.data import DataSpec
 from lstm.config.model import ModelConfig
+from lstm.config.preparation import NormalizeSpec, SplitSpec
 from lstm.data.arrays import SplitArrays
 from lstm.data.ingest import Table, ingest_table
 from lstm.data.panel_store import PanelStore, write_panel, write_splits
-from lstm.data.splits import cut
-from lstm.diagnostics.leakage import audit
+from lstm.data.splits import compute_cuts
+from lstm.diagnostics.leakage import audit_leakage
 from lstm.networks.network import ForecastNetwork
 from tests.support.tables import DATA, make_hourly
 
@@ -31,7 +31,7 @@ class Run:
     normalize: NormalizeSpec
 
     def audit(self):
-        return audit(self.forecaster, self.table, self.panel, self.splits, self.normalize)
+        return audit_leakage(self.forecaster, self.table, self.panel, self.splits, self.normalize)
 
 
 def make_run(frame, folder, normalize=None, left_out=(), **changes):
@@ -40,9 +40,9 @@ def make_run(frame, folder, normalize=None, left_out=(), **changes):
     spec = DataSpec.parse({**DATA, "source": str(folder / "table.parquet"), **changes})
     frame.to_parquet(spec.source)
     table = ingest_table(spec, folder, folder)
-    frequency = None if spec.frequency == "irregular" else Frequency.parse(spec.frequency, spec.timezone)
+    frequency = spec.grid
     split = SplitSpec(validation=0.15, test=0.15)
-    cuts = cut(pd.Timestamp(table.first), pd.Timestamp(table.last), frequency, split)
+    cuts = compute_cuts(pd.Timestamp(table.first), pd.Timestamp(table.last), frequency, split)
     for name in ("panel", "windows"):
         (folder / name).mkdir(exist_ok=True)
     write_panel(table, spec, normalize, cuts, folder / "panel")
@@ -54,7 +54,7 @@ def make_run(frame, folder, normalize=None, left_out=(), **changes):
     forecaster = Forecaster(
         name="shops",
         spec=spec,
-        levels=panel.levels,
+        categories=panel.categories,
         normalizer=panel.normalizer,
         members=tuple(
             ForecastNetwork(ModelConfig(**config, seed=seed), range(targets), panel.n_known).eval() for seed in (1, 2)
