@@ -23,7 +23,11 @@ from pathlib import Path
 from tables import machine, publish, table
 
 ROOT = Path(__file__).resolve().parent.parent
-WORK = "import pickle, sys; from tasks.search.distributed import work; work(pickle.load(sys.stdin.buffer), 1)"
+WORK = """
+import pickle, sys
+from tasks.search.distributed import run_on_node
+run_on_node(pickle.load(sys.stdin.buffer), 1)
+"""
 MODEL = {"sequence_length": 48, "num_layers": 1, "epochs": 4, "patience": None, "device": "cpu", "dropout": 0.0}
 SPACE = {
     "hidden_size": {"low": 16, "high": 48},
@@ -82,17 +86,17 @@ def _config(runner: str, count: int, trials: int):
 
 def _by_processes(config, windows, run, count: int) -> None:
     """Shares in processes that are started by hand."""
-    from tasks.search.distributed import share_of
-    from tasks.search.leases import called_out
-    from tasks.search.workspace import study_folder
+    from tasks.search.leases import search_session
+    from tasks.search.search_job import SearchJob
+    from tasks.search.workspace import study_workspace
 
-    with study_folder(config, windows, False) as (study, folder), called_out(study, True) as called:
-        share = share_of(config, windows, run, study, folder, called, float("inf"), 0)
+    with study_workspace(config, windows, False) as (study, folder), search_session(study) as owner_run_id:
+        job = SearchJob.of(config, windows, run, study, folder, owner_run_id)
         running = [subprocess.Popen([sys.executable, "-c", WORK], stdin=subprocess.PIPE) for _ in range(count)]
         for process in running:
             assert process.stdin is not None
             with process.stdin as pipe:
-                pickle.dump(share, pipe)
+                pickle.dump(job, pipe)
         if any([process.wait() for process in running]):
             raise SystemExit("a process of the search has failed")
 
@@ -111,7 +115,8 @@ def _counted(trials, folder: Path, planned: int) -> dict[str, float]:
         "twice": sum(networks.values()) - len(networks),
         "lost": planned - len(ended) if len(ended) < planned else len(trials) - len(ended),
         "throughput": len(ended) / span,
-        "training": sum(result_of(folder / trial_name(trial.number))["seconds"] for trial in trained) / len(trained),
+        "training": sum(result_of(folder / trial_name(trial.number)).metrics.seconds for trial in trained)
+        / len(trained),
     }
 
 

@@ -34,7 +34,7 @@ from statistics import median
 import yaml
 from tables import machine, publish, table
 
-from tasks.settings import MEMORY_KEPT
+from tasks.settings import ALLOCATOR_SETTINGS
 
 ROOT = Path(__file__).resolve().parent.parent
 CORES = len(os.sched_getaffinity(0))
@@ -55,29 +55,23 @@ def configuration(trials: int, epochs: int) -> dict:
 
 def bare(folder: Path) -> float:
     """Seconds of the trainings alone."""
-    import tasks.search.worker
     from lstm.data.panel_store import PanelStore
     from lstm.load_config import load_config
     from lstm.presets.presets import with_defaults
-    from lstm.profiling.run_lengths import Runs
+    from lstm.profiling.run_lengths import RunLengths
     from tasks.ingest import ingest
     from tasks.normalize import normalize
+    from tasks.search.worker_pool import make_job
     from tasks.window import window
 
     config = load_config(folder / "overhead.yaml")
     panel = normalize.fn(config, ingest.fn(config))
     config = with_defaults(
-        config, Runs.of(PanelStore.load(panel.folder), config.evaluate.season, config.window.horizon)
+        config, RunLengths.of(PanelStore.load(panel.folder), config.evaluate.season, config.window.horizon)
     )
     windows = window.fn(config, panel)
-    counts = {"n_targets": 1, "n_known": windows.n_known, "n_series": windows.n_series, "stride": config.window.stride}
-    jobs = [
-        tasks.search.worker.Job(
-            config.network_config(member), windows.folder, **counts, folder=folder / "unused", timed=False
-        )
-        for member in config.members
-    ]
-    os.environ.update(MEMORY_KEPT)  # as the search's workers have it
+    jobs = [make_job(config, windows, config.network_config(member), folder / "unused") for member in config.members]
+    os.environ.update(ALLOCATOR_SETTINGS)  # as the search's workers have it
     started = time.perf_counter()
     with get_context("spawn").Pool(CORES, initializer=one_thread) as pool:
         for _ in pool.imap_unordered(fitted, jobs):
@@ -94,8 +88,8 @@ def one_thread() -> None:
 def fitted(job) -> int:
     from tasks.search import worker
 
-    training, validation = worker._windows(job)
-    sized = job.config.replace(input_size=training.features.shape[1], output_size=job.n_targets)
+    training, validation = worker._load_windows(job)
+    sized = job.config.model_copy(update={"input_size": training.features.shape[1], "output_size": job.n_targets})
     network = worker.ForecastNetwork(sized, range(job.n_targets), job.n_known, job.n_series)
     return len(worker.fit(network, training, validation).history)
 
@@ -172,19 +166,19 @@ def tracking_per_epoch(folder: Path) -> tuple[float, float]:
     os.environ["LSTM_HOME"] = str(folder / "tracked")
     from lstm.config.model import ModelConfig
     from tasks.handles import RunHandle
-    from tasks.search.trial_logger import trial_runs
-    from tasks.tracking import runs as tracking
+    from tasks.search.trial_logger import trial_logger
+    from tasks.tracking import runs
 
-    parent = tracking.start_run(tracking.experiment_id("epochs"), "parent", {"kind": "train"})
+    parent = runs.start_run(runs.experiment_id("epochs"), "parent", {"kind": "train"})
     keys = ("train_loss", "val_loss", "val_rmse", "learning_rate", "gradient_norm", "seconds")
     started = time.perf_counter()
-    with trial_runs(RunHandle(parent.run_id, parent.experiment_id, "parent")) as runs:
-        runs.start(0, ModelConfig())
-        runs.wait()
+    with trial_logger(RunHandle(parent.run_id, parent.experiment_id, "parent")) as logger:
+        logger.start(0, ModelConfig())
+        logger.flush()
         started = time.perf_counter()
         for epoch in range(1, EPOCHS_LOGGED + 1):
-            runs.epochs(0, [{"epoch": epoch, **dict.fromkeys(keys, 0.1)}])
-        runs.end(0)
+            logger.log_epochs(0, [{"epoch": epoch, **dict.fromkeys(keys, 0.1)}])
+        logger.end(0)
         waited = time.perf_counter() - started
     return 1000 * waited / EPOCHS_LOGGED, 1000 * (time.perf_counter() - started) / EPOCHS_LOGGED
 
@@ -213,9 +207,9 @@ def main() -> None:
                 served.append(flow(folder, there))
         waited, worked = tracking_per_epoch(folder)
     rows = [["bare library", f"{median(alone):.1f}", "–", "–", "–"]]
-    for label, runs in (("embedded", embedded), ("servers running", served)):
-        search, start, whole = (median(run[key] for run in runs) for key in ("search", "start", "whole"))
-        ratio = median(run["search"] / bare_seconds for run, bare_seconds in zip(runs, alone, strict=True))
+    for label, durations in (("embedded", embedded), ("servers running", served)):
+        search, start, whole = (median(run[key] for run in durations) for key in ("search", "start", "whole"))
+        ratio = median(run["search"] / bare_seconds for run, bare_seconds in zip(durations, alone, strict=True))
         rows.append(
             [label, f"{search:.1f}", f"{100 * (ratio - 1):+.1f} %", f"{start:.1f}", f"{whole - search - start:.1f}"]
         )

@@ -13,7 +13,7 @@ from lstm.config.pipeline import PipelineConfig
 from lstm.data.panel_store import PanelStore
 from lstm.evaluation.baselines import check_baselines
 from lstm.presets.presets import with_defaults
-from lstm.profiling.run_lengths import Runs
+from lstm.profiling.run_lengths import RunLengths
 from tasks.evaluate import evaluate
 from tasks.handles import Evaluation, PanelHandle, RunHandle, Search, Trial
 from tasks.ingest import ingest
@@ -163,8 +163,8 @@ def _notices(
         yield "ridge regression has a lower validation RMSE than the ensemble: a linear model may do for these data"
 
 
-def _run_lengths(settings: PipelineConfig, panel: PanelHandle) -> Runs:
-    return Runs.of(PanelStore.load(panel.folder), settings.evaluate.season, settings.window.horizon)
+def _run_lengths(settings: PipelineConfig, panel: PanelHandle) -> RunLengths:
+    return RunLengths.of(PanelStore.load(panel.folder), settings.evaluate.season, settings.window.horizon)
 
 
 @contextmanager

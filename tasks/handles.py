@@ -42,7 +42,19 @@ class RunHandle:
 
 
 @dataclass(frozen=True)
-class Trial:
+class TrialMetrics:
+    """Scores of the network of a trial, at its best epoch."""
+
+    val_rmse_normalized: float
+    best_epoch: int  # counted from 1
+    parameters: int  # trainable weights
+    latency_ms: float | None  # of one forecast; None unless the search has the objective `latency`
+    seconds: float  # of training
+    findings: str  # problems during training and what was done about them; empty: none
+
+
+@dataclass(frozen=True)
+class Trial(TrialMetrics):
     """A finished trial, whose network and validation forecast lie in a folder."""
 
     number: int
@@ -50,12 +62,6 @@ class Trial:
     run_id: str
     folder: Path
     params: dict[str, Any]  # differences from the `model` section: a planned trial's keys and the suggested values
-    val_rmse_normalized: float  # of the best epoch
-    best_epoch: int  # counted from 1
-    parameters: int  # trainable weights
-    latency_ms: float | None  # of one forecast; None unless the search has the objective `latency`
-    seconds: float  # of training
-    findings: str  # problems during training and what was done about them; empty: none
 
     @property
     def name(self) -> str:

@@ -17,7 +17,7 @@ from lstm.data.rows import TIME
 from lstm.forecasting.forecaster import Forecaster
 from lstm.scratch import scratch_folder
 from tasks.handles import RunHandle, Trial
-from tasks.normalize import cuts_of, panel_of
+from tasks.normalize import prepare_panel, split_cuts
 from tasks.registry.provenance import Provenance, TrainingData, load_provenance
 from tasks.registry.reproduction import (
     DataChange,
@@ -51,7 +51,7 @@ class Reproduction:
     verdict: str
     reasons: tuple[str, ...]  # why it counts as not reproduced
     tolerance: float  # relative
-    environment_differences: tuple[str, ...]  # of the environment
+    differences: tuple[str, ...]  # of the environment
     data: dict[str, Any]  # change, then, now
     metrics: tuple[dict[str, Any], ...]  # name, then, now, relative
     not_compared: tuple[str, ...]  # metrics that only one side has
@@ -129,9 +129,9 @@ def _retrain(
     provenance: Provenance, table: Table, change: DataChange, devices: Sequence[str], run: RunHandle, scratch: Path
 ) -> _Retrained:
     """Train and score a forecaster from the original rows, with the functions of the training flow."""
-    config, data = provenance.config, provenance.data
-    cuts = cuts_of(config, str(data.first), str(data.last)) if change == "appended" else None
-    panel = panel_of(config, table, cuts, scratch)
+    config, original = provenance.config, provenance.data
+    cuts = split_cuts(config, str(original.first), str(original.last)) if change == "appended" else None
+    panel = prepare_panel(config, table, cuts, scratch)
     windows = window.fn(config, panel, scratch)
     networks = [member.config for member in provenance.forecaster.members]
     jobs = make_jobs(config, windows, networks, scratch)

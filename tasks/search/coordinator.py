@@ -1,40 +1,55 @@
-"""One share of a search: ask the study, listen to the workers of this machine, tell the study.
+"""The coordinator of a search on one machine: asks the study for trials, hands them to workers, tells the results.
 
-The study and the tracking live in this process alone, so nothing here contends for them; workers hold torch and their
-arrays, and are told after each epoch whether to go on. Other shares, on other machines, do the same with the same
-study: what one has begun the others leave alone, unless it is dead (tasks/claims.py).
+Only this process talks to the study and to MLflow; workers hold torch and their arrays. On a cluster each node runs a
+coordinator of its own on the same study. A node leaves the trials of the others alone, unless their owner is dead
+(tasks/search/leases.py).
 """
 
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import wait
-from pathlib import Path
-from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from lstm.config.model import ModelConfig
-from lstm.config.pipeline import PipelineConfig
 from lstm.errors import ConfigError, TrainingError
-from tasks.handles import WindowsHandle, trial_name
+from tasks.handles import trial_name
 from tasks.search import study as studies
-from tasks.search.leases import TrialLeases
+from tasks.search.leases import TrialLeases, trial_leases
 from tasks.search.results import SearchResults
-from tasks.search.trial_folder import Result
+from tasks.search.search_job import SearchJob
+from tasks.search.trial_folder import TrialResult
 from tasks.search.worker import Job
-from tasks.search.worker_pool import Worker, WorkerDiedError
+from tasks.search.worker_pool import Worker, WorkerDiedError, make_job, worker_pool
 
-_MAX_DEATHS = 3  # of workers over one trial, without an epoch between them
-_POLL_S = 1.0  # seconds between two looks at what others do
-_HUNG_TIMEOUT_S = 60.0  # seconds at least that a worker may say nothing once the time is over
+_MAX_DEATHS = 3  # of workers during one trial, without an epoch in between
+_POLL_S = 1.0  # between two looks at the trials of other nodes
+_HUNG_TIMEOUT_S = 60.0  # after search.timeout; a worker that sends nothing for at least so long is killed
 _STATES = {"done": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
+
+
+def run_trials(
+    job: SearchJob, study: optuna.Study, results: SearchResults, devices: Sequence[str]
+) -> dict[int, TrialResult]:
+    """Run trials on the workers of this machine until the search is over; return the interrupted ones by number.
+
+    Raises:
+        TrainingError: a worker could not be started, or the search was cancelled.
+    """
+    with (
+        worker_pool(devices) as workers,
+        trial_leases(study, job.folder, job.owner_run_id, job.is_distributed) as leases,
+    ):
+        coordinator = TrialCoordinator(job, study, results, leases)
+        coordinator.run(workers)
+        return coordinator.interrupted
 
 
 @dataclass
 class _RunningTrial:
-    """What a worker is at."""
+    """The trial of a worker."""
 
     trial: optuna.Trial
     job: Job
@@ -42,232 +57,222 @@ class _RunningTrial:
 
 
 class TrialCoordinator:
-    """Ask, listen, tell, until the study has what was asked for."""
+    """Runs the trials of one node."""
 
-    def __init__(
-        self,
-        config: PipelineConfig,
-        windows: WindowsHandle,
-        study: optuna.Study,
-        folder: Path,
-        tally: SearchResults,
-        claims: TrialLeases,
-        seconds: float,
-        failed_before: int,
-    ) -> None:
-        """`seconds`: until the time is over; `failed_before`: trials that failed earlier, and count no more."""
-        self.config, self.windows, self.study, self.folder = config, windows, study, folder
-        self.tally, self.runs, self.claims = tally, tally.runs, claims
-        self.deadline, self.failed_before = time.monotonic() + seconds, failed_before
-        self.busy: dict[Worker, _RunningTrial] = {}
-        self.twins: list[tuple[optuna.Trial, int]] = []  # trials with the network of one that is being trained
-        self.cut: dict[int, Result] = {}  # trials that the timeout has cut short, RUNNING in the study
-        self.longest, self.looked = 0.0, time.monotonic()
+    def __init__(self, job: SearchJob, study: optuna.Study, results: SearchResults, leases: TrialLeases) -> None:
+        """Use `run_trials`."""
+        self.job, self.study, self.results, self.leases = job, study, results, leases
+        self.config, self.logger = job.config, results.logger
+        self.deadline = time.monotonic() + job.until - time.time()
+        self.running: dict[Worker, _RunningTrial] = {}
+        self.duplicates: list[tuple[optuna.Trial, int]] = []  # trials, and the running trial whose result they copy
+        self.interrupted: dict[int, TrialResult] = {}  # by search.timeout; they stay RUNNING in the study
+        self.slowest_epoch, self.polled_at = 0.0, time.monotonic()
 
-    def go(self, crew: list[Worker]) -> None:
-        """Until every worker is idle, nothing more is to be asked, and no other share is at a trial.
+    def run(self, workers: list[Worker]) -> None:
+        """Run until no worker has a trial, no trial is left to ask for, and no other node runs one.
 
         Raises:
-            TrainingError: another run has taken over the search, or the one that it is for has ended.
+            TrainingError: the search was cancelled.
         """
-        for worker in crew:
-            self._next(worker)
-        while self.busy or self._must_wait():
-            ready = wait([worker.connection for worker in self.busy], _POLL_S)
-            for worker in [worker for worker in self.busy if worker.connection in ready]:
-                self._hear(worker)
-            if time.monotonic() >= self.looked + _POLL_S:
-                self._look(crew)
-                self.looked = time.monotonic()
-        self._check()
-        for twin, other in self.twins:
-            self._cut(twin.number, {"history": []}, other)
+        for worker in workers:
+            self._assign(worker)
+        while self.running or self._must_poll():
+            ready = wait([worker.connection for worker in self.running], _POLL_S)
+            for worker in [worker for worker in self.running if worker.connection in ready]:
+                self._handle_message(worker)
+            if time.monotonic() >= self.polled_at + _POLL_S:
+                self._poll(workers)
+                self.polled_at = time.monotonic()
+        self._check_cancelled()
+        for trial, original in self.duplicates:
+            self._interrupt(trial.number, TrialResult("interrupted"), original)
 
-    def _is_over(self) -> bool:
+    def _time_is_over(self) -> bool:
         return time.monotonic() >= self.deadline
 
-    def _must_wait(self) -> bool:
-        """Whether others are at trials. Should they die, somebody must go on; should they end, twins are answered."""
-        return not self._is_over() and (bool(self.twins) or self.claims.others())
+    def _must_poll(self) -> bool:
+        """Whether other workers still run trials that we may have to take over or whose results we are waiting for."""
+        return not self._time_is_over() and (bool(self.duplicates) or self.leases.any_foreign())
 
-    def _look(self, crew: list[Worker]) -> None:
-        """At what others did meanwhile, and at workers that say nothing any more."""
-        self._check()
-        self._give_up_the_hung()
-        elsewhere = {other for _, other in self.twins} - self.claims.numbers()
-        for ended in [self.study.trials[number] for number in elsewhere]:
-            for twin in self._twins_of(ended.number) if ended.state.is_finished() else ():
-                self._answer(twin, ended)
-        for worker in [worker for worker in crew if worker not in self.busy]:
-            if not self.claims.alone or not self.busy:
-                self._next(worker)
+    def _poll(self, workers: list[Worker]) -> None:
+        """Copy results of other nodes, kill hung workers, and look for trials for idle ones."""
+        self._check_cancelled()
+        self._kill_hung_workers()
+        foreign = {original for _, original in self.duplicates} - self.leases.trial_numbers()
+        for original in [self.study.trials[number] for number in foreign]:
+            for trial in self._pop_duplicates(original.number) if original.state.is_finished() else ():
+                self._copy_result(trial, original)
+        for worker in [worker for worker in workers if worker not in self.running]:
+            self._assign(worker)
 
-    def _check(self) -> None:
-        if self.claims.called_off:
-            raise TrainingError("another run has taken over this search, or the run that it was for has ended.")
+    def _check_cancelled(self) -> None:
+        if self.leases.cancelled:
+            raise TrainingError("the search was cancelled: another run has taken it over, or its own run has ended.")
 
-    def _next(self, worker: Worker) -> None:
-        """Give the worker a trial whose values go together and are new, or leave it idle when the search is over."""
-        while worker not in self.busy:
-            with self.claims.asking():
-                trial = self._another()
+    def _assign(self, worker: Worker) -> None:
+        """Send the worker the next trial that must be trained, or leave it idle if there is none."""
+        while worker not in self.running:
+            with self.leases.lock():
+                trial = self._next_trial()
                 if trial is None:
                     return
-                job = self._begin(trial, worker.device)
+                job = self._submit(trial, worker.device)
             if job is not None:
-                self.busy[worker] = _RunningTrial(trial, job)
+                self.running[worker] = _RunningTrial(trial, job)
                 worker.send(job)
 
-    def _another(self) -> optuna.Trial | None:
-        """A trial that was left half done, or a new one; None: enough."""
-        if not self.claims.alone:
-            self.claims.check()
-            if self.claims.called_off:
-                return None
-        mine = self.claims.numbers()
-        ends = self._is_over() and not self.claims.alone  # what is left then is what others have cut short
-        left = [] if ends else [one for one in studies.orphaned_trials(self.study) if one.number not in mine]
-        trial = left[0] if left else self._asked()
+    def _next_trial(self) -> optuna.Trial | None:
+        """Return an orphaned trial or a new one, leased; None: there is no further trial."""
+        self.leases.check_cancelled()
+        if self.leases.cancelled:
+            return None
+        orphaned = []
+        if not (
+            self._time_is_over() and self.job.is_distributed
+        ):  # then they may be those that other nodes interrupted
+            leased = self.leases.trial_numbers()
+            orphaned = [trial for trial in studies.orphaned_trials(self.study) if trial.number not in leased]
+        trial = orphaned[0] if orphaned else self._ask()
         if trial is not None:
-            self.claims.take(trial)
+            self.leases.acquire(trial)
         return trial
 
-    def _asked(self) -> optuna.Trial | None:
-        if studies.n_started(self.study) - self.failed_before >= self.config.search.trials:
+    def _ask(self) -> optuna.Trial | None:
+        if studies.n_started(self.study) - self.job.failed_before >= self.config.search.trials:
             return None
-        if self._is_over():
-            self.tally.stopped = "search.timeout was over"
+        if self._time_is_over():
+            self.results.stop_reason = "search.timeout is over"
         elif studies.plateau_reached(self.study, self.config):
-            self.tally.stopped = f"{self.config.search.plateau} trials in a row had not been better (search.plateau)"
+            self.results.stop_reason = (
+                f"{self.config.search.plateau} trials in a row did not improve the best error (search.plateau)"
+            )
         elif (trial := studies.ask(self.study, self.config)) is not None:
             return trial
         else:
-            self.tally.stopped = "every point of the grid had been tried"
+            self.results.stop_reason = "every point of the grid was tried"
         return None
 
-    def _begin(self, trial: optuna.Trial, device: str) -> Job | None:
-        """The trial's job; None: it has failed, or another trial answers for it, now or when that one ends."""
+    def _submit(self, trial: optuna.Trial, device: str) -> Job | None:
+        """Return the job of the trial; None: it has failed, or is a duplicate of another trial."""
         try:
-            changes = studies.suggest_params(trial, self.config)
-            network = self.config.network_config(changes)
+            params = studies.suggest_params(trial, self.config)
+            network = self.config.network_config(params)
         except ConfigError as error:
-            self.runs.start(trial.number, self.config.model)
-            self._end(trial, TrialState.FAIL, {"error": str(error), "history": []})
+            self.logger.start(trial.number, self.config.model)
+            self._finish(trial, TrialState.FAIL, TrialResult("failed", error=str(error)))
             return None
-        trial.set_user_attr("changes", changes)
-        self.runs.start(trial.number, network, device=device, seed=network.seed, trial_state="running")
-        same = studies.find_duplicate(self.study, trial, network)
-        running = studies.find_running_duplicate(self.study, trial) if same is None else None
-        if running is None:  # what ran when it was first looked for may have ended before it was looked for again
-            same = same or studies.find_duplicate(self.study, trial, network)
-        if same is not None:
-            self._answer(trial, same)
+        trial.set_user_attr("changes", params)
+        self.logger.start(trial.number, network, device=device, seed=network.seed, trial_state="running")
+        original = studies.find_duplicate(self.study, trial, network)
+        running = studies.find_running_duplicate(self.study, trial) if original is None else None
+        if original is None and running is None:  # one may have finished between the two calls
+            original = studies.find_duplicate(self.study, trial, network)
+        if original is not None:
+            self._copy_result(trial, original)
         elif running is None:
-            return self._job(trial, network, device)
-        elif running in self.cut:
-            self._cut(trial.number, {"history": []}, running)
+            folder = self.job.folder / trial_name(trial.number)
+            several = len(self.config.search.objectives) > 1
+            return make_job(
+                self.config, self.job.windows, network.model_copy(update={"device": device}), folder, several
+            )
+        elif running in self.interrupted:
+            self._interrupt(trial.number, TrialResult("interrupted"), running)
         else:
-            self.twins.append((trial, running))
+            self.duplicates.append((trial, running))
         return None
 
-    def _job(self, trial: optuna.Trial, network: ModelConfig, device: str) -> Job:
-        return Job(
-            config=network.replace(device=device),
-            windows=self.windows.folder,
-            n_targets=len(self.config.data.target),
-            n_known=self.windows.n_known,
-            n_series=self.windows.n_series,
-            stride=self.config.window.stride,
-            folder=self.folder / trial_name(trial.number),
-            timed=len(self.config.search.objectives) > 1,
-        )
-
-    def _hear(self, worker: Worker) -> None:
+    def _handle_message(self, worker: Worker) -> None:
         try:
-            what, content, spent = worker.hear()
+            event, payload, cpu_seconds = worker.recv()
         except WorkerDiedError as died:
-            self._bury(worker, died)
+            self._replace_worker(worker, died)
             return
-        if what == "ready":
+        if event == "ready":
             return
-        trial = self.busy[worker].trial
-        if what == "history":
-            self.tally.resumed[trial.number] = len(content)
-            self.runs.epochs(trial.number, content[:-1])  # the last one is told once more
-        elif what == "epoch":
-            self.busy[worker].deaths = 0
-            self.longest = max(self.longest, content.get("seconds", 0.0))
-            worker.send(self._verdict(trial, content))
-            self.runs.epochs(trial.number, [content])
+        trial = self.running[worker].trial
+        if event == "history":
+            self.results.resumed_at[trial.number] = len(payload)
+            self.logger.log_epochs(trial.number, payload[:-1])  # the worker reports the last one again
+        elif event == "epoch":
+            self.running[worker].deaths = 0
+            self.slowest_epoch = max(self.slowest_epoch, payload.get("seconds", 0.0))
+            worker.send(self._reply(trial, payload))
+            self.logger.log_epochs(trial.number, [payload])
         else:
-            del self.busy[worker]
-            self.tally.cpu_seconds += spent
-            if what == "cut":  # it stays as it is in the study: with more time it goes on
-                self._cut(trial.number, content)
+            del self.running[worker]
+            self.results.cpu_seconds += cpu_seconds
+            if payload.state == "interrupted":
+                self._interrupt(trial.number, payload)
             else:
-                self._end(trial, _STATES[what], content)
-            self._next(worker)
+                self._finish(trial, _STATES[payload.state], payload)
+            self._assign(worker)
 
-    def _verdict(self, trial: optuna.Trial, record: dict[str, float]) -> str:
+    def _reply(self, trial: optuna.Trial, record: dict[str, float]) -> str:
+        """Report an epoch to the study; return `continue`, `finish` or `prune`."""
         studies.report(trial, record["val_rmse"], int(record["epoch"]) - 1)
         if studies.should_prune(trial, self.config):
             return "prune"
-        return "finish" if self._is_over() else "go"
+        return "finish" if self._time_is_over() else "continue"
 
-    def _bury(self, worker: Worker, died: WorkerDiedError) -> None:
-        """Another process goes on with the trial of a dead one, which may have been the trial's fault."""
-        busy = self.busy[worker]
+    def _replace_worker(self, worker: Worker, died: WorkerDiedError) -> None:
+        """Restart the dead worker and retry its trial; fail the trial after `_MAX_DEATHS` deaths without an epoch."""
+        running = self.running[worker]
         worker.replace()
-        busy.deaths += 1
-        if busy.deaths < _MAX_DEATHS:
-            worker.send(busy.job)
+        running.deaths += 1
+        if running.deaths < _MAX_DEATHS:
+            worker.send(running.job)
             return
-        del self.busy[worker]
-        message = f"its worker died {busy.deaths} times (exit code {died}). If memory ran out, lower search.workers"
-        self._end(busy.trial, TrialState.FAIL, {"error": message, "history": []})
-        self._next(worker)
+        del self.running[worker]
+        error = f"its worker died {running.deaths} times (exit code {died}). If memory ran out, lower search.workers"
+        self._finish(running.trial, TrialState.FAIL, TrialResult("failed", error=error))
+        self._assign(worker)
 
-    def _give_up_the_hung(self) -> None:
-        """A worker answers after each epoch; one that is stopped or stuck would hold the search for ever."""
-        silence = time.monotonic() - self.deadline
-        if silence < max(_HUNG_TIMEOUT_S, 3 * self.longest):
+    def _kill_hung_workers(self) -> None:
+        """Kill the workers that have not ended their epoch long after search.timeout."""
+        overtime = time.monotonic() - self.deadline
+        if overtime < max(_HUNG_TIMEOUT_S, 3 * self.slowest_epoch):
             return
-        for worker, busy in list(self.busy.items()):
-            said = f"its worker said nothing for {silence:.0f} s after search.timeout, and was killed"
-            logging.getLogger(__name__).warning("%s: %s", trial_name(busy.trial.number), said)
-            del self.busy[worker]
-            worker.end(0)
-            self._cut(busy.trial.number, {"history": [], "error": said})
+        for worker, running in list(self.running.items()):
+            error = f"its worker did not answer for {overtime:.0f} s after search.timeout, and was killed"
+            logging.getLogger(__name__).warning("%s: %s", trial_name(running.trial.number), error)
+            del self.running[worker]
+            worker.stop(0)
+            self._interrupt(running.trial.number, TrialResult("interrupted", error=error))
 
-    def _answer(self, trial: optuna.Trial, same: FrozenTrial) -> None:
-        """End a trial as the one with the same network ended; it is not trained."""
-        trial.set_user_attr("same_as", same.number)
-        self._end(trial, same.state, {"history": [], "values": same.values, "error": f"as {trial_name(same.number)}"})
+    def _copy_result(self, trial: optuna.Trial, original: FrozenTrial) -> None:
+        """Finish a duplicate with the result of the original, without training it."""
+        trial.set_user_attr("same_as", original.number)
+        error = f"as {trial_name(original.number)}" if original.state == TrialState.FAIL else ""
+        self._finish(trial, original.state, TrialResult("duplicate", error=error), original.values)
 
-    def _end(self, trial: optuna.Trial, state: TrialState, result: dict[str, Any]) -> None:
-        """Into the study first: what stands there is never done again."""
-        if not self.claims.has(trial):
-            self.claims.let_go(trial.number)
-            self.runs.end(trial.number, "KILLED", trial_state="interrupted")
+    def _finish(
+        self, trial: optuna.Trial, state: TrialState, result: TrialResult, values: list[float] | None = None
+    ) -> None:
+        """Tell the study first, so that the trial is not repeated if this process dies; then record the result."""
+        if not self.leases.holds(trial):
+            self.leases.release(trial.number)
+            self.logger.end(trial.number, "KILLED", trial_state="interrupted")
             return
         if state == TrialState.FAIL:
-            trial.set_user_attr("error", result["error"])
-        values = result.get("values") or [result[key] for key in ("val_rmse", "latency_ms") if key in result]
-        count = len(self.config.search.objectives)
-        studies.tell(self.study, trial, values[:count] if state == TrialState.COMPLETE else None, state)
-        self.claims.let_go(trial.number)
-        self.tally.count(trial.number, state, result, trial.user_attrs.get("same_as"))
-        for twin in self._twins_of(trial.number):
-            self._answer(twin, self.study.trials[trial.number])
+            trial.set_user_attr("error", result.error)
+        values = values or result.values
+        complete = state == TrialState.COMPLETE
+        studies.tell(self.study, trial, values[: len(self.config.search.objectives)] if complete else None, state)
+        self.leases.release(trial.number)
+        self.results.record(trial.number, state, result, trial.user_attrs.get("same_as"))
+        for duplicate in self._pop_duplicates(trial.number):
+            self._copy_result(duplicate, self.study.trials[trial.number])
 
-    def _cut(self, number: int, result: Result, same_as: int | None = None) -> None:
-        self.cut[number] = result
-        self.tally.count(number, TrialState.RUNNING, result, same_as)
-        for twin in self._twins_of(number):
-            self._cut(twin.number, {"history": []}, number)
+    def _interrupt(self, number: int, result: TrialResult, same_as: int | None = None) -> None:
+        """Record a trial that search.timeout has interrupted, and its duplicates. They stay RUNNING in the study."""
+        self.interrupted[number] = result
+        self.results.record(number, TrialState.RUNNING, result, same_as)
+        for duplicate in self._pop_duplicates(number):
+            self._interrupt(duplicate.number, TrialResult("interrupted"), number)
 
-    def _twins_of(self, number: int) -> list[optuna.Trial]:
-        """The trials that wait for this one's end; they wait no more."""
-        found = [twin for twin, other in self.twins if other == number]
-        self.twins = [(twin, other) for twin, other in self.twins if other != number]
-        return found
+    def _pop_duplicates(self, number: int) -> list[optuna.Trial]:
+        """Remove and return the duplicates that wait for this trial."""
+        waiting = [trial for trial, original in self.duplicates if original == number]
+        self.duplicates = [(trial, original) for trial, original in self.duplicates if original != number]
+        return waiting

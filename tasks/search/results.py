@@ -1,114 +1,122 @@
-"""What became of a search's trials: counts, results, and the end of each one's MLflow run."""
+"""The results of a search: outcome and metrics of each trial, and the end of its MLflow run."""
 
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from lstm.config.pipeline import PipelineConfig
 from lstm.errors import TrainingError
-from tasks.handles import Search, Trial, trial_name
-from tasks.search import study as studies
-from tasks.search.trial_folder import Result
+from tasks.handles import Search, Trial, TrialMetrics, trial_name
+from tasks.search.study import pareto_front
+from tasks.search.trial_folder import TrialResult, result_of
 from tasks.search.trial_logger import TrialLogger
 
-_FINAL = ("val_rmse", "best_epoch", "parameters", "latency_ms")
-_LOGGED = {"val_rmse": "val_rmse_normalized"}  # `val_rmse` is in raw units, see tasks/evaluate.py
-_STATES = {TrialState.FAIL: "failed", TrialState.RUNNING: "cut"}
-_LOST = "its files are damaged or gone: --fresh trains anew"
+_STATE_TAGS = {TrialState.FAIL: "failed", TrialState.RUNNING: "cut"}  # else the name of Optuna's state
 
 
 class SearchResults:
-    """Counts trials as they end."""
+    """Counts trials by outcome and keeps the metrics of those that have a network."""
 
-    def __init__(self, config: PipelineConfig, runs: TrialLogger, progress: Callable[[int, float], None]) -> None:
-        """`progress` is told how many have ended, and the best error so far."""
-        self.config, self.runs, self.progress = config, runs, progress
-        self.results: dict[int, Result] = {}  # of the finished trials
-        self.resumed: dict[int, int] = {}  # at which epoch
-        self.ended = self.pruned = self.failed = self.answered = self.same = self.cut = self.lost = 0
-        self.last_failure = self.stopped = ""
+    def __init__(self, config: PipelineConfig, logger: TrialLogger, on_progress: Callable[[int, float], None]) -> None:
+        """`on_progress`: called with the number of trials that have ended and the lowest validation error."""
+        self.config, self.logger, self.on_progress = config, logger, on_progress
+        self.metrics: dict[int, TrialMetrics] = {}  # by trial number
+        self.resumed_at: dict[int, int] = {}  # the epoch from which a trial was continued
+        self.n_ended = self.n_pruned = self.n_failed = self.n_cached = 0
+        self.n_duplicates = self.n_interrupted = self.n_missing = 0
+        self.last_failure = self.stop_reason = ""
         self.cpu_seconds = 0.0
 
-    def count(self, number: int, state: TrialState, result: dict[str, Any], same_as: int | None = None) -> None:
-        """Count a trial that has ended, or was cut short and is RUNNING in the study, and end its run."""
-        tags = self.add(number, state, result, same_as)
-        known = result if same_as is None else self.results.get(same_as, {})
-        self.runs.end(number, "FAILED" if state == TrialState.FAIL else "FINISHED", _figures(known), **tags)
+    def record(self, number: int, state: TrialState, result: TrialResult, same_as: int | None = None) -> None:
+        """Record a trial, and end its MLflow run. An interrupted trial is RUNNING in the study."""
+        tags = self.record_logged(number, state, result, same_as)
+        metrics = result.metrics if same_as is None else self.metrics.get(same_as)
+        status = "FAILED" if state == TrialState.FAIL else "FINISHED"
+        self.logger.end(number, status, {} if metrics is None else _logged(metrics), **tags)
 
-    def write(self, trial: FrozenTrial, result: dict[str, Any], **tags: str) -> None:
-        """Count a trial that ended elsewhere or before, and write its run from what it left."""
-        self.runs.start(trial.number, self.config.network_config(trial.user_attrs.get("changes", {})), **tags)
-        self.runs.epochs(trial.number, result["history"])
-        self.count(trial.number, trial.state, result, trial.user_attrs.get("same_as"))
+    def record_unlogged(self, trial: FrozenTrial, result: TrialResult, **tags: str) -> None:
+        """Record a finished trial that has no MLflow run below this parent yet, and write that run."""
+        self.logger.start(trial.number, self.config.network_config(trial.user_attrs.get("changes", {})), **tags)
+        self.logger.log_epochs(trial.number, result.history)
+        self.record(trial.number, trial.state, result, trial.user_attrs.get("same_as"))
 
-    def add(self, number: int, state: TrialState, result: dict[str, Any], same_as: int | None = None) -> dict[str, str]:
-        """Count a trial whose run others have ended; gives the tags of the run."""
-        tags = {"trial_state": _STATES.get(state, state.name.lower())}
-        self.ended += 1
-        self.pruned += state == TrialState.PRUNED
-        self.cut += state == TrialState.RUNNING
-        self.same += same_as is not None
+    def record_logged(
+        self, number: int, state: TrialState, result: TrialResult, same_as: int | None = None
+    ) -> dict[str, str]:
+        """Record a trial whose MLflow run has ended; return the tags that the run should have."""
+        tags = {"trial_state": _STATE_TAGS.get(state, state.name.lower())}
+        self.n_ended += 1
+        self.n_pruned += state == TrialState.PRUNED
+        self.n_failed += state == TrialState.FAIL
+        self.n_interrupted += state == TrialState.RUNNING
+        self.n_missing += result.state == "missing"
         if same_as is not None:
+            self.n_duplicates += 1
             tags["same_as"] = trial_name(same_as)
-        elif "lost" in result:
-            self.lost += 1
-            self.last_failure = tags["error"] = _LOST
-        if number in self.resumed:
-            tags["resumed_at_epoch"] = str(self.resumed[number])
-        self.failed += state == TrialState.FAIL
-        if state in _STATES and "error" in result:
-            self.last_failure = tags["error"] = result["error"]
-        if "val_rmse" in result:
-            self.results[number] = result
-        if result.get("findings"):
-            tags["findings"] = result["findings"]
-        best = min((one["val_rmse"] for one in self.results.values()), default=float("nan"))
-        self.progress(self.ended, best)
+        if number in self.resumed_at:
+            tags["resumed_at_epoch"] = str(self.resumed_at[number])
+        if result.error:
+            self.last_failure = tags["error"] = result.error
+        if result.metrics is not None:
+            self.metrics[number] = result.metrics
+            if result.metrics.findings:
+                tags["findings"] = result.metrics.findings
+        best = min((metrics.val_rmse_normalized for metrics in self.metrics.values()), default=float("nan"))
+        self.on_progress(self.n_ended, best)
         return tags
 
     def search(self, study: optuna.Study, folder: Path) -> Search:
-        """The finished trials, best first, and what became of the others.
+        """Return the trials that have a network, best first, and the counts of the others.
 
         Raises:
-            TrainingError: no trial could be finished.
+            TrainingError: no trial has a network.
         """
-        if not self.results:
-            raise TrainingError(f"none of {self.ended} trials could be finished. The last one: {self.last_failure}")
-        trials = [self._handle(frozen, folder) for frozen in study.trials if frozen.number in self.results]
+        if not self.metrics:
+            raise TrainingError(f"none of {self.n_ended} trials could be finished. The last one: {self.last_failure}")
+        trials = [self._trial(trial, folder) for trial in study.trials if trial.number in self.metrics]
         several = len(self.config.search.objectives) > 1
         return Search(
             trials=tuple(sorted(trials, key=lambda trial: trial.val_rmse_normalized)),
-            pareto_front=tuple(number for number in studies.pareto_front(study) if number in self.results and several),
+            pareto_front=tuple(number for number in pareto_front(study) if several and number in self.metrics),
             n_planned=self.config.search.trials,
-            n_ended=self.ended,
-            n_pruned=self.pruned,
-            n_failed=self.failed,
-            n_cached=self.answered,
-            n_duplicates=self.same,
-            n_interrupted=self.cut,
-            n_missing=self.lost,
+            n_ended=self.n_ended,
+            n_pruned=self.n_pruned,
+            n_failed=self.n_failed,
+            n_cached=self.n_cached,
+            n_duplicates=self.n_duplicates,
+            n_interrupted=self.n_interrupted,
+            n_missing=self.n_missing,
             last_failure=self.last_failure,
-            stop_reason=self.stopped,
+            stop_reason=self.stop_reason,
             cpu_seconds=self.cpu_seconds,
         )
 
-    def _handle(self, frozen: FrozenTrial, folder: Path) -> Trial:
-        result = self.results[frozen.number]
+    def _trial(self, trial: FrozenTrial, folder: Path) -> Trial:
         return Trial(
-            number=frozen.number,
-            member=frozen.user_attrs.get("member"),
-            run_id=self.runs.run_of(frozen.number).run_id,
-            folder=folder / trial_name(frozen.number),
-            params=frozen.user_attrs["changes"],
-            val_rmse_normalized=result["val_rmse"],
-            **{key: result[key] for key in (*_FINAL[1:], "seconds", "findings")},
+            number=trial.number,
+            member=trial.user_attrs.get("member"),
+            run_id=self.logger.run_of(trial.number).run_id,
+            folder=folder / trial_name(trial.number),
+            params=trial.user_attrs["changes"],
+            **asdict(self.metrics[trial.number]),
         )
 
 
-def _figures(result: dict[str, Any]) -> dict[str, float]:
-    """What a run shows of a result."""
-    found = {_LOGGED.get(key, key): result[key] for key in _FINAL if result.get(key) is not None}
-    return {**found, "train_seconds": result["seconds"]} if "seconds" in result else found
+def finished_result(trial: FrozenTrial, folder: Path) -> TrialResult:
+    """Return the result of a finished trial of the study, read from its folder below `folder`."""
+    if trial.state == TrialState.FAIL:
+        return TrialResult("failed", error=trial.user_attrs.get("error", "its validation error is not a number"))
+    if "same_as" in trial.user_attrs:
+        return TrialResult("duplicate")
+    missing = TrialResult("missing", error="its files are damaged or missing. Train it again with --fresh.")
+    return result_of(folder / trial_name(trial.number)) or missing
+
+
+def _logged(metrics: TrialMetrics) -> dict[str, float]:
+    """Return the final metrics of an MLflow run."""
+    values = {key: value for key, value in asdict(metrics).items() if key != "findings" and value is not None}
+    values["train_seconds"] = values.pop("seconds")
+    return values

@@ -1,4 +1,4 @@
-"""Where studies are kept: a journal in the search's own folder, or the database that LSTM_STUDY_STORAGE names."""
+"""The storage of studies: a journal in the workspace of the search, or the database that LSTM_STUDY_STORAGE names."""
 
 import atexit
 import os
@@ -15,54 +15,54 @@ from optuna.storages.journal import JournalFileBackend
 from sqlalchemy.engine import URL, make_url
 
 from lstm.errors import ConfigError
-from lstm.sources.queries import scrubbed
+from lstm.sources.queries import scrub_secrets
 from tasks.settings import without_password
 
 STORAGE_VARIABLE = "LSTM_STUDY_STORAGE"
-GRACE_PERIOD_S = 120  # seconds of silence, after which a process on another machine is taken for dead
-_storages: dict[str, RDBStorage] = {}  # one pool of connections a process
-_EXAMPLE = "Set it to such as postgresql+psycopg://user:password@host/database, or unset it."
+GRACE_PERIOD_S = 120  # without a heartbeat, after which a process on another machine counts as dead
+_storages: dict[str, RDBStorage] = {}  # by URL: one connection pool per process
+_EXAMPLE = "Set it to a URL such as postgresql+psycopg://user:password@host/database, or unset it."
 
 
 def open_storage(folder: Path) -> BaseStorage:
-    """The storage, made if missing.
+    """Open the storage, or create it.
 
     Raises:
-        ConfigError: the database or the journal can't be used. No password is told.
+        ConfigError: the database or the journal can't be used. The message holds no password.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    if address := database_url():
-        if address not in _storages:
-            _storages[address] = _open_database(address)
-        return _storages[address]
+    if url := database_url():
+        if url not in _storages:
+            _storages[url] = _open_database(url)
+        return _storages[url]
     folder.mkdir(parents=True, exist_ok=True)
     return _open_journal(journal_path(folder))
 
 
 def database_url() -> str:
-    """The address of the database for studies; empty: they are journals."""
+    """Return the URL of the database for studies; empty: studies are journals."""
     return os.environ.get(STORAGE_VARIABLE, "").strip()
 
 
 def postgres_address() -> str:
-    """The database's address with the driver that is used; empty: studies are not in PostgreSQL."""
-    address = database_url()
-    return _with_driver(address).render_as_string(hide_password=False) if address.startswith("postgres") else ""
+    """Return the URL of the database with its driver; empty: studies are not in PostgreSQL."""
+    url = database_url()
+    return _with_driver(url).render_as_string(hide_password=False) if url.startswith("postgres") else ""
 
 
 def heartbeat_storage(storage: Any) -> Any:
-    """The storage, where it can tell when a running trial was last heard of; None: it can't."""
+    """Return the storage if it records heartbeats, else None."""
     return storage if is_heartbeat_enabled(storage) else None
 
 
 def journal_path(folder: Path) -> Path:
-    """The journal of the study in a folder."""
+    """Return the path of the journal in a workspace."""
     return folder / "study.journal"
 
 
 @atexit.register
 def close_storages() -> None:
-    """Let go of the databases; what was opened before can't be used any more."""
+    """Close the connections to databases; storages and studies opened before can't be used any more."""
     for storage in _storages.values():
         storage.remove_session()
         storage.engine.dispose()
@@ -70,10 +70,10 @@ def close_storages() -> None:
 
 
 class _JournalLock:
-    """Of a journal; it ends with its process, where Optuna's own keeps the next one waiting for half a minute."""
+    """Lock of a journal. It ends with its process; Optuna's own would block the next process for half a minute."""
 
     def __init__(self, path: Path) -> None:
-        self._lock = FileLock(path.with_suffix(".lock"))  # Optuna's, study.journal.lock, would be a link to the journal
+        self._lock = FileLock(path.with_suffix(".lock"))  # Optuna's study.journal.lock would be a link
 
     def acquire(self) -> bool:
         self._lock.acquire()
@@ -91,52 +91,52 @@ def _open_journal(path: Path) -> JournalStorage:
         return JournalStorage(JournalFileBackend(str(path), lock))
     except (ValueError, KeyError, TypeError, AttributeError, AssertionError):
         raise ConfigError(
-            f"{path}: is no usable journal of a search. Move it away: the search then starts anew."
+            f"{path}: is not a journal of a search, or is damaged. Move it away to start a new search."
         ) from None
 
 
 def _truncate_torn_line(path: Path, lock: _JournalLock) -> None:
-    """What a full disk or a crash left of a last line is dropped: with the next one it would be no JSON for ever."""
+    """Cut off an incomplete last line, which a crash or a full disk has left: appended to, it would be invalid JSON."""
     lock.acquire()
     try:
         content = path.read_bytes()
-        whole = content.rfind(b"\n") + 1
-        if whole < len(content):
-            os.truncate(path, whole)
+        end = content.rfind(b"\n") + 1
+        if end < len(content):
+            os.truncate(path, end)
     finally:
         lock.release()
 
 
-def _open_database(address: str) -> RDBStorage:
-    url = _with_driver(address)
+def _open_database(url: str) -> RDBStorage:
+    full_url = _with_driver(url)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)  # the heartbeat
             return RDBStorage(
-                url.render_as_string(hide_password=False),
+                full_url.render_as_string(hide_password=False),
                 engine_kwargs={"pool_pre_ping": True, "hide_parameters": True},
-                heartbeat_interval=30,  # of Optuna's own loop; tasks/claims.py records them
+                heartbeat_interval=30,  # of Optuna's own loop; here leases.py records them
                 grace_period=GRACE_PERIOD_S,
             )
     except Exception as error:  # SQLAlchemy's, Optuna's and each driver's own
-        raise ConfigError(f"{STORAGE_VARIABLE}: {_describe_error(error, address)} {_EXAMPLE}") from None
+        raise ConfigError(f"{STORAGE_VARIABLE}: {_describe_error(error, url)} {_EXAMPLE}") from None
 
 
-def _with_driver(address: str) -> URL:
-    """PostgreSQL by the driver that lstm[postgres] brings, where the address names none."""
+def _with_driver(url: str) -> URL:
+    """Parse the URL; PostgreSQL without a driver gets that of lstm[postgres]."""
     try:
-        url = make_url(address)
-    except Exception:  # an ArgumentError, or a ValueError for a port that is no number
-        raise ConfigError(f"{STORAGE_VARIABLE}: its value (not shown) is no database URL. {_EXAMPLE}") from None
-    return url.set(drivername="postgresql+psycopg") if url.drivername in ("postgres", "postgresql") else url
+        parsed = make_url(url)
+    except Exception:  # ArgumentError, or ValueError for an invalid port
+        raise ConfigError(f"{STORAGE_VARIABLE}: its value (not shown) is not a database URL. {_EXAMPLE}") from None
+    return parsed.set(drivername="postgresql+psycopg") if parsed.drivername in ("postgres", "postgresql") else parsed
 
 
-def _describe_error(error: Exception, address: str) -> str:
+def _describe_error(error: Exception, url: str) -> str:
     from sqlalchemy.exc import NoSuchModuleError
 
     if isinstance(error, ImportError):
         return "the database needs a package that is not installed, for PostgreSQL: pip install 'lstm[postgres]'."
     if isinstance(error, NoSuchModuleError):
-        return "SQLAlchemy knows no such database or driver as its value (not shown) names."
-    shown = without_password(address) if "?" not in address else "the database"
-    return f"{shown} can't be used for studies ({scrubbed(error, address)})."
+        return "SQLAlchemy does not know the database or driver that its value (not shown) names."
+    shown = without_password(url) if "?" not in url else "the database"
+    return f"{shown} can't be used for studies ({scrub_secrets(error, url)})."

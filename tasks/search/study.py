@@ -1,6 +1,6 @@
-"""The Optuna study of a search: what it proposes next, and what is known of its trials (docs/search.md).
+"""The Optuna study of a search: the trials that it suggests and what is known of them (docs/search.md).
 
-All that a search needs to go on after its process died is in the study itself.
+The study itself holds everything that a search needs to continue after its process has died.
 """
 
 import hashlib
@@ -16,28 +16,28 @@ from optuna.trial import FrozenTrial, TrialState
 
 from lstm.config.model import ModelConfig
 from lstm.config.pipeline import PipelineConfig
-from lstm.config.search import Range, choices, is_valid, number_type
+from lstm.config.search_space import Range, choices, is_valid, number_type
 from lstm.errors import ConfigError
 from tasks.search.leases import is_orphaned, stale_trial_ids
 from tasks.search.samplers import make_pruner, make_sampler, next_grid_point
 from tasks.search.storage import database_url, journal_path, open_storage
 
-_MEMBER, _WARM_START, _NETWORK, _WAITS, _BEGUN = "member", "warm_start", "network", "waits_for", "begun"
+_MEMBER, _WARM_START, _NETWORK, _WAITS_FOR, _STARTED = "member", "warm_start", "network", "waits_for", "begun"  # keys
 _FINISHED_STATES = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
 def open_study(config: PipelineConfig, name: str, folder: Path, previous: optuna.Study | None = None) -> optuna.Study:
-    """The study of this name, made if there is none; its first trials are the members of the ensemble.
+    """Open the study of this name, or create it with the planned members as its first trials.
 
     Args:
-        config: with every default written out.
+        config: with all defaults filled in.
         name: of the study.
-        folder: where its journal lies, unless LSTM_STUDY_STORAGE names a database.
-        previous: the last search of the same name. A new study proposes its best trial after the members, where its
-            values fit into the space (a key that it did not search: the model's own value) and it is no member.
+        folder: of its journal, unless LSTM_STUDY_STORAGE names a database.
+        previous: an earlier study of the same configuration name. Its best trial is enqueued after the members, if its
+            values are in the search space (for a key that it did not search: the model's value) and it is no member.
 
     Raises:
-        ConfigError: the database or the journal can't be used. No password is told.
+        ConfigError: the database or the journal can't be used. The message holds no password.
     """
     study = optuna.create_study(
         storage=open_storage(folder),
@@ -47,17 +47,19 @@ def open_study(config: PipelineConfig, name: str, folder: Path, previous: optuna
         pruner=make_pruner(config),
         load_if_exists=True,
     )
-    if not study.user_attrs.get(_BEGUN):
+    if not study.user_attrs.get(_STARTED):
         _enqueue_first_trials(study, config, previous)
-        study.set_user_attr(_BEGUN, True)
+        study.set_user_attr(_STARTED, True)
     return study
 
 
 def load_study(name: str, folder: Path, config: PipelineConfig | None = None) -> optuna.Study | None:
-    """The study of this name; None: there is none, or its journal can't be read. `config`: to ask it for trials.
+    """Open the study of this name; return None if it does not exist or its journal can't be read.
+
+    `config` sets sampler and pruner; it is needed to ask the study for trials.
 
     Raises:
-        ConfigError: the database can't be used. No password is told.
+        ConfigError: the database can't be used. The message holds no password.
     """
     if not database_url() and not journal_path(folder).exists():
         return None
@@ -75,10 +77,10 @@ def load_study(name: str, folder: Path, config: PipelineConfig | None = None) ->
 
 
 def delete_study(name: str, folder: Path) -> None:
-    """Delete the study of this name, if there is one.
+    """Delete the study of this name, if it exists.
 
     Raises:
-        ConfigError: the database can't be used. No password is told.
+        ConfigError: the database can't be used. The message holds no password.
     """
     if database_url():
         with suppress(KeyError):
@@ -88,7 +90,7 @@ def delete_study(name: str, folder: Path) -> None:
 
 
 def ask(study: optuna.Study, config: PipelineConfig) -> optuna.Trial | None:
-    """The next trial: what is queued, then what the sampler proposes; None: the grid is exhausted."""
+    """Return the next trial: enqueued ones first, then one that the sampler suggests; None: the grid is exhausted."""
     if config.search.sampler == "grid":
         trials = study.get_trials(deepcopy=False)
         if all(trial.state != TrialState.WAITING for trial in trials):
@@ -102,15 +104,15 @@ def ask(study: optuna.Study, config: PipelineConfig) -> optuna.Trial | None:
 
 
 def member_of(trial: optuna.Trial | FrozenTrial) -> int | None:
-    """Which member of the ensemble the trial is, from 0; None: one that was proposed beside them."""
-    number: int | None = trial.user_attrs.get(_MEMBER)
-    return number
+    """Return the position of the trial among the planned members; None: the sampler suggested it."""
+    position: int | None = trial.user_attrs.get(_MEMBER)
+    return position
 
 
 def suggest_params(trial: optuna.Trial, config: PipelineConfig) -> dict[str, Any]:
-    """What the trial changes in the model: a value of each key that is asked, and what a member has of its own."""
-    number = member_of(trial)
-    values = {} if number is None else dict(config.members[number])
+    """Return the differences of the trial from the `model` section: suggested values, and those of a planned member."""
+    member = member_of(trial)
+    values = {} if member is None else dict(config.members[member])
     for key, options in config.search.space.items():
         if not config.is_searched(key, values):
             continue
@@ -124,119 +126,120 @@ def suggest_params(trial: optuna.Trial, config: PipelineConfig) -> dict[str, Any
 
 
 def orphaned_trials(study: optuna.Study) -> list[optuna.Trial]:
-    """The trials that nobody is at any more, to go on in place (tasks/claims.py). Ask under the lock of the study."""
+    """Return the running trials whose owner is dead, see `leases`. The caller holds the lock of the study."""
     running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-    silent = stale_trial_ids(study) if running else frozenset()
-    return [optuna.Trial(study, trial._trial_id) for trial in running if is_orphaned(trial, silent)]
+    stale = stale_trial_ids(study) if running else frozenset()
+    return [optuna.Trial(study, trial._trial_id) for trial in running if is_orphaned(trial, stale)]
 
 
 def requeue_failed(study: optuna.Study, config: PipelineConfig) -> None:
-    """Queue anew each member of the ensemble whose trials have all failed: what they failed by may be mended."""
+    """Enqueue each planned member whose trials have all failed once more."""
     trials = study.get_trials(deepcopy=False)
-    for number, member in enumerate(config.members):
-        states = [trial.state for trial in trials if member_of(trial) == number]
+    for position, member in enumerate(config.members):
+        states = [trial.state for trial in trials if member_of(trial) == position]
         if states and all(state == TrialState.FAIL for state in states):
-            _enqueue(study, config, config.trial_params(member), {_MEMBER: number})
+            _enqueue(study, config, config.trial_params(member), {_MEMBER: position})
 
 
 def report(trial: optuna.Trial, value: float, step: int) -> None:
-    """Tell the error after an epoch; what was told before stays. Of several objectives none can be told by epochs."""
+    """Report the error of an epoch, unless it was reported before. Optuna can't report for several objectives."""
     if len(trial.study.directions) > 1:
         return
-    with warnings.catch_warnings():  # a resumed trial tells its last epoch again
+    with warnings.catch_warnings():  # a resumed trial reports its last epoch again
         warnings.filterwarnings("ignore", "The reported value is ignored", UserWarning)
         trial.report(value, step)
 
 
 def should_prune(trial: optuna.Trial, config: PipelineConfig) -> bool:
-    """Whether the trial is to be ended by what it reported so far; a member never is."""
+    """Whether the pruner ends the trial; planned members are never pruned."""
     if len(config.search.objectives) > 1:
         return False
-    beaten = trial.should_prune()  # asked of members, too: halving compares those that were asked
-    return beaten and member_of(trial) is None
+    pruned = trial.should_prune()  # for members too: successive halving compares the trials that were asked
+    return pruned and member_of(trial) is None
 
 
 def find_duplicate(study: optuna.Study, trial: optuna.Trial, network: ModelConfig) -> FrozenTrial | None:
-    """Another trial that has ended with the same network, whatever its device; a finished one before a pruned one.
+    """Return a finished trial with the same network on any device, complete ones first; None: there is none.
 
-    The trial is marked with its network.
+    The hash of the network is stored in the trial.
     """
-    mark = hashlib.sha256(network.model_dump_json(exclude={"device"}).encode()).hexdigest()
-    trial.set_user_attr(_NETWORK, mark)
-    ended = study.get_trials(deepcopy=False, states=_FINISHED_STATES)
-    same = [one for one in ended if one.number != trial.number and one.user_attrs.get(_NETWORK) == mark]
-    return min(same, key=lambda one: (one.state != TrialState.COMPLETE, one.number), default=None)
+    network_hash = hashlib.sha256(network.model_dump_json(exclude={"device"}).encode()).hexdigest()
+    trial.set_user_attr(_NETWORK, network_hash)
+    finished = study.get_trials(deepcopy=False, states=_FINISHED_STATES)
+    same = [
+        other for other in finished if other.number != trial.number and other.user_attrs.get(_NETWORK) == network_hash
+    ]
+    return min(same, key=lambda other: (other.state != TrialState.COMPLETE, other.number), default=None)
 
 
 def find_running_duplicate(study: optuna.Study, trial: optuna.Trial) -> int | None:
-    """Another trial that is being trained with the same network, to wait for; None: this one is to be trained.
+    """Return the number of a running trial that trains the same network; None: this trial must train it.
 
-    Both carry the mark that `twin` has set. Of those that wait for each other's network one alone does not wait.
+    Call `find_duplicate` first: it stores the hash of the network. A trial that waits for another one is not returned.
     """
-    mark = trial.user_attrs[_NETWORK]
-    for one in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        known = one.user_attrs
-        if one.number != trial.number and known.get(_NETWORK) == mark and known.get(_WAITS) is None:
-            trial.set_user_attr(_WAITS, one.number)
-            return one.number
-    if trial.user_attrs.get(_WAITS) is not None:  # the one that it waited for failed, or its process died
-        trial.set_user_attr(_WAITS, None)
+    network_hash = trial.user_attrs[_NETWORK]
+    for other in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        attrs = other.user_attrs
+        if other.number != trial.number and attrs.get(_NETWORK) == network_hash and attrs.get(_WAITS_FOR) is None:
+            trial.set_user_attr(_WAITS_FOR, other.number)
+            return other.number
+    if trial.user_attrs.get(_WAITS_FOR) is not None:  # that trial has failed, or its process died
+        trial.set_user_attr(_WAITS_FOR, None)
     return None
 
 
 def n_started(study: optuna.Study) -> int:
-    """How many trials have been asked for, whatever became of them."""
+    """Return the number of trials that were asked for, in any state but WAITING."""
     return sum(trial.state != TrialState.WAITING for trial in study.get_trials(deepcopy=False))
 
 
 def n_failed(study: optuna.Study) -> int:
-    """How many trials have failed."""
+    """Return the number of failed trials."""
     return len(study.get_trials(deepcopy=False, states=(TrialState.FAIL,)))
 
 
 def tell(study: optuna.Study, trial: optuna.Trial, values: Sequence[float] | None, state: TrialState) -> None:
-    """Tell how a trial ended; one that is complete with a value that is no number has failed."""
+    """Tell the study the state and the values of a finished trial. A complete trial with a NaN value fails."""
     if state == TrialState.COMPLETE and values is not None and any(map(isnan, values)):
         values, state = None, TrialState.FAIL
     study.tell(trial, values, state)
 
 
 def plateau_reached(study: optuna.Study, config: PipelineConfig) -> bool:
-    """Whether the last `search.plateau` trials to end were no better than the best before them.
+    """Whether the last `search.plateau` trials, by the time of their end, have not improved the best error.
 
-    Members set what is to be beaten, but are none of those counted: they are trained in any case. A pruned or failed
-    trial is no better one.
+    Planned members can improve it but are not counted. Pruned and failed trials are counted.
     """
     if config.search.plateau is None:
         return False
-    ended = [trial for trial in study.get_trials(deepcopy=False) if trial.datetime_complete]
-    best, in_a_row = inf, 0
-    for trial in sorted(ended, key=lambda one: (one.datetime_complete, one.number)):
+    finished = [trial for trial in study.get_trials(deepcopy=False) if trial.datetime_complete]
+    best, n_without_improvement = inf, 0
+    for trial in sorted(finished, key=lambda trial: (trial.datetime_complete, trial.number)):
         if trial.state == TrialState.COMPLETE and trial.values[0] < best:
-            best, in_a_row = trial.values[0], 0
+            best, n_without_improvement = trial.values[0], 0
         elif member_of(trial) is None:
-            in_a_row += 1
-    return in_a_row >= config.search.plateau
+            n_without_improvement += 1
+    return n_without_improvement >= config.search.plateau
 
 
 def pareto_front(study: optuna.Study) -> list[int]:
-    """Numbers of the trials that no other beats in every objective."""
+    """Return the numbers of the trials on the Pareto front."""
     return sorted(trial.number for trial in study.best_trials)
 
 
 def _enqueue_first_trials(study: optuna.Study, config: PipelineConfig, previous: optuna.Study | None) -> None:
-    """Queue the first trials; those that a process queued before it died are left as they are."""
+    """Enqueue the members and the warm start, except those that a killed process has already enqueued."""
     queued = [trial.user_attrs for trial in study.get_trials(deepcopy=False)]
-    for number, member in enumerate(config.members):
-        if all(attributes.get(_MEMBER) != number for attributes in queued):
-            _enqueue(study, config, config.trial_params(member), {_MEMBER: number})
+    for position, member in enumerate(config.members):
+        if all(attributes.get(_MEMBER) != position for attributes in queued):
+            _enqueue(study, config, config.trial_params(member), {_MEMBER: position})
     if any(_WARM_START in attributes for attributes in queued):
         return
     if previous is None or not config.search.warm_start or config.search.trials <= len(config.members):
         return
     finished = previous.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    for trial in sorted(finished, key=lambda one: (one.values[0], one.number)):
-        if (values := warm_start_params(trial.params, config)) is not None:
+    for trial in sorted(finished, key=lambda trial: (trial.values[0], trial.number)):
+        if (values := _warm_start_params(trial.params, config)) is not None:
             members = [config.network_config(config.trial_params(member)) for member in config.members]
             if config.network_config(values) not in members:
                 _enqueue(study, config, values, {_WARM_START: f"{previous.study_name}#{trial.number}"})
@@ -244,12 +247,12 @@ def _enqueue_first_trials(study: optuna.Study, config: PipelineConfig, previous:
 
 
 def _enqueue(study: optuna.Study, config: PipelineConfig, values: dict[str, Any], attributes: dict[str, Any]) -> None:
-    asked = {key: values[key] for key in config.search.space if config.is_searched(key, values)}
-    study.enqueue_trial(asked, user_attrs=attributes)
+    params = {key: values[key] for key in config.search.space if config.is_searched(key, values)}
+    study.enqueue_trial(params, user_attrs=attributes)
 
 
-def warm_start_params(params: dict[str, Any], config: PipelineConfig) -> dict[str, Any] | None:
-    """Another search's values as those of a trial of this one; None: they can't all be had here."""
+def _warm_start_params(params: dict[str, Any], config: PipelineConfig) -> dict[str, Any] | None:
+    """Return the parameters of another search's trial as those of this search; None: this search can't suggest them."""
     space, model = config.search.space, config.model.model_dump()
     kept = {key: value for key, value in params.items() if key in space}
     if any(model.get(key) != value for key, value in params.items() if key not in space):

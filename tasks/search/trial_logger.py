@@ -1,4 +1,4 @@
-"""The MLflow runs of trials, written beside the search by a thread of their own: the search never waits for them."""
+"""Writes the MLflow runs of trials from a thread of its own, so that the search does not wait for MLflow."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -11,100 +11,98 @@ from mlflow.exceptions import MlflowException
 from lstm.config.model import ModelConfig
 from lstm.errors import StoreError
 from tasks.handles import RunHandle, trial_name
-from tasks.tracking import runs as tracking
+from tasks.search.trial_folder import History
+from tasks.tracking import runs
 
-_WRITE_EVERY_S = 10.0  # seconds between two writes of a running trial's curves
-History = list[dict[str, float]]
+_WRITE_EVERY_S = 10.0  # the curves of a running trial
 
 
 class TrialLogger:
-    """One child run a trial, by the trial's number."""
+    """A child run for each trial, by the number of the trial."""
 
     def __init__(self, parent: RunHandle, thread: ThreadPoolExecutor) -> None:
         """Use `trial_logger`."""
         self._parent, self._thread = parent, thread
         self._runs: dict[int, RunHandle] = {}
-        self._waiting: dict[int, History] = {}  # epochs that are not written yet
-        self._written: dict[int, float] = {}  # when the last ones were
+        self._buffered: dict[int, History] = {}  # epochs that are not written yet
+        self._written_at: dict[int, float] = {}  # when epochs were last written
         self._last: Future[None] | None = None
 
     def start(self, number: int, network: ModelConfig, **tags: Any) -> None:
-        """Begin a run, with every key of the network as a parameter."""
-        self._waiting[number], self._written[number] = [], time.monotonic()
-        self._do(self._start, number, network, tags)
+        """Start a run with every key of the network as a parameter."""
+        self._buffered[number], self._written_at[number] = [], time.monotonic()
+        self._submit(self._start, number, network, tags)
 
-    def epochs(self, number: int, records: History) -> None:
-        """Keep these epochs; they are written some at a time."""
-        self._waiting[number] += records
-        if time.monotonic() - self._written[number] >= _WRITE_EVERY_S:
-            self._flush(number)
+    def log_epochs(self, number: int, records: History) -> None:
+        """Log the metrics of these epochs; they are written in batches."""
+        self._buffered[number] += records
+        if time.monotonic() - self._written_at[number] >= _WRITE_EVERY_S:
+            self._write_epochs(number)
 
-    def end(self, number: int, status: str = "FINISHED", figures: dict[str, float] | None = None, **tags: Any) -> None:
-        """Write what is left, the final figures and the tags, and end the run."""
-        self._flush(number)
-        self._do(self._end, number, status, figures or {}, tags)
+    def end(self, number: int, status: str = "FINISHED", metrics: dict[str, float] | None = None, **tags: Any) -> None:
+        """Write the remaining epochs, the final metrics and the tags, and end the run."""
+        self._write_epochs(number)
+        self._submit(self._end, number, status, metrics or {}, tags)
 
-    def known(self, number: int, run: RunHandle) -> None:
-        """The run of a trial that another process has written."""
+    def adopt(self, number: int, run: RunHandle) -> None:
+        """Register a run that another process has written."""
         self._runs[number] = run
 
     def run_of(self, number: int) -> RunHandle:
-        """The run, once all that has been asked for is written."""
-        self.wait()
+        """Return the run of a trial, after everything is written."""
+        self.flush()
         return self._runs[number]
 
-    def wait(self) -> None:
-        """Until all is written.
+    def flush(self) -> None:
+        """Wait until everything is written.
 
         Raises:
-            StoreError: MLflow did not take something.
+            StoreError: MLflow has refused something.
         """
         try:
             if self._last is not None:
                 self._last.result()
         except MlflowException as error:
             raise StoreError(
-                f"MLflow did not take what the trials logged ({str(error).splitlines()[0]}). The search is kept: the "
-                "same command goes on from it."
+                f"MLflow could not write what the trials logged ({str(error).splitlines()[0]}). The search is kept: "
+                "run the same command again to continue it."
             ) from None
 
-    def _do(self, work: Callable[..., None], *arguments: Any) -> None:
+    def _submit(self, write: Callable[..., None], *arguments: Any) -> None:
         before = self._last
 
         def in_order() -> None:
             if before is not None:
-                before.result()  # what failed once is not tried again: its error goes on to whoever waits
-            work(*arguments)
+                before.result()  # raises the error of an earlier write: nothing is written after it
+            write(*arguments)
 
         self._last = self._thread.submit(in_order)
 
-    def _flush(self, number: int) -> None:
-        records, self._waiting[number] = self._waiting[number], []
-        self._written[number] = time.monotonic()
+    def _write_epochs(self, number: int) -> None:
+        records, self._buffered[number] = self._buffered[number], []
+        self._written_at[number] = time.monotonic()
         if records:
-            self._do(lambda: tracking.log_curves(self._runs[number], records))
+            self._submit(lambda: runs.log_curves(self._runs[number], records))
 
     def _start(self, number: int, network: ModelConfig, tags: dict[str, Any]) -> None:
-        run = tracking.start_run(
-            self._parent.experiment_id, trial_name(number), {"kind": "trial", **tags}, self._parent
-        )
-        tracking.log(run, params=network.model_dump(mode="json"))
+        run = runs.start_run(self._parent.experiment_id, trial_name(number), {"kind": "trial", **tags}, self._parent)
+        runs.log(run, params=network.model_dump(mode="json"))
         self._runs[number] = run
 
-    def _end(self, number: int, status: str, figures: dict[str, float], tags: dict[str, Any]) -> None:
+    def _end(self, number: int, status: str, metrics: dict[str, float], tags: dict[str, Any]) -> None:
         run = self._runs[number]
-        tracking.log(run, figures)
-        tracking.tag(run, **tags)
-        tracking.end(run, status)
+        runs.log(run, metrics)
+        runs.tag(run, **tags)
+        runs.end(run, status)
 
 
 @contextmanager
 def trial_logger(parent: RunHandle) -> Iterator[TrialLogger]:
-    """The runs below `parent`; all is written when the block ends well, and nothing more when it does not."""
+    """Write runs below `parent`. After an error in the block, what is still queued is dropped."""
     thread = ThreadPoolExecutor(1, thread_name_prefix="tracking")
     try:
-        runs = TrialLogger(parent, thread)
-        yield runs
-        runs.wait()
+        logger = TrialLogger(parent, thread)
+        yield logger
+        logger.flush()
     finally:
         thread.shutdown(wait=True, cancel_futures=True)

@@ -14,6 +14,7 @@ config = make_config("shops.csv", **json.loads(sys.argv[1]))
 table = ingest.fn(config)
 windows = window.fn(config, normalize.fn(config, table))
 with runs.parent_run(config, table, ["cpu"], "") as run:
-    found = train.fn(config, windows, run, ["cpu"])
-print(json.dumps([found.n_ended, found.n_cached, {trial.number: trial.val_rmse_normalized for trial in found.trials}]))
+    search = train.fn(config, windows, run, ["cpu"])
+errors = {trial.number: trial.val_rmse_normalized for trial in search.trials}
+print(json.dumps([search.n_ended, search.n_cached, errors]))
 """

@@ -51,8 +51,8 @@ def train(study, settings, trial, epochs=9):
         if should_prune(trial, settings):
             tell(study, trial, None, PRUNED)
             return values
-    wanted = [error, 1.0 / values["hidden_size"]][: len(settings.search.objectives)]
-    tell(study, trial, wanted, COMPLETE)
+    objectives = [error, 1.0 / values["hidden_size"]][: len(settings.search.objectives)]
+    tell(study, trial, objectives, COMPLETE)
     return values
 
 

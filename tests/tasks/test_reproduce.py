@@ -40,9 +40,9 @@ SAME = ReproductionCheck("none", THEN, THEN, (), (MetricPair("val_rmse", 2.0, 2.
 
 
 @given(numbers, numbers)
-def test_the_relative_difference_is_symmetric_and_zero_for_equal_figures(one, other):
-    assert MetricPair("x", one, other).relative == MetricPair("x", other, one).relative >= 0
-    assert MetricPair("x", one, one).relative == 0
+def test_the_relative_difference_is_symmetric_and_zero_for_equal_figures(first, second):
+    assert MetricPair("x", first, second).relative == MetricPair("x", second, first).relative >= 0
+    assert MetricPair("x", first, first).relative == 0
 
 
 def test_a_figure_that_is_no_number_is_infinitely_far_away():
@@ -62,10 +62,10 @@ def test_a_figure_that_is_no_number_is_infinitely_far_away():
     ],
 )
 def test_the_same_environment_asks_for_1e_6_and_another_one_for_2_percent(now, elsewhere, reproduced):
-    found = replace(SAME, metrics=(MetricPair("val_rmse", 2.0, now),), differences=elsewhere)
-    assert (not found.reasons) is reproduced
-    assert found.verdict.startswith("reproduced" if reproduced else "not reproduced")
-    assert all("val_rmse was 2" in reason for reason in found.reasons)
+    check = replace(SAME, metrics=(MetricPair("val_rmse", 2.0, now),), differences=elsewhere)
+    assert (not check.reasons) is reproduced
+    assert check.verdict.startswith("reproduced" if reproduced else "not reproduced")
+    assert all("val_rmse was 2" in reason for reason in check.reasons)
 
 
 def test_elsewhere_other_metrics_than_rmse_and_mae_may_differ_by_more():
@@ -76,24 +76,24 @@ def test_elsewhere_other_metrics_than_rmse_and_mae_may_differ_by_more():
 
 def test_a_changed_data_set_is_named_with_rows_and_span_of_then_and_now():
     now = TrainingData("b" * 64, 99, THEN.first, THEN.last)
-    found = ReproductionCheck("changed", THEN, now, (), (), ())
-    (reason,) = found.reasons
+    check = ReproductionCheck("changed", THEN, now, (), (), ())
+    (reason,) = check.reasons
     assert "sha256 aaaaaaaa (100 rows, 2024-01-01T00:00:00+00:00 to 2024-01-02T00:00:00+00:00) then" in reason
     assert "sha256 bbbbbbbb (99 rows" in reason and "unchanged" not in reason
-    assert found.verdict == "not reproduced: the data have changed, so that nothing was trained"
+    assert check.verdict == "not reproduced: the data have changed, so that nothing was trained"
 
 
 def test_newer_rows_alone_are_no_reproduction_and_said_to_be_all_that_changed():
     now = TrainingData("b" * 64, 107, THEN.first, "2024-01-03T00:00:00+00:00")
-    found = replace(SAME, change="appended", actual_data=now)
-    (reason,) = found.reasons
+    check = replace(SAME, change="appended", actual_data=now)
+    (reason,) = check.reasons
     assert reason.endswith("The rows of then are unchanged, 7 newer ones have come after 2024-01-02T00:00:00+00:00")
-    assert "have newer rows; from the rows of then reproduced to 1e-06" in found.verdict
+    assert "have newer rows; from the rows of then reproduced to 1e-06" in check.verdict
 
 
 def test_without_a_metric_of_then_nothing_is_reproduced():
-    found = replace(SAME, metrics=())
-    assert found.reasons == ("its run has logged no metric to compare with",)
+    check = replace(SAME, metrics=())
+    assert check.reasons == ("its run has logged no metric to compare with",)
 
 
 def test_what_differs_in_the_environment_is_named_and_what_was_not_recorded_too():
@@ -101,11 +101,11 @@ def test_what_differs_in_the_environment_is_named_and_what_was_not_recorded_too(
     assert list(environment_differences(here, here, ("cpu", "cpu"))) == []
     assert list(environment_differences({"lock_sha256": "c" * 64}, here, ("cpu", "cpu"))) == ["not recorded then"]
     then = {**here, "torch": "1.0", "code_sha256": "d" * 64} | {"threads": None}
-    told = list(environment_differences(then, here, ("cuda", "cpu")))
-    assert f"torch: 1.0 then, {here['torch']} now" in told
-    assert f"library code: dddddddd then, {code_sha256()[:8]} now" in told
-    assert f"threads: not recorded then, {here['threads']} now" in told
-    assert "device: cuda then, cpu now" in told
+    lines = list(environment_differences(then, here, ("cuda", "cpu")))
+    assert f"torch: 1.0 then, {here['torch']} now" in lines
+    assert f"library code: dddddddd then, {code_sha256()[:8]} now" in lines
+    assert f"threads: not recorded then, {here['threads']} now" in lines
+    assert "device: cuda then, cpu now" in lines
 
 
 def test_metrics_of_one_side_alone_are_not_compared_but_named():
@@ -114,10 +114,10 @@ def test_metrics_of_one_side_alone_are_not_compared_but_named():
 
 
 def test_weights_are_compared_by_their_bits():
-    one = {"w": torch.tensor([1.0, 0.0])}
-    assert same_bits(one, {"w": torch.tensor([1.0, 0.0])})
-    assert not same_bits(one, {"w": torch.tensor([1.0, -0.0])})
-    assert largest_difference(one, {"w": torch.tensor([1.5, 0.0])}) == 0.5
+    weights = {"w": torch.tensor([1.0, 0.0])}
+    assert same_bits(weights, {"w": torch.tensor([1.0, 0.0])})
+    assert not same_bits(weights, {"w": torch.tensor([1.0, -0.0])})
+    assert largest_difference(weights, {"w": torch.tensor([1.5, 0.0])}) == 0.5
 
 
 @pytest.fixture
@@ -143,8 +143,10 @@ def version(hourly, home, tmp_path):
     config, data, panel, _ = prepare(hourly, tmp_path)
     with runs.parent_run(config, data, ["cpu"], "") as run:
         pass
-    made = replace(untrained_forecaster(config, panel), lineage={"run_id": run.run_id, **runs.lineage(config, data)})
-    made.save(tmp_path / "saved")
+    forecaster = replace(
+        untrained_forecaster(config, panel), lineage={"run_id": run.run_id, **runs.lineage(config, data)}
+    )
+    forecaster.save(tmp_path / "saved")
     client = runs.client()
     client.create_registered_model("shops")
     client.create_model_version("shops", (tmp_path / "saved").as_uri(), run.run_id, tags={"kind": "best-single"})
@@ -155,17 +157,23 @@ def version(hourly, home, tmp_path):
 
 def test_a_version_tells_where_it_came_from_by_name_alias_number_and_run(version):
     for model in ("shops", "shops@champion", "shops/1", version.run_id):
-        found = load_provenance(model)
-        assert (found.version, found.training_run_id, found.metrics["val_rmse"]) == ("shops/1", version.run_id, 1.0)
-        assert found.config.name == "shops" and found.members[0].epochs is None
+        provenance = load_provenance(model)
+        assert (provenance.version, provenance.training_run_id, provenance.metrics["val_rmse"]) == (
+            "shops/1",
+            version.run_id,
+            1.0,
+        )
+        assert provenance.config.name == "shops" and provenance.members[0].epochs is None
 
 
 def test_epochs_are_those_of_the_curve_or_of_the_versions_own_record(version, tmp_path):
     runs.log_curves(version, [{"epoch": number, "val_loss": 1.0} for number in (1, 2, 3)])
-    assert [one.epochs for one in load_provenance("shops").members] == [3]
+    assert [member.epochs for member in load_provenance("shops").members] == [3]
     path = tmp_path / "saved"
-    made = load_provenance("shops").forecaster
-    replace(made, lineage={**made.lineage, "members": [{"trial": "trial-004", "epochs": 2, "seed": 0}]}).save(path)
+    forecaster = load_provenance("shops").forecaster
+    replace(
+        forecaster, lineage={**forecaster.lineage, "members": [{"trial": "trial-004", "epochs": 2, "seed": 0}]}
+    ).save(path)
     (member,) = load_provenance("shops").members
     assert (member.trial, member.epochs) == ("trial-004", 2)
 
@@ -183,15 +191,15 @@ def test_a_configuration_that_is_gone_or_altered_is_bad_input(version):
 
 
 @pytest.mark.parametrize(
-    ("model", "error", "said"),
+    ("model", "error", "message"),
     [
         ("shops/9", CheckpointError, "there is no version '9'"),
         ("nobody", CheckpointError, "there is no registered model 'nobody'"),
         ("0" * 32, StoreError, "MLflow has no run 0000"),
     ],
 )
-def test_what_is_not_there_is_bad_input(version, model, error, said):
-    with pytest.raises(error, match=said):
+def test_what_is_not_there_is_bad_input(version, model, error, message):
+    with pytest.raises(error, match=message):
         reproduce.fn(model)
 
 
@@ -211,13 +219,13 @@ def test_an_empty_store_is_told_without_making_one(home):
 
 def test_networks_are_trained_in_order_for_as_many_epochs_as_told_and_to_the_same_bits(hourly, home, tmp_path):
     config, _, _, windows = prepare(hourly, tmp_path)
-    own = {"sequence_length": 12, "hidden_size": 4, "horizon": 6, "epochs": 3, "patience": None}
-    networks = [ModelConfig(**own, seed=seed) for seed in (1, 2, 1)]
+    values = {"sequence_length": 12, "hidden_size": 4, "horizon": 6, "epochs": 3, "patience": None}
+    networks = [ModelConfig(**values, seed=seed) for seed in (1, 2, 1)]
     jobs = make_jobs(config, windows, networks, tmp_path / "again")
     trials = train_networks(jobs, ["cpu"], [None, 2, None])
     assert [len(history_of(trial.folder)) for trial in trials] == [3, 2, 3]
     first, second, third = (load_checkpoint(job.folder / "network.safetensors")[0] for job in jobs)
     assert same_bits(first, third) and not same_bits(first, second)
-    bad = make_jobs(config, windows, [ModelConfig(**{**own, "sequence_length": 10_000})], tmp_path / "bad")
+    bad = make_jobs(config, windows, [ModelConfig(**{**values, "sequence_length": 10_000})], tmp_path / "bad")
     with pytest.raises(TrainingError, match="a network could not be trained"):
         train_networks(bad, ["cpu"])

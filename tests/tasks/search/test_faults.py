@@ -1,4 +1,4 @@
-"""A search goes through what happens to machines: a locked store, a torn checkpoint, a clock that jumps."""
+"""Faults of the machine during a search: a locked store, a truncated checkpoint, a clock that jumps."""
 
 import errno
 import json
@@ -19,78 +19,80 @@ from sqlalchemy import text
 from lstm.config.model import ModelConfig
 from lstm.errors import StoreError
 from tasks.runtime.process_owner import this_process
-from tasks.search.worker import Job, train
+from tasks.search.worker import train
+from tasks.search.worker_pool import make_job
 from tasks.tracking import runs, sqlite_timeout
 from tests.support.paths import ROOT
 from tests.support.prepared_data import prepare
 from tests.support.searches import NETWORK, RATES, SEARCH
 
-LOCKED = 30.0  # seconds; MLflow itself waits for twenty
+LOCKED = 30.0  # seconds; MLflow itself waits for 20
 
 
 @pytest.fixture
 def job(hourly, home, tmp_path):
-    """A network to train in a folder of that name."""
+    """A function that returns the job of a network in a folder of that name."""
     config, _, _, windows = prepare(hourly, tmp_path)
-    model = ModelConfig(**{**NETWORK, "epochs": 6, "horizon": config.window.horizon})
-    shape = (len(config.data.target), windows.n_known, windows.n_series, config.window.stride)
-    return lambda name: Job(model, windows.folder, *shape, tmp_path / name, False)
+    network = ModelConfig(**{**NETWORK, "epochs": 6, "horizon": config.window.horizon})
+    return lambda name: make_job(config, windows, network, tmp_path / name)
 
 
 @pytest.mark.parametrize("kept", [0.0, 0.5, 0.99])
-def test_a_network_whose_checkpoint_is_truncated_is_trained_anew_to_the_same_result(job, kept):
-    whole = train(job("whole"))
-    cut = train(job("torn"), lambda record: "finish" if record["epoch"] == 3 else "go")
-    assert cut["state"] == "cut"
-    progress = job("torn").folder / "progress.safetensors"
+def test_a_network_with_a_truncated_checkpoint_is_trained_again_to_the_same_result(job, kept):
+    undisturbed = train(job("undisturbed"))
+    interrupted = train(job("truncated"), lambda record: "finish" if record["epoch"] == 3 else "continue")
+    assert interrupted.state == "interrupted"
+    progress = job("truncated").folder / "progress.safetensors"
     os.truncate(progress, int(progress.stat().st_size * kept))
-    told = []
-    again = train(job("torn"), lambda record: told.append(record["epoch"]) or "go")
-    assert told == [1, 2, 3, 4, 5, 6]
-    assert (again["state"], again["val_rmse"]) == ("done", whole["val_rmse"])
+    epochs = []
+    result = train(job("truncated"), lambda record: epochs.append(record["epoch"]) or "continue")
+    assert epochs == [1, 2, 3, 4, 5, 6]
+    assert result.state == "done"
+    assert result.metrics.val_rmse_normalized == undisturbed.metrics.val_rmse_normalized
 
 
-def test_a_locked_store_is_waited_for_longer_than_mlflow_does(store):
+def test_the_busy_timeout_of_the_store_is_longer_than_that_of_mlflow(store):
     with runs.client()._tracking_client.store.ManagedSessionMaker() as session:
-        waits = session.execute(text("PRAGMA busy_timeout")).scalar()
-    assert waits == sqlite_timeout.SECONDS * 1000 > LOCKED * 1000
+        timeout = session.execute(text("PRAGMA busy_timeout")).scalar()
+    assert timeout == sqlite_timeout.TIMEOUT_S * 1000 > LOCKED * 1000
 
 
 @pytest.mark.parametrize(
-    ("error", "said"),
+    ("error", "message"),
     [
         (OSError(errno.ENOSPC, "No space left on device", "x.npy"), "x.npy: can't be written (No space left"),
-        (MlflowException("database or disk is full"), "MLflow does not take what is logged (database or disk is full)"),
+        (MlflowException("database or disk is full"), "does not accept what is logged (database or disk is full)"),
     ],
 )
-def test_what_the_disk_or_the_store_does_not_take_is_told_in_one_line(hourly, store, tmp_path, error, said):
+def test_an_error_of_the_disk_or_the_store_is_reported_in_one_line(hourly, store, tmp_path, error, message):
     config, table, *_ = prepare(hourly, tmp_path)
-    with pytest.raises(StoreError) as told, runs.parent_run(config, table, ["cpu"], "") as run:
+    with pytest.raises(StoreError) as caught, runs.parent_run(config, table, ["cpu"], "") as run:
         raise error
-    assert said in str(told.value) and "\n" not in str(told.value) and told.value.__cause__ is error
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+    assert caught.value.__cause__ is error
     assert runs.client().get_run(run.run_id).info.status == "FAILED"
 
 
-def test_a_store_that_is_away_at_the_end_does_not_hide_what_went_wrong(hourly, store, tmp_path, monkeypatch):
-    def away(*_):
-        raise MlflowException("away")
+def test_an_unreachable_store_does_not_hide_the_error_of_the_run(hourly, store, tmp_path, monkeypatch):
+    def unreachable(*_):
+        raise MlflowException("unreachable")
 
     config, table, *_ = prepare(hourly, tmp_path)
     with pytest.raises(ZeroDivisionError), runs.parent_run(config, table, ["cpu"], "") as run:
-        monkeypatch.setattr(runs, "end", away)
+        monkeypatch.setattr(runs, "end", unreachable)
         raise ZeroDivisionError
     assert runs.client().get_run(run.run_id).data.tags["owner"] == this_process()
 
 
 def environment_of(home, variables):
-    """Of a process with stores of its own, whatever other tests, or MLflow, have set."""
+    """Return the environment of a process with its own stores."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "PREFECT_", "LSTM_"))}
     return {**kept, "LSTM_HOME": str(home), "PYTHONPATH": str(ROOT), **variables}
 
 
 @pytest.fixture
-def searching(hourly, tmp_path):
-    """A way to start a search of five trials in a home of that name, with more variables in its environment."""
+def start_search(hourly, tmp_path):
+    """A function that starts a search of five trials; it returns its home, of that name, and the process."""
     hourly.to_csv(tmp_path / "shops.csv", index=False)
     search = {"trials": 5, "space": RATES}
     sections = json.dumps({"model": {**NETWORK, "epochs": 12}, "search": search})
@@ -104,17 +106,17 @@ def searching(hourly, tmp_path):
     return start
 
 
-def until(process, home, ended):
-    """Until so many trials have ended; the process is alive then."""
+def wait_for_trials(process, home, ended):
+    """Wait until so many trials have ended."""
     while len(list(home.glob("studies/shops/*/trial-*/result.json"))) < ended and process.poll() is None:
         time.sleep(0.02)
 
 
 def result(process):
-    """What it has found, and what it said."""
-    out, said = process.communicate(timeout=240)
-    assert process.returncode == 0, said
-    return json.loads(out)
+    """Return what the process has printed, from JSON."""
+    output, errors = process.communicate(timeout=240)
+    assert process.returncode == 0, errors
+    return json.loads(output)
 
 
 def statuses(home):
@@ -136,9 +138,9 @@ def lock_while_stopped(other, process):
 
 
 @pytest.mark.slow
-def test_a_search_goes_through_a_store_that_is_locked_for_thirty_seconds(searching):
-    home, process = searching("locked")
-    until(process, home, 1)
+def test_a_search_survives_a_store_that_is_locked_for_thirty_seconds(start_search):
+    home, process = start_search("locked")
+    wait_for_trials(process, home, 1)
     with closing(sqlite3.connect(home / "mlflow.db", isolation_level=None, timeout=0)) as other:
         lock_while_stopped(other, process)
         locked = time.monotonic()
@@ -146,8 +148,8 @@ def test_a_search_goes_through_a_store_that_is_locked_for_thirty_seconds(searchi
         waited = process.poll() is None
         other.execute("COMMIT")
     assert waited and time.monotonic() - locked >= LOCKED
-    ended, answered, found = result(process)
-    assert (ended, answered) == (5, 0) and found
+    n_ended, n_cached, errors = result(process)
+    assert (n_ended, n_cached) == (5, 0) and errors
     assert statuses(home) == {"FINISHED"}
 
 
@@ -189,9 +191,9 @@ RECONCILE = "import time; from tasks.operations.reconcile import reconcile; prin
 
 @pytest.fixture
 def clock(tmp_path):
-    """The variables of a process whose wall clock jumps, and a way to let it jump by so many seconds from now."""
+    """The variables of a process whose wall clock jumps, and a function that lets it jump by so many seconds."""
     if sys.platform != "linux" or shutil.which("cc") is None:
-        pytest.skip("a wall clock that jumps for some processes alone is made with a C compiler on Linux")
+        pytest.skip("needs a C compiler on Linux")
     (tmp_path / "jump.c").write_text(JUMP)
     library, file = tmp_path / "jump.so", tmp_path / "jump"
     subprocess.run(["cc", "-shared", "-fPIC", "-o", library, tmp_path / "jump.c"], check=True)
@@ -205,24 +207,24 @@ def clock(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_search_finds_the_same_while_the_clock_jumps_a_day_ahead_and_back(searching, clock):
+def test_a_search_has_the_same_result_while_the_clock_jumps_a_day_ahead_and_back(start_search, clock):
     variables, jump = clock
-    _, process = searching("steady")
+    _, process = start_search("steady")
     expected = result(process)
-    home, process = searching("jumping", **variables)
-    until(process, home, 1)
+    home, process = start_search("jumping", **variables)
+    wait_for_trials(process, home, 1)
     jump(86_400)
-    until(process, home, 3)
-    process.send_signal(signal.SIGSTOP)  # else it may have ended before anybody has looked
+    wait_for_trials(process, home, 3)
+    process.send_signal(signal.SIGSTOP)  # else it may end before `reconcile` runs
     environment = environment_of(home, variables)
-    look = subprocess.run(
+    reconciled = subprocess.run(
         [sys.executable, "-c", RECONCILE], env=environment, capture_output=True, text=True, check=True
     )
     alive = process.poll() is None
     process.send_signal(signal.SIGCONT)
     jump(-86_400)
-    found = result(process)
-    clock_then, repairs = look.stdout.splitlines()
-    assert float(clock_then) - time.time() > 80_000  # it did jump
+    actual = result(process)
+    jumped_time, repairs = reconciled.stdout.splitlines()
+    assert float(jumped_time) - time.time() > 80_000
     assert alive and repairs == "Repairs(runs=0, aliases=0, flow_runs=0, leftovers=0, lines=(), left=())"
-    assert found == expected and statuses(home) == {"FINISHED"}
+    assert actual == expected and statuses(home) == {"FINISHED"}

@@ -1,4 +1,4 @@
-"""Where studies are kept: journals that were damaged, databases that are there, and such that are not."""
+"""Storage of studies: damaged journals, and databases that can and can't be used."""
 
 import os
 import time
@@ -21,14 +21,14 @@ from tests.support.postgres import QUOTED, SECRETS
 from tests.support.studies import config, content, error_of, search, train, warm_starts
 
 
-def test_a_lock_of_a_dead_process_holds_nobody_up_and_a_torn_line_was_never_written(tmp_path):
+def test_a_lock_of_a_dead_process_does_not_block_and_an_incomplete_line_is_dropped(tmp_path):
     settings = config()
     before = search(open_study(settings, "s", tmp_path), settings, 3)
     journal = tmp_path / "study.journal"
     os.symlink(journal, f"{journal}.lock")  # as Optuna's own lock would be left
     (tmp_path / "study.lock").touch()
-    whole = journal.read_bytes()
-    journal.write_bytes(whole + b'{"op_code":4,"worker')
+    lines = journal.read_bytes()
+    journal.write_bytes(lines + b'{"op_code":4,"worker')
     started = time.monotonic()
     study = open_study(settings, "s", tmp_path)
     assert [trial.params for trial in study.trials] == before
@@ -37,9 +37,9 @@ def test_a_lock_of_a_dead_process_holds_nobody_up_and_a_torn_line_was_never_writ
     assert time.monotonic() - started < 5
 
 
-def test_a_journal_that_is_none_is_told(tmp_path):
+def test_an_invalid_journal_is_an_error(tmp_path):
     (tmp_path / "study.journal").write_text("hello\nworld\n")
-    with pytest.raises(ConfigError, match="study.journal: is no usable journal of a search. Move it away"):
+    with pytest.raises(ConfigError, match="study.journal: is not a journal of a search, or is damaged"):
         open_study(config(), "s", tmp_path)
     assert load_study("s", tmp_path) is None
     delete_study("s", tmp_path)
@@ -56,7 +56,7 @@ def _closed():
 
 
 def walk(settings, folder):
-    """A search that is killed twice, on whatever store: its content, and that of an undisturbed one in a journal."""
+    """Run a search that is killed twice; return the content of its study."""
     study = open_study(settings, "walk", folder)
     search(study, settings, 4)
     trial = ask(study, settings)
@@ -73,32 +73,32 @@ def walk(settings, folder):
 
 
 def check_store(settings, folder, monkeypatch):
-    found = walk(settings, folder)
+    stored = walk(settings, folder)
     assert not (folder / "study.journal").exists()
     previous = load_study("walk", folder)
-    warm = open_study(settings, "next", folder, previous)
-    assert [name.split("#")[0] for name in warm_starts(warm)] == ["walk"]
+    study = open_study(settings, "next", folder, previous)
+    assert [name.split("#")[0] for name in warm_starts(study)] == ["walk"]
     assert load_study("nowhere", folder) is None
     delete_study("nowhere", folder)
     delete_study("walk", folder)
     assert load_study("walk", folder) is None
     monkeypatch.delenv("LSTM_STUDY_STORAGE")
-    assert walk(settings, folder) == found
+    assert walk(settings, folder) == stored
 
 
-def test_a_study_in_sqlite_is_the_one_that_a_journal_holds(tmp_path, monkeypatch):
+def test_a_study_in_sqlite_equals_one_in_a_journal(tmp_path, monkeypatch):
     monkeypatch.setenv("LSTM_STUDY_STORAGE", f"sqlite:///{tmp_path}/studies.db")
     check_store(config(), tmp_path, monkeypatch)
 
 
 @pytest.mark.service
 @pytest.mark.parametrize("scheme", ["postgresql", "postgresql+psycopg"])
-def test_a_study_in_postgres_is_the_one_that_a_journal_holds(tmp_path, monkeypatch, postgres, scheme):
+def test_a_study_in_postgres_equals_one_in_a_journal(tmp_path, monkeypatch, postgres, scheme):
     monkeypatch.setenv("LSTM_STUDY_STORAGE", f"{scheme}://reader:{QUOTED}@{postgres}/postgres")
     check_store(config(), tmp_path, monkeypatch)
 
 
-def refused(address, folder, monkeypatch):
+def error_for(address, folder, monkeypatch):
     monkeypatch.setenv("LSTM_STUDY_STORAGE", address)
     with pytest.raises(ConfigError, match="^LSTM_STUDY_STORAGE: ") as caught:
         open_study(config(), "s", folder)
@@ -109,22 +109,22 @@ def refused(address, folder, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("address", "said"),
+    ("address", "fragment"),
     [
-        ("secretkey73", "its value (not shown) is no database URL. Set it to such as postgresql+psycopg://"),
-        ("postgresql://me:{0}@127.0.0.1:x/db", "no database URL"),
-        ("nosuch://me:{0}@host/db", "SQLAlchemy knows no such database"),
+        ("secretkey73", "its value (not shown) is not a database URL. Set it to a URL such as postgresql+psycopg://"),
+        ("postgresql://me:{0}@127.0.0.1:x/db", "not a database URL"),
+        ("nosuch://me:{0}@host/db", "SQLAlchemy does not know the database"),
         ("mysql://me:{0}@host/db", "needs a package that is not installed"),
         ("sqlite:////nowhere/at/all.db", "can't be used for studies (unable to open database file)"),
         ("postgresql://me:{0}@127.0.0.1:9/db", "can't be used for studies"),
         ("postgresql://127.0.0.1:9/db?user=me&password={0}", "the database can't be used for studies"),
     ],
 )
-def test_a_bad_store_is_told_without_its_password(tmp_path, monkeypatch, address, said):
-    assert said in refused(address.format(QUOTED), tmp_path, monkeypatch)
+def test_the_error_for_a_bad_database_shows_no_password(tmp_path, monkeypatch, address, fragment):
+    assert fragment in error_for(address.format(QUOTED), tmp_path, monkeypatch)
 
 
 @pytest.mark.service
-def test_a_wrong_password_of_postgres_is_told_without_it(tmp_path, monkeypatch, postgres):
-    message = refused(f"postgresql://reader:{QUOTED}x@{postgres}/postgres", tmp_path, monkeypatch)
+def test_the_error_for_a_wrong_password_does_not_show_it(tmp_path, monkeypatch, postgres):
+    message = error_for(f"postgresql://reader:{QUOTED}x@{postgres}/postgres", tmp_path, monkeypatch)
     assert "authentication failed" in message

@@ -1,7 +1,8 @@
-"""The study of a search: what it proposes, and what it knows of its trials."""
+"""The study of a search: what it suggests, and what it knows of its trials."""
 
 import math
 import time
+from itertools import product
 
 import pytest
 
@@ -20,18 +21,18 @@ from tasks.search.study import (
 from tests.support.studies import COMPLETE, FAIL, GRID, PRUNED, PRUNERS, SAMPLERS, SPACE, config, search, train
 
 
-def ended(study, settings, *values):
-    """Trials that end in this order, with these values; None: pruned, nan: failed."""
+def finish_trials(study, settings, *values):
+    """Finish a trial for each value, in this order; None: pruned, nan: failed."""
     for value in values:
         trial = ask(study, settings)
         suggest_params(trial, settings)
         tell(study, trial, None if value is None else [value], PRUNED if value is None else COMPLETE)
 
 
-# What is proposed.
+# What is suggested.
 
 
-def test_the_members_come_first_and_keep_what_they_have_of_their_own(tmp_path):
+def test_the_members_come_first_and_keep_their_own_values(tmp_path):
     settings = config(members=[{"anchor": "last"}, {"hidden_size": 8, "num_layers": 1, "weight_decay": 0.5}])
     study = open_study(settings, "s", tmp_path)
     first, second, third = (ask(study, settings) for _ in range(3))
@@ -47,7 +48,7 @@ def test_the_members_come_first_and_keep_what_they_have_of_their_own(tmp_path):
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random", "gp"])
-def test_a_key_is_asked_where_its_condition_holds_and_nowhere_else(tmp_path, sampler):
+def test_a_key_is_suggested_only_if_its_condition_holds(tmp_path, sampler):
     settings = config(sampler=sampler)
     study = open_study(settings, "s", tmp_path)
     done = search(study, settings, 14)
@@ -56,7 +57,7 @@ def test_a_key_is_asked_where_its_condition_holds_and_nowhere_else(tmp_path, sam
     assert [trial.params for trial in study.trials] == done
 
 
-def test_a_condition_on_a_key_that_is_not_asked_itself_looks_at_the_models_own_value():
+def test_a_condition_on_a_key_that_is_not_suggested_uses_the_value_of_the_model():
     space = {
         "cell": ["lstm", "transformer"],
         "num_layers": {"choices": [1, 2], "when": {"cell": ["lstm"]}},
@@ -69,24 +70,24 @@ def test_a_condition_on_a_key_that_is_not_asked_itself_looks_at_the_models_own_v
         assert settings.network_config(settings.trial_params({})).num_layers == layers
 
 
-def test_a_grid_gives_each_point_once_and_then_nothing(tmp_path):
+def test_a_grid_suggests_each_point_once_and_then_nothing(tmp_path):
     settings = config(sampler="grid", space=GRID, members=[{}, {"hidden_size": 8, "num_layers": 3}])
     study = open_study(settings, "s", tmp_path)
     done = search(study, settings, 100)
     assert len(done) == 9
-    assert {(one["hidden_size"], one["num_layers"]) for one in done} == {(a, b) for a in (8, 16, 32) for b in (1, 2, 3)}
+    assert {(params["hidden_size"], params["num_layers"]) for params in done} == set(product((8, 16, 32), (1, 2, 3)))
     assert ask(study, settings) is None
 
 
-def test_a_point_of_the_grid_that_is_being_trained_is_not_given_again(tmp_path):
+def test_a_point_of_the_grid_that_is_being_trained_is_not_suggested_again(tmp_path):
     settings = config(sampler="grid", space={"hidden_size": [8, 64]})
     study = open_study(settings, "s", tmp_path)
-    given = [suggest_params(ask(study, settings), settings) for _ in range(2)]
-    assert [one["hidden_size"] for one in given] == [64, 8]
+    suggested = [suggest_params(ask(study, settings), settings) for _ in range(2)]
+    assert [params["hidden_size"] for params in suggested] == [64, 8]
     assert ask(study, settings) is None
 
 
-def test_a_huge_grid_is_not_written_out(tmp_path):
+def test_a_huge_grid_is_not_listed(tmp_path):
     wide = {"low": 1, "high": 1_000_000}
     settings = config(sampler="grid", space={"hidden_size": wide, "num_layers": wide, "batch_size": wide})
     study = open_study(settings, "s", tmp_path)
@@ -98,7 +99,7 @@ def test_a_huge_grid_is_not_written_out(tmp_path):
 # What is known of the trials.
 
 
-def test_a_step_is_told_once_without_a_warning(tmp_path):
+def test_a_step_is_reported_once_without_a_warning(tmp_path):
     settings = config()
     study = open_study(settings, "s", tmp_path)
     trial = ask(study, settings)
@@ -108,7 +109,7 @@ def test_a_step_is_told_once_without_a_warning(tmp_path):
 
 
 @pytest.mark.parametrize("pruner", PRUNERS)
-def test_a_pruner_ends_what_is_worst_but_never_a_member(tmp_path, pruner):
+def test_a_pruner_prunes_the_worst_trials_but_never_a_member(tmp_path, pruner):
     settings = config(members=[{"seed": seed} for seed in range(8)], pruner=pruner, trials=40)
     study = open_study(settings, "s", tmp_path)
     for number in range(8):
@@ -118,17 +119,18 @@ def test_a_pruner_ends_what_is_worst_but_never_a_member(tmp_path, pruner):
             report(trial, float(number), epoch)
             assert not should_prune(trial, settings)
         tell(study, trial, [float(number)], COMPLETE)
-    ends = []
+    pruned_at = []
     for _ in range(12):
         trial = ask(study, settings)
         suggest_params(trial, settings)
         steps = (
             epoch for epoch in range(9) if not report(trial, 100.0 + epoch, epoch) and should_prune(trial, settings)
         )
-        ends.append(next(steps, None))
+        pruned_at.append(next(steps, None))
         tell(study, trial, None, FAIL)
-    assert set(ends) == {None} if pruner == "none" else any(end is not None and end >= 2 for end in ends)
-    assert not [end for end in ends if end is not None and end < 2]
+    epochs = [epoch for epoch in pruned_at if epoch is not None]
+    assert (not epochs) if pruner == "none" else epochs
+    assert all(epoch >= 2 for epoch in epochs)
 
 
 def test_one_epoch_is_enough_for_hyperband(tmp_path):
@@ -139,23 +141,23 @@ def test_one_epoch_is_enough_for_hyperband(tmp_path):
     assert {trial.state for trial in study.trials} == {COMPLETE}
 
 
-def test_the_same_network_is_found_whatever_its_device(tmp_path):
+def test_a_duplicate_has_the_same_network_on_any_device(tmp_path):
     settings = config()
     study = open_study(settings, "s", tmp_path)
     networks = [settings.model.replace(device=device, hidden_size=size) for device, size in DEVICES]
     trials = [ask(study, settings) for _ in networks]
-    found = []
+    duplicates = []
     for trial, network, state in zip(trials, networks, (PRUNED, COMPLETE, COMPLETE, COMPLETE), strict=True):
-        found.append(find_duplicate(study, trial, network))
+        duplicates.append(find_duplicate(study, trial, network))
         tell(study, trial, [1.0] if state == COMPLETE else None, state)
-    assert [one and one.number for one in found] == [None, None, 0, 2]
+    assert [trial and trial.number for trial in duplicates] == [None, None, 0, 2]
     assert find_duplicate(study, ask(study, settings), settings.model.replace(hidden_size=77)) is None
 
 
 DEVICES = [("cpu", 8), ("cpu", 16), ("cuda:1", 8), ("auto", 8)]
 
 
-def test_a_value_that_is_no_number_is_a_failure(tmp_path):
+def test_a_trial_whose_error_is_nan_has_failed(tmp_path):
     settings = config()
     study = open_study(settings, "s", tmp_path)
     tell(study, ask(study, settings), [math.nan], COMPLETE)
@@ -163,7 +165,7 @@ def test_a_value_that_is_no_number_is_a_failure(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("values", "stalled"),
+    ("values", "reached"),
     [
         ([5.0, 4.0], False),
         ([5.0, 6.0, 7.0, 8.0], True),
@@ -173,23 +175,23 @@ def test_a_value_that_is_no_number_is_a_failure(tmp_path):
         ([5.0, None, 4.0, None], False),
     ],
 )
-def test_a_search_has_stalled_after_three_trials_without_a_better_one(tmp_path, values, stalled):
+def test_a_plateau_is_reached_after_three_trials_without_a_better_one(tmp_path, values, reached):
     study = open_study(config(plateau=3), "s", tmp_path)
-    ended(study, config(plateau=3), *values)
-    assert plateau_reached(study, config(plateau=3)) is stalled
+    finish_trials(study, config(plateau=3), *values)
+    assert plateau_reached(study, config(plateau=3)) is reached
     assert not plateau_reached(study, config())
 
 
-def test_members_do_not_use_up_the_patience_of_a_search(tmp_path):
+def test_members_are_not_counted_for_the_plateau(tmp_path):
     settings = config(members=[{"seed": seed} for seed in range(5)], plateau=2)
     study = open_study(settings, "s", tmp_path)
-    ended(study, settings, 1.0, 2.0, 2.0, 2.0, 2.0, 3.0)
+    finish_trials(study, settings, 1.0, 2.0, 2.0, 2.0, 2.0, 3.0)
     assert not plateau_reached(study, settings)
-    ended(study, settings, 3.0)
+    finish_trials(study, settings, 3.0)
     assert plateau_reached(study, settings)
 
 
-def test_it_is_the_order_of_their_ends_that_counts(tmp_path):
+def test_the_plateau_counts_trials_in_the_order_of_their_end(tmp_path):
     settings = config(plateau=2)
     study = open_study(settings, "s", tmp_path)
     trials = [ask(study, settings) for _ in range(3)]
@@ -199,18 +201,21 @@ def test_it_is_the_order_of_their_ends_that_counts(tmp_path):
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_two_objectives_have_a_front_and_no_pruning(tmp_path, sampler):
+def test_two_objectives_have_a_pareto_front_and_no_pruning(tmp_path, sampler):
     settings = config(objectives=["error", "latency"], sampler=sampler, space=SAMPLERS[sampler])
     study = open_study(settings, "s", tmp_path)
     search(study, settings, 8)
     assert {trial.state for trial in study.trials} == {COMPLETE}
     points = {trial.number: trial.values for trial in study.trials}
-    beaten = {
-        one for one, (a, b) in points.items() for c, d in points.values() if c <= a and d <= b and (c, d) != (a, b)
+    dominated = {
+        number
+        for number, (a, b) in points.items()
+        for c, d in points.values()
+        if c <= a and d <= b and (c, d) != (a, b)
     }
-    assert pareto_front(study) == sorted(set(points) - beaten)
+    assert pareto_front(study) == sorted(set(points) - dominated)
     assert not plateau_reached(study, settings)
 
 
-def test_the_front_of_nothing_is_empty(tmp_path):
+def test_the_pareto_front_of_no_trials_is_empty(tmp_path):
     assert pareto_front(open_study(config(objectives=["error", "latency"]), "s", tmp_path)) == []
