@@ -1,5 +1,5 @@
-"""One file a step: the only place for Prefect tasks, MLflow and Optuna."""
+"""The steps of the pipeline and their packages: the only place for Prefect tasks, MLflow and Optuna."""
 
-from tasks.settings import quiet_environment
+from tasks.settings import set_default_environment
 
-quiet_environment()  # before any task imports prefect or mlflow, in whichever process
+set_default_environment()  # must run before prefect or mlflow are imported

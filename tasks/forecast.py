@@ -1,10 +1,8 @@
-"""A registered model and fresh history → forecasts in a file."""
+"""Forecast with a registered model from the newest history, into a file."""
 
 from pathlib import Path
 
 import pandas as pd
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 
 from lstm.config.data import DataSpec
 from lstm.data.ingest import ingest_table
@@ -13,10 +11,9 @@ from lstm.forecasting.forecaster import Forecaster
 from lstm.scratch import scratch_folder
 from tasks.forecast_store.log import write_table
 from tasks.registry.models import load_forecaster
-from tasks.settings import folder
+from tasks.settings import store_folder
 
 
-@task(cache_policy=NO_CACHE, persist_result=False)
 def forecast(
     model: str,
     data: str | None = None,
@@ -24,13 +21,13 @@ def forecast(
     horizon: int | None = None,
     levels: tuple[int, ...] = (80, 95),
 ) -> pd.DataFrame:
-    """Forecast every series of `data`; write Parquet or CSV to `out`, whole or not at all.
+    """Forecast every series of `data`; write Parquet or CSV to `out` atomically.
 
     Args:
         model: `NAME`, `NAME@alias`, `NAME/version`, or a folder.
-        data: source of the history; the one that the model was trained from, by default.
-        out: where to write; None: nowhere.
-        horizon: steps ahead; what the model was trained for, by default.
+        data: source of the history; default: the one that the model was trained from.
+        out: file to write; None: none.
+        horizon: steps ahead; default: what the model was trained for.
         levels: of the intervals, in percent.
 
     Raises:
@@ -41,21 +38,21 @@ def forecast(
     if out is not None and out.is_dir():
         raise ConfigError(f"--out {out}: is a folder. Name a file in it.")
     forecaster, version = load_forecaster(model)
-    made = forecaster.forecast_table(_history(forecaster, data), horizon, levels)
-    made["model_version"] = version
+    forecasts = forecaster.forecast_table(_history(forecaster, data), horizon, levels)
+    forecasts["model_version"] = version
     if out is not None:
         try:
-            write_table(made, out)
+            write_table(forecasts, out)
         except OSError as error:
             raise ConfigError(f"--out {out}: can't be written ({error.strerror or error}).") from None
-    return made
+    return forecasts
 
 
 def _history(forecaster: Forecaster, data: str | None) -> pd.DataFrame:
-    """What a forecast depends on, of a source of any size."""
+    """Return the newest rows of the source that a forecast depends on."""
     spec = forecaster.spec
     if data is not None:
         spec = DataSpec.parse({**spec.model_dump(), "source": data, "sha256": None}, where="--data")
-    with scratch_folder("history", folder("work")) as scratch:
-        table = ingest_table(spec, scratch, folder("downloads"))
+    with scratch_folder("history", store_folder("work")) as scratch:
+        table = ingest_table(spec, scratch, store_folder("downloads"))
         return pd.concat([forecaster.recent(piece) for piece in table.pieces()], ignore_index=True)

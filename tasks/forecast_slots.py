@@ -1,4 +1,4 @@
-"""The champion's forecasts of a slot and of missed ones, into the log."""
+"""Scheduled forecasts: forecast a slot and missed ones with the champion, and write them to the log."""
 
 import logging
 from dataclasses import dataclass, replace
@@ -18,93 +18,105 @@ from lstm.errors import CheckpointError, ConfigError, DataError, StoreError
 from lstm.forecasting.as_of import IssuedForecasts, forecast_as_of, needed_rows
 from lstm.forecasting.forecaster import Forecaster
 from lstm.scratch import scratch_folder
-from tasks.forecast_store.log import open_log
-from tasks.forecast_store.schedule import slot_grid, slots_to_run
+from tasks.forecast_store.log import ForecastLog, open_log
+from tasks.forecast_store.schedule import SlotPlan, slot_grid, slots_to_run
 from tasks.forecast_store.schema import RUN, VERSION
 from tasks.registry.models import load_forecaster
 from tasks.registry.versions import alias_version
 from tasks.settings import store_folder
 
-_MAX_NAMED = 5  # series that a warning names
-_CLOCK_TOLERANCE = pd.Timedelta(1, "min")  # that another machine's clock may be
+_MAX_NAMED = 5  # series in a warning
+_CLOCK_TOLERANCE = pd.Timedelta(1, "min")  # by which clocks of two machines may differ
 
 
 @dataclass(frozen=True)
 class Forecasts:
-    """What a run has put into the log."""
+    """What a run has written to the log."""
 
     name: str
     version: str  # NAME/3
-    slots: tuple[str, ...]  # made by this run, ISO 8601, UTC, the oldest first
-    failed: tuple[str, ...] = ()  # missed slots that could not be made
+    slots: tuple[str, ...]  # forecast by this run, ISO 8601, UTC, oldest first
+    failed: tuple[str, ...] = ()  # missed slots that could not be forecast
     left_out: int = 0  # missed slots beyond `forecast.backfill`
     fallback: str = ""  # why the champion was not used
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
 def forecast_slots(config: PipelineConfig, moment: pd.Timestamp, run: str = "") -> Forecasts:
-    """Forecast as of the slot that a moment falls in and of those missed since the newest one in the log.
+    """Forecast the slot of a time and the slots missed since the newest one in the log.
 
-    A slot that is in the log is left as it is. Each is put there whole as soon as it is made, the oldest first, so
-    that a run that is killed goes on where it was. All are the forecasts of the champion as it is now.
+    Logged slots are not changed. Each slot is written atomically, oldest first, so that a run after a killed one
+    continues it. All slots are forecast by the current champion.
 
     Args:
-        config: of one model; its section `forecast` says how often, how far back, and where to.
+        config: of one model; its section `forecast` holds schedule, backfill and log.
         moment: with a time zone.
-        run: id of the Prefect flow run, for the record.
+        run: id of the Prefect flow run, for the log.
 
     Raises:
-        ConfigError: the moment lies ahead of the clock, or the slots' step does not follow from the data.
-        CheckpointError: there is no champion, or neither it nor the one before can be loaded.
+        ConfigError: the time lies in the future, or the grid of slots does not follow from the data.
+        CheckpointError: there is no champion, or neither it nor the previous one can be loaded.
         DataError: the data break a rule, or nothing can be forecast as of the slot.
         StoreError: the registry or the log does not answer.
     """
     if moment > pd.Timestamp.now("UTC") + _CLOCK_TOLERANCE:
-        raise ConfigError(f"slot {moment.isoformat()}: lies ahead of the clock. Name a moment that has come.")
+        raise ConfigError(f"slot {moment.isoformat()}: lies ahead of the clock. Name a time that has come.")
     forecaster, version, fallback = load_champion(config)
-    trained = config.data.model_copy(update={"target": forecaster.spec.target})  # a changed one waits for its training
+    # A changed target applies from the next training on.
+    trained = config.data.model_copy(update={"target": forecaster.spec.target})
     log = open_log(config.model_copy(update={"data": trained}))
     grid = slot_grid(config.forecast, forecaster.spec)
-    found = slots_to_run(grid, moment, log.slots(), config.forecast.backfill)
-    say = _logger()
-    if not found.slots:
-        say.info("%s: slot %s is in the log already", config.name, found.slot.isoformat())
+    plan = slots_to_run(grid, moment, log.slots(), config.forecast.backfill)
+    if not plan.slots:
+        _logger().info("%s: slot %s is in the log already", config.name, plan.slot.isoformat())
         return Forecasts(config.name, version, (), fallback=fallback)
-    if found.left_out:
-        older = "%s: %d missed slots are older than forecast.backfill (%d) reaches, and stay empty"
-        say.warning(older, config.name, found.left_out, config.forecast.backfill)
-    table = _history(config, forecaster, found.slots)
-    made, failed = [], []
-    for slot in found.slots:
+    if plan.left_out:
+        text = "%s: %d missed slots are older than forecast.backfill (%d) reaches, and stay empty"
+        _logger().warning(text, config.name, plan.left_out, config.forecast.backfill)
+    written, failed = _write_slots(config, plan, forecaster, {VERSION: version, RUN: run}, log)
+    return Forecasts(config.name, version, written, failed, plan.left_out, fallback)
+
+
+def _write_slots(
+    config: PipelineConfig, plan: SlotPlan, forecaster: Forecaster, columns: dict[str, str], log: ForecastLog
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Forecast the planned slots and write them with `columns` to the log; return written and failed slots."""
+    logger = _logger()
+    table = _history(config, forecaster, plan.slots)
+    written, failed = [], []
+    for slot in plan.slots:
         try:
             issued = forecast_as_of(forecaster, table, slot, config.evaluate.levels)
         except DataError as error:
-            if slot == found.slot:
+            if slot == plan.slot:
                 raise
-            say.warning("%s: missed slot %s can't be made up for: %s", config.name, slot.isoformat(), error)
+            logger.warning("%s: missed slot %s can't be made up for: %s", config.name, slot.isoformat(), error)
             failed.append(slot.isoformat())
             continue
-        log.write(slot, issued.rows.assign(**{VERSION: version, RUN: run}))
-        made.append(slot.isoformat())
-        say.info("%s: slot %s: %d rows from %s", config.name, slot.isoformat(), len(issued.rows), version)
-    _warn_about_series(say, config.name, found.slot, issued)
-    if gone := _missing_series(forecaster, table):
-        told = ", ".join(repr(one) for one in gone[:_MAX_NAMED])
-        say.warning("%s: %d series that it knows are no more in the source (%s)", config.name, len(gone), told)
-    return Forecasts(config.name, version, tuple(made), tuple(failed), found.left_out, fallback)
+        log.write(slot, issued.rows.assign(**columns))
+        written.append(slot.isoformat())
+        logger.info("%s: slot %s: %d rows from %s", config.name, written[-1], len(issued.rows), columns[VERSION])
+    _warn_about_series(config.name, plan.slot, issued)
+    if missing := _missing_series(forecaster, table):
+        names = ", ".join(map(repr, missing[:_MAX_NAMED]))
+        logger.warning("%s: %d series that it knows are no more in the source (%s)", config.name, len(missing), names)
+    return tuple(written), tuple(failed)
 
 
 def load_champion(config: PipelineConfig) -> tuple[Forecaster, str, str]:
-    """The champion, or the champion before it where that can't be loaded; `NAME/3`; and why it is not the champion.
+    """Load the champion, or the previous one if the champion can't be loaded.
+
+    Returns:
+        The forecaster, `NAME/3`, and the champion's error (empty if it was loaded).
 
     Raises:
-        CheckpointError: there is no champion; or it can't be loaded, nor the one before.
-        StoreError: the registry does not answer, or hands out neither.
+        CheckpointError: there is no champion, or neither can be loaded.
+        StoreError: the registry does not answer, or neither can be downloaded.
     """
     name = config.name
     try:
         forecaster, version = load_forecaster(name)
-        trouble = ""
+        reason = ""
     except (CheckpointError, StoreError) as error:
         if alias_version(name, "champion") is None or alias_version(name, "previous") is None:
             raise
@@ -112,18 +124,18 @@ def load_champion(config: PipelineConfig) -> tuple[Forecaster, str, str]:
             forecaster, version = load_forecaster(f"{name}@previous")
         except (CheckpointError, StoreError):
             raise error from None
-        trouble = str(error)
-        said = "%s: the champion can't be loaded, so %s forecasts instead. Mend it, or roll back: lstm rollback %s (%s)"
-        _logger().error(said, name, version, name, trouble)
-    if config.evaluate.intervals == "split":  # they follow no errors
+        reason = str(error)
+        text = "%s: the champion can't be loaded, so %s forecasts instead. Mend it, or roll back: lstm rollback %s (%s)"
+        _logger().error(text, name, version, name, reason)
+    if config.evaluate.intervals == "split":  # intervals that do not adapt to later errors
         forecaster = replace(forecaster, intervals=replace(forecaster.intervals, calibrated_until=None))
-    return forecaster, version, trouble
+    return forecaster, version, reason
 
 
 def _history(config: PipelineConfig, forecaster: Forecaster, slots: tuple[pd.Timestamp, ...]) -> pd.DataFrame:
-    """What forecasts as of the slots depend on, of a source of any size, read by the rules of the training."""
-    place = {key: getattr(config.data, key) for key in ("source", "sha256", "csv")}
-    spec: DataSpec = forecaster.spec.model_copy(update=place)
+    """Return the rows that forecasts of the slots depend on, read by the rules of the training."""
+    source = {key: getattr(config.data, key) for key in ("source", "sha256", "csv")}
+    spec: DataSpec = forecaster.spec.model_copy(update=source)
     with scratch_folder("history", store_folder("work")) as scratch:
         table = ingest_table(spec, scratch, store_folder("downloads"))
         pieces = [needed_rows(forecaster, piece, slots[0], slots[-1]) for piece in table.pieces()]
@@ -131,27 +143,27 @@ def _history(config: PipelineConfig, forecaster: Forecaster, slots: tuple[pd.Tim
 
 
 def _missing_series(forecaster: Forecaster, table: pd.DataFrame) -> list[str]:
-    """Series of the training that the source has no row of."""
-    there = {*table[SERIES].unique(), *forecaster.left_out, ALL_SERIES}
-    return [name for name in forecaster.normalizer.names if name not in there]
+    """Return the series of the training that have no row in the table."""
+    known = {*table[SERIES].unique(), *forecaster.left_out, ALL_SERIES}
+    return [name for name in forecaster.normalizer.names if name not in known]
 
 
-def _warn_about_series(say: Any, name: str, slot: pd.Timestamp, issued: IssuedForecasts) -> None:
-    """Which series have no forecast, and which have one of the past: their data ended long before the slot."""
+def _warn_about_series(name: str, slot: pd.Timestamp, issued: IssuedForecasts) -> None:
+    """Log series without a forecast, and series whose forecast lies mostly before the slot, as their data end early."""
     if issued.left_out:
-        told = "; ".join(f"{one!r}: {why}" for one, why in list(issued.left_out.items())[:_MAX_NAMED])
-        say.warning("%s: %d series have no forecast (%s)", name, len(issued.left_out), told)
-    middle = issued.rows.groupby(SERIES, sort=False)[TIME].median()
-    old = middle[middle <= slot].index
-    if len(old):
-        begins = issued.rows.loc[issued.rows[SERIES].isin(old), TIME].min().isoformat()
-        told, when = ", ".join(f"{one!r}" for one in old[:_MAX_NAMED]), slot.isoformat()
-        aged = "%s: half of the forecast or more lies before slot %s, since the data of %d series end (%s; from %s on)"
-        say.warning(f"{aged}. Check the source.", name, when, len(old), told, begins)
+        reasons = "; ".join(f"{series!r}: {why}" for series, why in list(issued.left_out.items())[:_MAX_NAMED])
+        _logger().warning("%s: %d series have no forecast (%s)", name, len(issued.left_out), reasons)
+    median_time = issued.rows.groupby(SERIES, sort=False)[TIME].median()
+    late = median_time[median_time <= slot].index
+    if len(late):
+        first = issued.rows.loc[issued.rows[SERIES].isin(late), TIME].min().isoformat()
+        names = ", ".join(map(repr, late[:_MAX_NAMED]))
+        text = "%s: half of the forecast or more lies before slot %s, since the data of %d series end (%s; from %s on)"
+        _logger().warning(f"{text}. Check the source.", name, slot.isoformat(), len(late), names, first)
 
 
 def _logger() -> Any:
-    """The run's, or Python's where there is none."""
+    """Return the logger of the Prefect run, or Python's outside of one."""
     try:
         return get_run_logger()
     except MissingContextError:

@@ -1,4 +1,4 @@
-"""The environment: where the stores are, and what prefect and mlflow must be told before their import.
+"""Settings from the environment: where the stores are, and defaults that prefect and mlflow read at import.
 
 Nothing here imports prefect, mlflow or torch.
 """
@@ -15,7 +15,7 @@ from urllib.parse import unquote
 from lstm.errors import ConfigError, DataError
 from lstm.scratch import scratch_folder
 
-_QUIET = {
+_DEFAULTS = {
     "DO_NOT_TRACK": "true",
     "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -26,21 +26,20 @@ _QUIET = {
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
     "PREFECT_CLI_PROMPT": "false",
 }
-# For glibc, which gives large blocks back to the system: each step of the optimiser then waits for the same pages to be
-# zeroed anew, a third of its time with batches of 256 (benchmarks/README.md). Other C libraries ignore it.
-MEMORY_KEPT = {"MALLOC_TRIM_THRESHOLD_": str(2**30), "MALLOC_MMAP_THRESHOLD_": str(2**30)}
+# By default glibc returns large blocks to the system, so that each optimiser step waits for the same pages to be zeroed
+# again: a third of its time with batches of 256 (benchmarks/README.md). Other C libraries ignore these variables.
+ALLOCATOR_SETTINGS = {"MALLOC_TRIM_THRESHOLD_": str(2**30), "MALLOC_MMAP_THRESHOLD_": str(2**30)}
 
 
-def quiet_environment() -> None:
-    """No telemetry, no prompts, no pickles, patience with slow starts: each where the user has not set it."""
-    for name, value in _QUIET.items():
+def set_default_environment() -> None:
+    """Set defaults of unset variables: no telemetry, no prompts, no pickles, a long startup timeout."""
+    for name, value in _DEFAULTS.items():
         os.environ.setdefault(name, value)
-    _keep_login_apart()
+    _split_login()
 
 
-def _keep_login_apart() -> None:
-    """User and password leave the tracking server's address, which MLflow repeats in its errors, for their own
-    variables."""
+def _split_login() -> None:
+    """Move user and password from the tracking server's address, which MLflow shows in errors, to their variables."""
     uri = os.environ.get("MLFLOW_TRACKING_URI", "")
     scheme, _, rest = uri.partition("://")
     login, at, _ = rest.partition("/")[0].rpartition("@")
@@ -51,13 +50,15 @@ def _keep_login_apart() -> None:
 
 
 def worker_environment(threads: int) -> dict[str, str]:
-    """This process's, with so many threads for torch and an allocator that keeps what is freed, which Dask's workers
-    have set to give back each bit at once."""
-    return {**os.environ, **MEMORY_KEPT, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+    """Return the environment of a worker process: number of threads, and an allocator that keeps freed memory.
+
+    Dask sets its workers' allocator to return freed memory at once.
+    """
+    return {**os.environ, **ALLOCATOR_SETTINGS, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
 
 
 def home() -> Path:
-    """The folder of all local stores: `LSTM_HOME`, else `mlruns` of the working directory; made if missing."""
+    """Return the folder of all local stores, `LSTM_HOME` or else `mlruns` in the working directory; creates it."""
     path = Path(os.environ.get("LSTM_HOME") or "mlruns").resolve()
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -66,8 +67,8 @@ def home() -> Path:
     return path
 
 
-def folder(name: str) -> Path:
-    """A folder below `home()`, made if missing."""
+def store_folder(name: str) -> Path:
+    """Return a folder below `home()`; creates it."""
     path = home() / name
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -77,28 +78,28 @@ def folder(name: str) -> Path:
 
 
 def run_folder(run_id: str) -> Path:
-    """What an MLflow run keeps on disk until it has ended: candidates, scores, pictures. Not made yet."""
-    return folder("work") / f"run-{run_id}"
+    """Return the folder of files that an MLflow run needs until it ends: candidates, scores, plots. Not created."""
+    return store_folder("work") / f"run-{run_id}"
 
 
 def mark_used(path: Path) -> None:
-    """Before prepared data are opened: what no run has used for `retention.work` is removed some day."""
-    with suppress(OSError):  # it is not there yet, or the disk is read-only
+    """Set the modification time of prepared data before use, by which retention finds unused ones."""
+    with suppress(OSError):  # it does not exist yet, or the disk is read-only
         os.utime(path)
 
 
 @contextmanager
-def whole_folder(target: Path) -> Iterator[Path]:
-    """A folder that appears complete or not at all: it is filled beside, then renamed.
+def atomic_folder(target: Path) -> Iterator[Path]:
+    """Yield a temporary folder to fill; it is renamed to `target` at the end of the block.
 
     Raises:
-        DataError: the disk does not take it.
+        DataError: it can't be written.
     """
     try:
-        with scratch_folder(target.name, target.parent) as beside:
-            yield beside
-            with suppress(FileExistsError):  # another process was first: its folder has the same content
-                _rename(beside, target)
+        with scratch_folder(target.name, target.parent) as partial:
+            yield partial
+            with suppress(FileExistsError):  # another process was first, with the same content
+                _rename(partial, target)
     except OSError as error:
         reason = error.strerror or str(error)
         raise DataError(f"{target}: can't be written ({reason}). Make room, or set LSTM_HOME.") from None
@@ -114,7 +115,7 @@ def _rename(folder: Path, target: Path) -> None:
 
 
 def tracking_uri() -> str:
-    """`MLFLOW_TRACKING_URI` where set, else the SQLite store in `home()`; once it is there, it is in WAL mode."""
+    """Return `MLFLOW_TRACKING_URI`, or else the URI of the SQLite store in `home()`, set to WAL mode if it exists."""
     if uri := os.environ.get("MLFLOW_TRACKING_URI"):
         return uri
     database = home() / "mlflow.db"
@@ -128,23 +129,23 @@ def tracking_uri() -> str:
 
 
 def without_password(uri: str) -> str:
-    """A URI that may be shown: what stands before the host is left out."""
+    """Return a URI without user and password."""
     scheme, separator, rest = uri.partition("://")
     return f"{scheme}{separator}{rest.rpartition('@')[2]}" if separator else uri
 
 
 def store_is_empty() -> bool:
-    """Whether nothing can be registered yet: reading need not make a store first."""
+    """Return whether there is no MLflow store yet, so that reading need not create one."""
     return not os.environ.get("MLFLOW_TRACKING_URI") and not (home() / "mlflow.db").exists()
 
 
 def artifact_location() -> str | None:
-    """Where a new local experiment keeps its artifacts; None: the tracking server decides."""
-    return None if os.environ.get("MLFLOW_TRACKING_URI") else folder("artifacts").as_uri()
+    """Return the artifact folder of a new local experiment; None if the tracking server decides."""
+    return None if os.environ.get("MLFLOW_TRACKING_URI") else store_folder("artifacts").as_uri()
 
 
 def prefect_api_url() -> str | None:
-    """The Prefect server to use: `PREFECT_API_URL`, or that of the active profile; None: none is configured."""
+    """Return `PREFECT_API_URL`, or else that of the active Prefect profile; None if none is configured."""
     if url := os.environ.get("PREFECT_API_URL"):
         return url
     prefect_home = Path(os.environ.get("PREFECT_HOME", "~/.prefect")).expanduser()

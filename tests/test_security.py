@@ -41,16 +41,16 @@ SAFE_LOADERS = {"_UniqueKeys", "SafeLoader", "CSafeLoader"}
 
 def offences(source: str) -> list[str]:
     """What a module does that could run what a file says."""
-    return [f"line {node.lineno}: {said}" for node in ast.walk(ast.parse(source)) if (said := offence(node))]
+    return [f"line {node.lineno}: {problem}" for node in ast.walk(ast.parse(source)) if (problem := offence(node))]
 
 
 def offence(node: ast.AST) -> str:
     if isinstance(node, ast.Import | ast.ImportFrom):
-        named = [node.module or ""] if isinstance(node, ast.ImportFrom) else [one.name for one in node.names]
+        named = [node.module or ""] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
         return next((name for name in named if name.partition(".")[0] in PICKLES), "")
     if not isinstance(node, ast.Call):
         return ""
-    text, given = ast.unparse(node.func), {one.arg: ast.unparse(one.value) for one in node.keywords}
+    text, given = ast.unparse(node.func), {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
     if text in FORBIDDEN:
         return text
     if given.get("allow_pickle", "False") != "False":
@@ -109,7 +109,7 @@ def test_the_loader_of_configurations_is_a_safe_one():
 
 def test_mlflow_is_told_to_read_no_pickle(monkeypatch):
     monkeypatch.delenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION")
-    settings.quiet_environment()
+    settings.set_default_environment()
     assert os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] == "false"
 
 
@@ -138,8 +138,8 @@ def refused(host: str) -> str:
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1"])
 def test_an_address_that_others_reach_is_not_served_without_a_token(monkeypatch, host):
     monkeypatch.delenv("LSTM_SERVE_TOKEN", raising=False)
-    said = refused(host)
-    assert said.startswith(f"--host {host}: ") and "export LSTM_SERVE_TOKEN=$(openssl rand -hex 32)" in said
+    message = refused(host)
+    assert message.startswith(f"--host {host}: ") and "export LSTM_SERVE_TOKEN=$(openssl rand -hex 32)" in message
 
 
 @pytest.mark.parametrize(
@@ -147,9 +147,9 @@ def test_an_address_that_others_reach_is_not_served_without_a_token(monkeypatch,
 )
 def test_a_weak_token_is_refused_and_not_shown(monkeypatch, token):
     monkeypatch.setenv("LSTM_SERVE_TOKEN", token)
-    said = refused("127.0.0.1")
-    assert said.startswith("LSTM_SERVE_TOKEN: must be 16 or more ASCII characters")
-    assert not token or token not in said
+    message = refused("127.0.0.1")
+    assert message.startswith("LSTM_SERVE_TOKEN: must be 16 or more ASCII characters")
+    assert not token or token not in message
 
 
 def answered(path: str, *headers: tuple[bytes, bytes], kind: str = "http") -> list[dict]:
@@ -226,9 +226,9 @@ def environment(monkeypatch) -> Iterator[dict[str, str]]:
 )
 def test_the_login_of_a_tracking_server_leaves_its_address(environment, uri, left, user, password):
     environment["MLFLOW_TRACKING_URI"] = uri
-    settings.quiet_environment()
-    found = [environment[f"MLFLOW_TRACKING_{name}"] for name in ("URI", "USERNAME", "PASSWORD")]
-    assert found == [left, user, password]
+    settings.set_default_environment()
+    values = [environment[f"MLFLOW_TRACKING_{name}"] for name in ("URI", "USERNAME", "PASSWORD")]
+    assert values == [left, user, password]
 
 
 # --- what was registered is what is loaded
@@ -253,8 +253,8 @@ def artefact(version, tmp_path) -> Iterator[Path]:
 def test_a_version_is_sealed_when_it_is_registered(version):
     tagged = version_tags("shops", 1)[CHECKSUM_TAG]
     command = "find . -type f | LC_ALL=C sort | xargs sha256sum | sha256sum"  # docs/security.md
-    said = subprocess.run(["bash", "-c", command], cwd=version, capture_output=True, text=True, check=True).stdout
-    assert tagged == checksum(version) == said.split()[0]
+    printed = subprocess.run(["bash", "-c", command], cwd=version, capture_output=True, text=True, check=True).stdout
+    assert tagged == checksum(version) == printed.split()[0]
     assert load_forecaster("shops/1")[1] == "shops/1"
 
 
@@ -286,8 +286,12 @@ def test_a_changed_artefact_is_told_in_one_line_before_it_is_read(artefact, monk
     monkeypatch.setattr("lstm.forecasting.forecaster.Forecaster.load", lambda *_: pytest.fail("was read"))
     with pytest.raises(CheckpointError, match=r"^shops/1: its files are not those that were registered") as caught:
         load_forecaster("shops")
-    said = str(caught.value)
-    assert "\n" not in said and version_tags("shops", 1)[CHECKSUM_TAG][:12] in said and "lstm train CONFIG" in said
+    message = str(caught.value)
+    assert (
+        "\n" not in message
+        and version_tags("shops", 1)[CHECKSUM_TAG][:12] in message
+        and "lstm train CONFIG" in message
+    )
 
 
 def test_a_changed_artefact_is_neither_served_nor_promoted(artefact, monkeypatch):

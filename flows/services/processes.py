@@ -1,7 +1,6 @@
 """Start, stop and check processes."""
 
 import ctypes
-import os
 import signal
 import subprocess
 import sys
@@ -12,7 +11,8 @@ from pathlib import Path
 
 import psutil
 
-_MAX_LOG_BYTES = 10 * 2**20  # a larger log is renamed to NAME.old.log at the next start
+from tasks.runtime.log_rotation import rotate_log
+
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 _PR_SET_PDEATHSIG = 1
 
@@ -35,8 +35,8 @@ def start(
         inherit: file descriptors that it inherits.
         folder: its working directory; default: this process's.
     """
-    if log.exists() and log.stat().st_size > _MAX_LOG_BYTES:
-        os.replace(log, log.with_suffix(".old.log"))
+    if log.exists():
+        rotate_log(log)
     with log.open("ab") as out:
         return subprocess.Popen(
             command,

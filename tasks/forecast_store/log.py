@@ -1,8 +1,8 @@
-"""The log of scheduled forecasts: one part a slot, in files or in a table of a database.
+"""The log of scheduled forecasts by slot, in files or in a table of a database.
 
-Rows: `series`, `time`, `target` (only with several), `forecast`, `lo-80`, `hi-80`, … a level, `issued_at` (the slot),
-`model_version` (`NAME/3`) and `run` (the Prefect flow run, or empty). Times are datetime64[us] in UTC. Whatever the
-back end, what is read is what was written, in the order of slots.
+Columns: `series`, `time`, `target` (only with several targets), `forecast`, `lo-80`, `hi-80`, … per level, `issued_at`
+(the slot), `model_version` (`NAME/3`) and `run` (the Prefect flow run, or empty). Times are datetime64[us] in UTC. All
+back ends return the rows that were written, in the order of slots.
 """
 
 import os
@@ -16,47 +16,47 @@ import pyarrow as pa
 from lstm.config.pipeline import PipelineConfig
 from lstm.data.rows import TIME
 from lstm.errors import StoreError
-from tasks.forecast_store.schema import ISSUED, TEXT, is_band, log_columns, typed, utc
+from tasks.forecast_store.schema import ISSUED, TEXT, cast_rows, is_band, log_columns, slot_in_utc
 from tasks.forecast_store.sql_log import TableLog
 from tasks.settings import home
 
-_STAMP = "%Y%m%dT%H%M%SZ"
+_SLOT_FORMAT = "%Y%m%dT%H%M%SZ"
 
 
 class ForecastLog(Protocol):
-    """Forecasts by slot. Of one name; a slot is a moment of whole seconds, with its time zone.
+    """The scheduled forecasts of one model. Slots are in whole seconds, with a time zone.
 
-    Every method raises `StoreError` where the store does not do what it is asked.
+    All methods raise `StoreError` if the store can't be read or written.
     """
 
     def slots(self, since: pd.Timestamp | None = None) -> list[pd.Timestamp]:
-        """The slots that are there from `since` on, in order, UTC."""
+        """Return the logged slots from `since` on, sorted, in UTC."""
 
     def write(self, slot: pd.Timestamp, frame: pd.DataFrame) -> None:
-        """Put the rows of a slot, whole or not at all; rows that it had before are gone. Sets `issued_at`."""
+        """Write the rows of a slot atomically, replacing earlier ones. Sets `issued_at`."""
 
     def read(self, since: pd.Timestamp | None = None, until: pd.Timestamp | None = None) -> pd.DataFrame:
-        """The rows of the slots in [since, until); with no slot there: no rows, the same columns."""
+        """Return the rows of the slots in [since, until); an empty frame with the same columns if there are none."""
 
     def drop(self, before: pd.Timestamp) -> int:
-        """Remove the slots before a moment; how many they were."""
+        """Delete the slots before a time; return their number."""
 
 
 def open_log(config: PipelineConfig) -> ForecastLog:
-    """The log of a configuration's forecasts, as its section `forecast.log` says. Nothing is made or asked yet."""
+    """Return the log that `forecast.log` of a configuration describes. Creates nothing and sends no request."""
     log, targets = config.forecast.log, config.data.target
     columns = log_columns(targets, config.evaluate.levels)
     if log.format == "sql":
-        assert log.uri is not None  # as LogSpec demands
+        assert log.uri is not None  # checked by LogSpec
         return TableLog(log.uri, log.table, config.name, tuple(columns), targets)
     return FolderLog(home() / "forecasts" / config.name, log.format, tuple(columns))
 
 
 class FolderLog:
-    """A file a slot: `20260101T000000Z.parquet`."""
+    """A log with one file per slot: `20260101T000000Z.parquet`."""
 
     def __init__(self, folder: Path, format: str, columns: tuple[str, ...]) -> None:
-        """Keep files of a format, parquet or csv, in a folder, which is made with the first of them."""
+        """Use files of a format (parquet or csv) in `folder`, which the first write creates."""
         self.folder, self.format, self.columns = folder, format, columns
 
     def slots(self, since: pd.Timestamp | None = None) -> list[pd.Timestamp]:
@@ -67,7 +67,7 @@ class FolderLog:
     def write(self, slot: pd.Timestamp, frame: pd.DataFrame) -> None:
         """As `ForecastLog.write`."""
         path = self._path(slot)
-        rows = frame.assign(**{ISSUED: utc(slot)})
+        rows = frame.assign(**{ISSUED: slot_in_utc(slot)})
         try:
             write_table(rows[[*(name for name in self.columns if name in rows)]], path)
         except OSError as error:
@@ -76,10 +76,10 @@ class FolderLog:
 
     def read(self, since: pd.Timestamp | None = None, until: pd.Timestamp | None = None) -> pd.DataFrame:
         """As `ForecastLog.read`."""
-        wanted = [slot for slot in self.slots(since) if until is None or slot < until]
-        if not wanted:
-            return typed(pd.DataFrame(columns=list(self.columns)))
-        return typed(pd.concat([self._frame(self._path(slot)) for slot in wanted], ignore_index=True))
+        selected = [slot for slot in self.slots(since) if until is None or slot < until]
+        if not selected:
+            return cast_rows(pd.DataFrame(columns=list(self.columns)))
+        return cast_rows(pd.concat([self._frame(self._path(slot)) for slot in selected], ignore_index=True))
 
     def drop(self, before: pd.Timestamp) -> int:
         """As `ForecastLog.drop`."""
@@ -96,26 +96,30 @@ class FolderLog:
         except OSError as error:
             raise StoreError(f"{self.folder}: can't be read ({error.strerror}). Check its permissions.") from None
         stems = (name.removesuffix(f".{self.format}") for name in names if name.endswith(f".{self.format}"))
-        found = pd.to_datetime(sorted(stems), format=_STAMP, errors="coerce", utc=True)
-        return list(found[found.notna()].as_unit("us"))  # others are none of ours
+        slots = pd.to_datetime(sorted(stems), format=_SLOT_FORMAT, errors="coerce", utc=True)
+        return list(slots[slots.notna()].as_unit("us"))  # other file names are not of the log
 
     def _path(self, slot: pd.Timestamp) -> Path:
-        return self.folder / f"{utc(slot).strftime(_STAMP)}.{self.format}"
+        return self.folder / f"{slot_in_utc(slot).strftime(_SLOT_FORMAT)}.{self.format}"
 
     def _known(self, rows: pd.DataFrame) -> pd.DataFrame:
-        """The log's columns, of any levels; one of the others that is missing is a KeyError."""
-        needed = {name for name in self.columns if not is_band(name)}
-        if missing := sorted(needed - {str(name) for name in rows}):
+        """Return the columns of the log, with intervals of any level.
+
+        Raises:
+            KeyError: another column is missing.
+        """
+        required = {name for name in self.columns if not is_band(name)}
+        if missing := sorted(required - {str(name) for name in rows}):
             raise KeyError(f"no column {missing[0]!r}")
-        return rows[[name for name in rows if name in needed or is_band(str(name))]]
+        return rows[[name for name in rows if name in required or is_band(str(name))]]
 
     def _frame(self, path: Path) -> pd.DataFrame:
         try:
             if self.format == "parquet":
-                return typed(self._known(pd.read_parquet(path)))
-            rows = pd.read_csv(path, dtype="str", keep_default_na=False)  # NA may be a series, 007 is not 7
+                return cast_rows(self._known(pd.read_parquet(path)))
+            rows = pd.read_csv(path, dtype="str", keep_default_na=False)  # a series may be called NA or 007
             numbers = [str(name) for name in rows if name not in (*TEXT, TIME, ISSUED)]
-            rows[numbers] = rows[numbers].replace("", "nan").astype("float64")  # to the last bit, unlike pandas' reader
+            rows[numbers] = rows[numbers].replace("", "nan").astype("float64")  # exact to the last bit, unlike read_csv
             return self._known(rows.assign(**{name: pd.to_datetime(rows[name], utc=True) for name in (TIME, ISSUED)}))
         except (OSError, pa.ArrowException, ValueError, TypeError, KeyError) as error:
             reason = str(error).splitlines()[0][:200]
@@ -124,11 +128,11 @@ class FolderLog:
 
 
 def write_table(frame: pd.DataFrame, out: Path) -> None:
-    """Write Parquet or CSV beside `out`, then move it into place."""
+    """Write Parquet or CSV to a temporary file, then move it to `out`."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    beside = out.with_name(f".{out.stem}.{os.getpid()}-{get_ident()}{out.suffix}")
+    partial = out.with_name(f".{out.stem}.{os.getpid()}-{get_ident()}{out.suffix}")
     try:
-        frame.to_parquet(beside, index=False) if out.suffix == ".parquet" else frame.to_csv(beside, index=False)
-        os.replace(beside, out)
+        frame.to_parquet(partial, index=False) if out.suffix == ".parquet" else frame.to_csv(partial, index=False)
+        os.replace(partial, out)
     finally:
-        beside.unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)

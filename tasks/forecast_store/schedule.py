@@ -1,4 +1,4 @@
-"""The slots of a schedule: which one a moment falls in, and which were missed."""
+"""The slots of a schedule: which one a time falls in, and which were missed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,19 +13,19 @@ from lstm.errors import ConfigError
 
 
 @dataclass(frozen=True)
-class Due:
-    """What is to be done at a moment."""
+class SlotPlan:
+    """The slots that a run has to forecast."""
 
-    slot: pd.Timestamp  # that the moment falls in, UTC
-    slots: tuple[pd.Timestamp, ...]  # to be made, the oldest first and `slot` last; none where it is made already
-    left_out: int  # missed slots that are older than those
+    slot: pd.Timestamp  # that the time falls in, UTC
+    slots: tuple[pd.Timestamp, ...]  # to forecast, oldest first, `slot` last; empty if `slot` is in the log
+    left_out: int  # number of older missed slots
 
 
 def slot_grid(forecast: ForecastSpec, data: DataSpec) -> Frequency:
-    """The steps between slots, those of calendar frequencies in the data's time zone.
+    """Return the time grid of slots; calendar frequencies are in the data's time zone.
 
     Raises:
-        ConfigError: they don't follow from the data's frequency.
+        ConfigError: `forecast.every` is not set and does not follow from the data's frequency.
     """
     if forecast.every is not None:
         return Frequency.parse(forecast.every, data.timezone)
@@ -39,27 +39,27 @@ def slot_grid(forecast: ForecastSpec, data: DataSpec) -> Frequency:
     return grid
 
 
-def due(grid: Frequency, moment: pd.Timestamp, made: Sequence[pd.Timestamp], backfill: int) -> Due:
-    """The slot of a moment, and what was missed since the newest one before it.
+def slots_to_run(grid: Frequency, moment: pd.Timestamp, logged: Sequence[pd.Timestamp], backfill: int) -> SlotPlan:
+    """Return the slot of `moment` and the slots missed since the newest logged one before it.
 
     Args:
-        grid: steps between slots.
+        grid: time grid of slots.
         moment: with a time zone.
-        made: slots that are in the log.
-        backfill: missed slots that are made up for, at most: the newest of them.
+        logged: slots in the log.
+        backfill: maximum number of missed slots to forecast; the newest are taken.
     """
     now = grid.floor(np.array([moment.tz_convert("UTC").tz_localize(None)], "datetime64[us]"))
-    slot = _stamps(now)[0]
-    if slot in made:
-        return Due(slot, (), 0)
-    before = [one for one in made if one < slot]
+    slot = _timestamps(now)[0]
+    if slot in logged:
+        return SlotPlan(slot, (), 0)
+    before = [earlier for earlier in logged if earlier < slot]
     if not before:
-        return Due(slot, (slot,), 0)
+        return SlotPlan(slot, (slot,), 0)
     newest = np.array([max(before).tz_convert("UTC").tz_localize(None)], "datetime64[us]")
     missed = max(int(grid.positions(now, grid.floor(newest))[0]) - 1, 0)
     back = np.arange(min(missed, backfill), -1, -1)
-    return Due(slot, _stamps(grid.times(np.repeat(now, len(back)), -back)), missed - (len(back) - 1))
+    return SlotPlan(slot, _timestamps(grid.times(np.repeat(now, len(back)), -back)), missed - (len(back) - 1))
 
 
-def _stamps(times: np.ndarray) -> tuple[pd.Timestamp, ...]:
+def _timestamps(times: np.ndarray) -> tuple[pd.Timestamp, ...]:
     return tuple(pd.DatetimeIndex(times, tz="UTC"))

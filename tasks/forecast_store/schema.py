@@ -1,4 +1,4 @@
-"""The rows of the forecast log, whatever they are kept in."""
+"""Columns and types of the forecast log, the same for all formats."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -13,28 +13,28 @@ TEXT = (SERIES, TARGET, VERSION, RUN)
 
 
 def log_columns(targets: Sequence[str], levels: Iterable[int]) -> list[str]:
-    """The columns of a row, in order."""
+    """Return the columns of the log, in order."""
     bands = [f"{side}-{level}" for level in levels for side in ("lo", "hi")]
     return [SERIES, TIME, *([TARGET] if len(targets) > 1 else []), "forecast", *bands, ISSUED, VERSION, RUN]
 
 
 def is_band(name: str) -> bool:
-    """Whether a column is the bound of an interval."""
+    """Return whether a column is the bound of an interval."""
     return re.fullmatch(r"(lo|hi)-[1-9]\d?", name) is not None
 
 
-def typed(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows with the log's types."""
-    kinds = {name: "datetime64[us, UTC]" if name in (TIME, ISSUED) else "float64" for name in rows}
-    return rows.astype({**kinds, **{name: "str" for name in TEXT if name in rows}})
+def cast_rows(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows with the types of the log."""
+    dtypes = {name: "datetime64[us, UTC]" if name in (TIME, ISSUED) else "float64" for name in rows}
+    return rows.astype({**dtypes, **{name: "str" for name in TEXT if name in rows}})
 
 
-def utc(moment: pd.Timestamp) -> pd.Timestamp:
-    """A slot in UTC.
+def slot_in_utc(moment: pd.Timestamp) -> pd.Timestamp:
+    """Return a slot in UTC.
 
     Raises:
-        ConfigError: it has no time zone, or parts of a second, which no slot has.
+        ConfigError: it has no time zone, or fractions of a second.
     """
     if moment.tzinfo is None or moment != moment.floor("s"):
-        raise ConfigError(f"slot {moment.isoformat()}: must be a moment of whole seconds with its time zone.")
+        raise ConfigError(f"slot {moment.isoformat()}: must be in whole seconds, with a time zone.")
     return moment.tz_convert("UTC").as_unit("us")

@@ -1,14 +1,14 @@
-"""What this machine has (versions, devices, stores), and what dead processes left on it."""
+"""Report versions, devices, stores, and what dead processes left."""
 
 import os
 import platform
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 from lstm.errors import ConfigError, StoreError
-from tasks.runtime.instance_lock import running
+from tasks.operations.disk_cleanup import disk_size
+from tasks.runtime.instance_lock import running_instance
 from tasks.settings import home, prefect_api_url, tracking_uri, without_password
 
 _NO_PREFECT = "none configured: `lstm train` starts one for itself"
@@ -16,10 +16,10 @@ _PACKAGES = ("lstm", "torch", "prefect", "mlflow", "optuna", "pandas", "numpy", 
 
 
 def report() -> dict[str, Any]:
-    """JSON-ready findings, without a side effect but that the home folder is there.
+    """Return the JSON-ready report of `lstm doctor`. Creates the home folder, and changes nothing else.
 
-    `problems` are lines about what dead processes left, which `repair` puts right; `interrupted` are searches that the
-    same `lstm train` goes on with; `unreachable` says what does not answer, and then there may be more problems.
+    `problems` are descriptions of what `reconcile` repairs; `interrupted` are searches that the same `lstm train`
+    continues; `unreachable` is the error of a store that does not answer, which may hide further problems.
     """
     import torch
 
@@ -31,13 +31,13 @@ def report() -> dict[str, Any]:
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "packages": {name: _version(name) for name in _PACKAGES},
+        "packages": {name: _package_version(name) for name in _PACKAGES},
         "devices": devices,
         "stores": {
             "home": str(home()),
             "mlflow": without_password(tracking_uri()),
-            "prefect": prefect_api_url() or running().get("prefect") or _NO_PREFECT,
-            "size_mb": round(_size(home()) / 1e6, 1),
+            "prefect": prefect_api_url() or running_instance().get("prefect") or _NO_PREFECT,
+            "size_mb": round(disk_size(home()) / 1e6, 1),
         },
         **_health(),
     }
@@ -46,38 +46,34 @@ def report() -> dict[str, Any]:
 def _health() -> dict[str, Any]:
     from tasks.operations.reconcile import problems
 
-    found: dict[str, Any] = {"problems": [], "interrupted": list(_interrupted()), "unreachable": ""}
+    health: dict[str, Any] = {"problems": [], "interrupted": list(_interrupted()), "unreachable": ""}
     try:
-        found["problems"] = [problem.line for problem in problems()]
+        health["problems"] = [problem.line for problem in problems()]
     except (ConfigError, StoreError) as error:
-        found["unreachable"] = str(error)
-    return found
+        health["unreachable"] = str(error)
+    return health
 
 
 def _interrupted() -> Iterator[str]:
-    """Searches with trials that nobody is at any more; those whose studies are in a database are not looked at."""
+    """Yield a line for each search with orphaned trials. Studies in a database are not checked."""
     journals = sorted((home() / "studies").glob("*/*/study.journal"))
     if not journals:
         return
-    from tasks.search.leases import is_left
-    from tasks.search.storage import database
+    from tasks.search.leases import is_orphaned
+    from tasks.search.storage import database_url
     from tasks.search.study import load_study
 
-    for journal in [] if database() else journals:
+    for journal in [] if database_url() else journals:
         name = f"{journal.parent.parent.name}/{journal.parent.name}"
         study = load_study(name, journal.parent)
-        states = [] if study is None else study.get_trials(deepcopy=False)
-        left = [trial.number for trial in states if trial.state.name == "RUNNING" and is_left(trial, None)]
-        if left:
-            yield f"search {name}: {len(left)} trials were cut off, and go on with the next `lstm train` of it"
+        trials = [] if study is None else study.get_trials(deepcopy=False)
+        orphaned = [trial for trial in trials if trial.state.name == "RUNNING" and is_orphaned(trial, None)]
+        if orphaned:
+            yield f"search {name}: {len(orphaned)} trials were interrupted; the next `lstm train` of it continues them"
 
 
-def _version(name: str) -> str:
+def _package_version(name: str) -> str:
     try:
         return version(name)
     except PackageNotFoundError:
         return "not installed"
-
-
-def _size(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

@@ -1,7 +1,6 @@
-"""What dead processes left behind: found, told, and put right.
+"""Find and repair what dead processes left: orphaned runs, unfinished alias swaps, scratch folders.
 
-Everything here looks at owners (tasks/owner.py) and locks. What a living process uses, and what nobody can be sure
-about, is left alone.
+Owners (tasks/runtime/process_owner.py) and locks decide what is orphaned. What a living process may use is left alone.
 """
 
 import shutil
@@ -16,33 +15,33 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
 from lstm.errors import StoreError
-from lstm.scratch import left_behind
-from tasks.registry.alias_swap import unfinished
-from tasks.registry.promotion import finish_move
-from tasks.runtime.flow_run_owner import crash, marked_flow_runs
+from lstm.scratch import orphaned_folders
+from tasks.registry.alias_swap import pending_swaps
+from tasks.registry.promotion import finish_pending_swap
+from tasks.runtime.flow_run_owner import flow_runs_by_liveness, mark_crashed
 from tasks.settings import home, run_folder, store_is_empty, tracking_uri, without_password
-from tasks.tracking import runs as tracking
+from tasks.tracking import runs
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Something that a dead process left, and how it is put right."""
+    """Something that a dead process left, and its repair."""
 
     kind: str  # runs | aliases | flow_runs | leftovers
-    line: str  # for people
+    line: str  # description for the user
     repair: Callable[[], object]
 
 
 @dataclass(frozen=True)
 class Repairs:
-    """What was put right."""
+    """What was repaired."""
 
-    runs: int = 0  # of MLflow, ended as KILLED
-    aliases: int = 0  # models whose aliases were half moved
-    flow_runs: int = 0  # of Prefect, set to Crashed
-    leftovers: int = 0  # files and folders, removed
-    lines: tuple[str, ...] = ()  # for people, one each
-    left: tuple[str, ...] = ()  # what could not be put right, and why
+    runs: int = 0  # MLflow runs, ended as KILLED
+    aliases: int = 0  # models with an unfinished alias swap
+    flow_runs: int = 0  # Prefect flow runs, set to Crashed
+    leftovers: int = 0  # deleted files and folders
+    lines: tuple[str, ...] = ()  # one description for each repair
+    left: tuple[str, ...] = ()  # what could not be repaired, and why
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready."""
@@ -50,10 +49,9 @@ class Repairs:
 
 
 def reconcile() -> Repairs:
-    """Put right what dead processes left in MLflow, in Prefect and on disk. A second call finds nothing.
+    """Repair what dead processes left in MLflow, in Prefect and on disk. Idempotent.
 
-    Trials that were cut off stay RUNNING in their study: the next run of the same search goes on with them where they
-    stood, at the same bits (tasks/study.py).
+    Interrupted trials stay RUNNING in their study: the next run of the same search continues them (tasks/search/).
 
     Raises:
         StoreError: a store does not answer.
@@ -71,71 +69,75 @@ def reconcile() -> Repairs:
 
 
 def problems() -> list[Problem]:
-    """What dead processes left. Makes no store, and asks nothing of Prefect.
+    """Find what dead processes left. Creates no store, and sends no request to Prefect.
 
     Raises:
         StoreError: a store does not answer.
         ConfigError: the tracking server does not answer.
     """
-    with _asked():
-        runs = [] if store_is_empty() else tracking.dead_runs(_experiments())
-        moves = [] if store_is_empty() else unfinished()
-        found = [*map(_of_run, runs), *map(_of_move, moves), *map(_of_flow_run, _dead_flow_runs(runs))]
-        return found + [_of_leftover(path) for path in _leftovers()]
+    with _store_errors():
+        orphans = [] if store_is_empty() else runs.orphaned_runs(_experiment_ids())
+        swaps = [] if store_is_empty() else pending_swaps()
+        flow_runs = _dead_flow_runs(orphans)
+        in_stores = [*map(_run_problem, orphans), *map(_alias_problem, swaps), *map(_flow_run_problem, flow_runs)]
+        return in_stores + [_leftover_problem(path) for path in _leftovers()]
 
 
 @contextmanager
-def _asked() -> Iterator[None]:
+def _store_errors() -> Iterator[None]:
     try:
         yield
     except MlflowException as error:
-        said, uri = str(error).splitlines()[0], without_password(tracking_uri())
-        raise StoreError(f"{uri}: the store does not answer ({said}). Check that it works.") from None
+        reason, uri = str(error).splitlines()[0], without_password(tracking_uri())
+        raise StoreError(f"{uri}: the store does not answer ({reason}). Check that it works.") from None
 
 
-def _experiments() -> list[str]:
-    return [one.experiment_id for one in tracking.pages(tracking.client().search_experiments)]
+def _experiment_ids() -> list[str]:
+    return [experiment.experiment_id for experiment in runs.paginate(runs.client().search_experiments)]
 
 
-def _of_run(run: Run) -> Problem:
+def _run_problem(run: Run) -> Problem:
     def repair() -> None:
-        with _asked():
-            tracking.end_dead(run)
+        with _store_errors():
+            runs.end_orphaned(run)
         shutil.rmtree(run_folder(run.info.run_id), ignore_errors=True)
 
-    return Problem("runs", f"MLflow run {run.info.run_name} is RUNNING, but nobody is at it any more", repair)
+    return Problem("runs", f"MLflow run {run.info.run_name} is RUNNING, but its process is dead", repair)
 
 
-def _of_move(name: str) -> Problem:
-    return Problem("aliases", f"the aliases of model {name} are half moved", lambda: finish_move(name))
+def _alias_problem(name: str) -> Problem:
+    return Problem("aliases", f"the alias swap of model {name} is unfinished", lambda: finish_pending_swap(name))
 
 
-def _of_flow_run(flow_run_id: str) -> Problem:
-    return Problem("flow_runs", f"the process of Prefect flow run {flow_run_id} is dead", lambda: crash(flow_run_id))
+def _flow_run_problem(flow_run_id: str) -> Problem:
+    line = f"the process of Prefect flow run {flow_run_id} is dead"
+    return Problem("flow_runs", line, lambda: mark_crashed(flow_run_id))
 
 
-def _of_leftover(path: Path) -> Problem:
+def _leftover_problem(path: Path) -> Problem:
     def repair() -> None:
         shutil.rmtree(path, ignore_errors=True)
 
-    return Problem("leftovers", f"nobody needs {path} any more", repair)
+    return Problem("leftovers", f"{path} is left from a dead process", repair)
 
 
-def _dead_flow_runs(runs: Sequence[Run]) -> list[str]:
-    """By their marks on this machine, and by the MLflow runs of dead owners; not one that another process goes on with,
-    as after a retry."""
-    alive, dead = marked_flow_runs()
-    dead |= {run.data.tags.get("prefect_flow_run_id", "") for run in runs} - {""}
+def _dead_flow_runs(orphans: Sequence[Run]) -> list[str]:
+    """Return flow runs of dead processes, by their records on this machine and by orphaned MLflow runs.
+
+    A flow run that another process continues, as after a retry, is not among them.
+    """
+    alive, dead = flow_runs_by_liveness()
+    dead |= {run.data.tags.get("prefect_flow_run_id", "") for run in orphans} - {""}
     return sorted(dead - alive)
 
 
 def _leftovers() -> Iterator[Path]:
-    """Scratch that nobody holds, and what is kept of an MLflow run until it has ended."""
+    """Yield unlocked scratch folders, and folders of MLflow runs that have ended."""
     work = home() / "work"
-    yield from left_behind(work)
+    yield from orphaned_folders(work)
     for path in [] if store_is_empty() else work.glob("run-*"):
         try:
-            run = tracking.client().get_run(path.name.removeprefix("run-"))
+            run = runs.client().get_run(path.name.removeprefix("run-"))
         except MlflowException as error:
             if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
                 raise

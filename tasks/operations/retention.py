@@ -1,13 +1,12 @@
-"""What goes, so that the disk of an unattended pipeline stays bounded; the rules are those of docs/operations.md.
+"""Delete old runs, versions, forecasts and files by the rules of docs/operations.md.
 
-Nothing is put down about what is half removed: a run's own record goes last, so that whoever comes after a killed
-cleaner finds the run again, as old as it was, and goes on.
+Deletion is resumable: the run record is deleted last, so an interrupted clean-up finds the run again.
 """
 
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,29 +19,29 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-from lstm.calendars.durations import duration
+from lstm.calendars.durations import parse_duration
 from lstm.config.pipeline import PipelineConfig
 from lstm.errors import StoreError
 from tasks.forecast_store.log import open_log
-from tasks.operations.disk_cleanup import GRACE, free_files, size_of
+from tasks.operations.disk_cleanup import GRACE_S, delete_unused_files, disk_size
 from tasks.registry.promotion import promotion_lock
 from tasks.settings import home, store_is_empty
-from tasks.tracking import runs as tracking
+from tasks.tracking import runs
 
-_KINDS = ("train", "backtest", "monitor")  # of parent runs
-_DESERVED = ("promoted_", "forced_", "rolled_back_")  # tags of a version that was champion once, beside gate=champion
+_RUN_KINDS = ("train", "backtest", "monitor")  # of parent runs
+_CHAMPION_TAGS = ("promoted_", "forced_", "rolled_back_")  # of a former champion, as is gate=champion
 
 
 @dataclass(frozen=True)
 class Removed:
-    """What `clean` has removed."""
+    """What `clean` has deleted."""
 
-    runs: int = 0  # with all below them
+    runs: int = 0  # parent runs, with their children
     versions: int = 0
     forecasts: int = 0  # slots
     files: int = 0  # prepared tables, panels and windows, downloads, scratch
-    bytes: int = 0  # of this machine's disk
-    marked: bool = False  # the runs are deleted on a server, where `mlflow gc` frees their disk
+    bytes: int = 0  # on this machine's disk
+    marked: bool = False  # runs are only marked as deleted on a tracking server; `mlflow gc` frees their disk
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready."""
@@ -50,41 +49,41 @@ class Removed:
 
 
 def clean(config: PipelineConfig, now: pd.Timestamp | None = None) -> Removed:
-    """Remove what `retention` of the configuration does not keep. Does nothing while another process does it.
+    """Delete what `retention` of the configuration does not keep; do nothing while another process does so.
 
-    Old runs go with all below them, their artifacts, their logged models and the versions that stand on these; not
-    one that is running, nor one with a version that has an alias, was champion once, or is in another registered
-    model too. A database as store is freed at once. On a tracking server the runs are marked deleted.
+    An old run is deleted with its children, artifacts, logged models and their versions. Kept are running ones, and
+    those with a version that has an alias, was champion once, or belongs to another registered model too. A database
+    store is freed at once; on a tracking server, runs are marked as deleted.
 
     Args:
-        config: of the model whose runs and forecasts are looked at; prepared data are everybody's.
-        now: moment from which the age of forecasts counts; default: this one.
+        config: its runs and forecasts are cleaned. Prepared data are shared by all configurations.
+        now: time from which the age of forecasts counts; default: the current time.
 
     Raises:
-        StoreError: a store does not answer. What has been removed until then is removed.
+        StoreError: a store does not answer. Earlier deletions remain.
     """
-    with _alone() as mine:
-        if not mine:
+    with _retention_lock() as acquired:
+        if not acquired:
             return Removed()
         try:
-            found = Removed() if store_is_empty() else _free_runs(config)
-            running = time.time() if store_is_empty() else _oldest_running()
+            removed = Removed() if store_is_empty() else _delete_old_runs(config)
+            oldest_start = time.time() if store_is_empty() else _oldest_running_start()
         except MlflowException as error:
-            said = str(error).splitlines()[0]
+            reason = str(error).splitlines()[0]
             raise StoreError(
-                f"{config.name}: old runs can't be removed ({said}). Check that the store works."
+                f"{config.name}: old runs can't be removed ({reason}). Check that the store works."
             ) from None
-        slots = open_log(config).drop((now or pd.Timestamp.now("UTC")) - duration(config.retention.forecasts))
-        # A flow marks what it uses before its run begins, at most the grace before.
-        untouched = min(time.time(), running) - GRACE
-        unused = min(time.time() - duration(config.retention.work).total_seconds(), untouched)
-        files = free_files(unused, untouched)
-    return Removed(found.runs, found.versions, slots, files.count, found.bytes + files.size, found.marked)
+        slots = open_log(config).drop((now or pd.Timestamp.now("UTC")) - parse_duration(config.retention.forecasts))
+        # A flow marks the data it uses up to GRACE_S before its run starts.
+        untouched_since = min(time.time(), oldest_start) - GRACE_S
+        unused_since = min(time.time() - parse_duration(config.retention.work).total_seconds(), untouched_since)
+        files = delete_unused_files(unused_since, untouched_since)
+    return replace(removed, forecasts=slots, files=files.count, bytes=removed.bytes + files.size)
 
 
 @contextmanager
-def _alone() -> Iterator[bool]:
-    """Whether no other cleaner is at these stores; the lock ends with its process."""
+def _retention_lock() -> Iterator[bool]:
+    """Try to acquire the lock of this clean-up; yield whether that worked. The lock ends with the process."""
     lock = FileLock(home() / ".retention.lock")
     try:
         lock.acquire(timeout=0)
@@ -97,100 +96,100 @@ def _alone() -> Iterator[bool]:
         lock.release()
 
 
-def _oldest_running() -> float:
-    """When the oldest run of any name began that is going on; now, where there is none. Seconds since 1970."""
-    client = tracking.client()
-    experiments = [one.experiment_id for one in tracking.pages(client.search_experiments)]
-    running = (
-        list(tracking.pages(client.search_runs, experiments, "attributes.status = 'RUNNING'")) if experiments else []
-    )
+def _oldest_running_start() -> float:
+    """Return when the oldest RUNNING run of any experiment started, in seconds since 1970; else the current time."""
+    client = runs.client()
+    experiments = [experiment.experiment_id for experiment in runs.paginate(client.search_experiments)]
+    if not experiments:
+        return time.time()
+    running = runs.paginate(client.search_runs, experiments, "attributes.status = 'RUNNING'")
     return min([time.time(), *(run.info.start_time / 1000 for run in running)])
 
 
-def _free_runs(config: PipelineConfig) -> Removed:
-    client = tracking.client()
+def _delete_old_runs(config: PipelineConfig) -> Removed:
+    client = runs.client()
     experiment = client.get_experiment_by_name(config.name)
     if experiment is None:
         return Removed()
     models: dict[str, list[LoggedModel]] = {}
-    for model in tracking.pages(client.search_logged_models, [experiment.experiment_id]):
+    for model in runs.paginate(client.search_logged_models, [experiment.experiment_id]):
         models.setdefault(str(model.source_run_id), []).append(model)
-    runs = versions = freed = 0
-    for run in _old(experiment.experiment_id, config.retention.runs):
+    n_runs = versions = freed = 0
+    for run in _expired_runs(experiment.experiment_id, config.retention.runs):
         query = f"tags.mlflow.parentRunId = '{run.info.run_id}'"
-        family = [*tracking.pages(client.search_runs, [experiment.experiment_id], query, ViewType.ALL), run]
-        with_models = [one.info.run_id for one in family if one.info.run_id in models]
-        retired = _retire_versions(config.name, [*with_models, run.info.run_id])
-        if retired is None:
+        children = list(runs.paginate(client.search_runs, [experiment.experiment_id], query, ViewType.ALL))
+        with_models = [child.info.run_id for child in children if child.info.run_id in models]
+        deleted_versions = _delete_versions(config.name, [*with_models, run.info.run_id])
+        if deleted_versions is None:
             continue
-        for one in family:  # the parent last
-            freed += _free_run(one, models.get(one.info.run_id, []))
-        runs, versions = runs + 1, versions + retired
-    return Removed(runs, versions, bytes=freed, marked=runs > 0 and not _is_database())
+        for member in (*children, run):  # the parent last
+            freed += _delete_run(member, models.get(member.info.run_id, []))
+        n_runs, versions = n_runs + 1, versions + deleted_versions
+    return Removed(n_runs, versions, bytes=freed, marked=n_runs > 0 and not _has_direct_store())
 
 
-def _old(experiment: str, kept: int) -> Iterator[Run]:
-    """The ended runs of each kind beyond the newest."""
-    for kind in _KINDS:
-        query = f"tags.kind = '{kind}'"
+def _expired_runs(experiment: str, kept: int) -> Iterator[Run]:
+    """Yield the ended parent runs of each kind beyond the newest `kept`."""
+    for kind in _RUN_KINDS:
+        arguments = ([experiment], f"tags.kind = '{kind}'", ViewType.ACTIVE_ONLY)
         newest_first = ["attributes.start_time DESC"]
-        found = list(
-            tracking.pages(
-                tracking.client().search_runs, [experiment], query, ViewType.ACTIVE_ONLY, order_by=newest_first
-            )
-        )
-        yield from (run for run in found[kept:] if run.info.status != "RUNNING")
+        parents = list(runs.paginate(runs.client().search_runs, *arguments, order_by=newest_first))
+        yield from (run for run in parents[kept:] if run.info.status != "RUNNING")
 
 
-def _retire_versions(name: str, run_ids: Sequence[str]) -> int | None:
-    """Delete the versions that stand on these runs, and count them; None: one of them is to stay, and so are all."""
-    client = tracking.client()
+def _delete_versions(name: str, run_ids: Sequence[str]) -> int | None:
+    """Delete the versions registered from these runs; return their number, or None if one of them must be kept."""
+    client = runs.client()
     with promotion_lock(name):
         listed = ", ".join(f"'{run_id}'" for run_id in run_ids)
-        found = list(tracking.pages(client.search_model_versions, f"run_id IN ({listed})"))
-        aliases = client.get_registered_model(name).aliases.values() if found else ()
+        versions = list(runs.paginate(client.search_model_versions, f"run_id IN ({listed})"))
+        aliases = client.get_registered_model(name).aliases.values() if versions else ()
         aliased = {int(number) for number in aliases}
-        if any(one.name != name or int(one.version) in aliased or _was_champion(one) for one in found):
-            return None
-        for one in found:
-            client.delete_model_version(name, one.version)
-    return len(found)
+        for version in versions:
+            if version.name != name or int(version.version) in aliased or _was_champion(version):
+                return None
+        for version in versions:
+            client.delete_model_version(name, version.version)
+    return len(versions)
 
 
 def _was_champion(version: ModelVersion) -> bool:
-    return version.tags.get("gate") == "champion" or any(key.startswith(_DESERVED) for key in version.tags)
+    return version.tags.get("gate") == "champion" or any(key.startswith(_CHAMPION_TAGS) for key in version.tags)
 
 
-def _free_run(run: Run, models: Sequence[LoggedModel]) -> int:
-    """Remove a run and its models for good, or mark them deleted behind a server; bytes freed on this disk."""
-    client, freed = tracking.client(), 0
+def _delete_run(run: Run, models: Sequence[LoggedModel]) -> int:
+    """Delete a run and its models, or mark them as deleted on a server; return the bytes freed on this disk."""
+    client, freed = runs.client(), 0
     store = client._tracking_client.store
     for model in models:
-        if _is_database():
-            freed += _free_artifacts(model.artifact_location)
+        if _has_direct_store():
+            freed += _delete_artifacts(model.artifact_location)
             store._hard_delete_logged_model(model.model_id)
         else:
             client.delete_logged_model(model.model_id)
-    if _is_database():
-        freed += _free_artifacts(run.info.artifact_uri)
+    if _has_direct_store():
+        freed += _delete_artifacts(run.info.artifact_uri)
         store._hard_delete_run(run.info.run_id)
     else:
         client.delete_run(run.info.run_id)
     return freed
 
 
-def _is_database() -> bool:
-    """Whether the store is opened here, and can do what `mlflow gc` does; that one would empty the user's bin, too."""
-    return hasattr(tracking.client()._tracking_client.store, "_hard_delete_run")
+def _has_direct_store() -> bool:
+    """Return whether the store is a database that this process opens, so that records can be deleted for good.
+
+    `mlflow gc` would also delete runs that the user has put in the trash.
+    """
+    return hasattr(runs.client()._tracking_client.store, "_hard_delete_run")
 
 
-def _free_artifacts(uri: str) -> int:
+def _delete_artifacts(uri: str) -> int:
     parts = urlsplit(uri)
     local = Path(url2pathname(parts.path)) if parts.scheme in ("", "file") else None
-    size = size_of(local) if local else 0
+    size = disk_size(local) if local else 0
     repository: Any = get_artifact_repository(uri)
     repository.delete_artifacts()
     if local:
-        with suppress(OSError):  # MLflow leaves the folder around it
+        with suppress(OSError):  # MLflow leaves the parent folder
             local.parent.rmdir()
     return size

@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID
 
+from lstm.atomic import write_atomic
 from lstm.errors import StoreError
-from lstm.networks.checkpoint import write_atomic
 from tasks.runtime.process_owner import heartbeat, is_process_dead, this_process
 from tasks.settings import home, prefect_api_url, without_password
 

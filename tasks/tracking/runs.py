@@ -182,8 +182,8 @@ def end(run: RunHandle, status: str = "FINISHED") -> None:
 
 
 def lineage(config: PipelineConfig, table: Table) -> dict[str, str]:
-    """What a result came from: hashes of data, configuration, code and lock, the seeds, and the environment."""
-    found = {
+    """Return hashes of data, configuration, code and lock file, the seeds, and the environment."""
+    values = {
         "data_sha256": table.sha256,
         "config_sha256": content_key(config.to_dict()),
         "seed": str(config.model.seed),
@@ -192,7 +192,7 @@ def lineage(config: PipelineConfig, table: Table) -> dict[str, str]:
         "lock_sha256": lock_sha256(),
         **environment(),
     }
-    return {key: value for key, value in found.items() if value}
+    return {key: value for key, value in values.items() if value}
 
 
 def orphaned_runs(experiments: Sequence[str]) -> list[Run]:

@@ -9,7 +9,7 @@ from lstm.config.pipeline import PipelineConfig
 from lstm.errors import ConfigError, DataError
 from lstm.forecasting.forecaster import Forecaster
 from lstm.load_config import load_config
-from tasks.partitions import partitions, segment_of
+from tasks.partitions import partition_configs, segment_label
 from tests.support.forecasters import make_forecaster
 from tests.support.prepared_data import make_config
 from tests.support.tables import DATA, make_hourly
@@ -18,13 +18,13 @@ from tests.support.tables import DATA, make_hourly
 def parts_of(path, values, **data) -> tuple[PipelineConfig, ...]:
     """The segments of a table with these values in the column `shop`."""
     pd.DataFrame({"time": "2024-01-01T00:00Z", "shop": values, "sales": 1.0, "kind": "a"}).to_csv(path, index=False)
-    own = {"time": "time", "target": "sales", "source": str(path), "partition_by": "shop", **data}
-    return partitions(make_config(path, data=own))
+    values = {"time": "time", "target": "sales", "source": str(path), "partition_by": "shop", **data}
+    return partition_configs(make_config(path, data=values))
 
 
 def test_data_that_are_not_partitioned_have_one_configuration(home, tmp_path):
     config = make_config(tmp_path / "nowhere.csv")
-    assert partitions(config) == (config,)
+    assert partition_configs(config) == (config,)
 
 
 def test_each_segment_has_a_name_and_its_rows_and_is_no_more_partitioned(home, tmp_path):
@@ -38,9 +38,9 @@ def test_several_columns_make_one_segment_of_the_values_that_come_together(home,
     path = tmp_path / "shops.csv"
     make_hourly(3).assign(year=2024).to_csv(path, index=False)
     config = make_config(path, data={**DATA, "source": str(path), "partition_by": ["shop", "year"]})
-    parts = partitions(config)
+    parts = partition_configs(config)
     assert [part.name for part in parts] == ["shops.north-2024", "shops.south-2024"]
-    assert [segment_of(config, part) for part in parts] == ["north, 2024", "south, 2024"]
+    assert [segment_label(config, part) for part in parts] == ["north, 2024", "south, 2024"]
 
 
 @pytest.mark.parametrize(
@@ -92,11 +92,11 @@ def test_a_served_model_does_not_ask_for_the_column_of_where(home, tmp_path):
     frame = make_hourly(10, ("north",))
     config = make_config(tmp_path / "shops.csv", data={**DATA, "source": "-", "where": {"zone": "a"}})
     forecaster: Forecaster = make_forecaster(config.data, frame)
-    made = forecaster.forecast(frame)
-    assert len(made) == forecaster.horizon and "zone" not in frame
+    forecasts = forecaster.forecast(frame)
+    assert len(forecasts) == forecaster.horizon and "zone" not in frame
     forecaster.save(tmp_path / "model")
     assert Forecaster.load(tmp_path / "model").spec.where == {"zone": ("a",)}
-    pd.testing.assert_frame_equal(Forecaster.load(tmp_path / "model").forecast(frame), made)
+    pd.testing.assert_frame_equal(Forecaster.load(tmp_path / "model").forecast(frame), forecasts)
 
 
 def test_where_is_set_from_the_command_line(home, tmp_path):

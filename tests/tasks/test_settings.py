@@ -51,12 +51,12 @@ def test_a_prefect_server_is_found_in_the_environment_or_the_active_profile(home
 
 
 def test_a_folder_appears_whole_or_not_at_all(tmp_path):
-    with pytest.raises(RuntimeError), settings.whole_folder(tmp_path / "x") as making:
+    with pytest.raises(RuntimeError), settings.atomic_folder(tmp_path / "x") as making:
         (making / "half").touch()
         raise RuntimeError
     assert list(tmp_path.iterdir()) == []
     for _ in range(2):  # the second one finds that another was first
-        with settings.whole_folder(tmp_path / "x") as making:
+        with settings.atomic_folder(tmp_path / "x") as making:
             (making / "whole").touch()
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
 
@@ -64,7 +64,7 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path):
 def test_telemetry_is_off_unless_the_user_said_otherwise(monkeypatch):
     monkeypatch.delenv("MLFLOW_DISABLE_TELEMETRY", raising=False)
     monkeypatch.setenv("DO_NOT_TRACK", "mine")
-    settings.quiet_environment()
+    settings.set_default_environment()
     import os
 
     assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == "true"
@@ -88,6 +88,6 @@ def test_an_empty_home_is_as_good_as_none(tmp_path, monkeypatch):
 )
 def test_an_address_that_leads_nowhere_is_told_in_one_line_without_its_password(home, monkeypatch, address):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
-    with pytest.raises(ConfigError, match="^MLFLOW_TRACKING_URI") as told:
+    with pytest.raises(ConfigError, match="^MLFLOW_TRACKING_URI") as caught:
         runs.client()
-    assert "PLANTED73" not in str(told.value) and "\n" not in str(told.value)
+    assert "PLANTED73" not in str(caught.value) and "\n" not in str(caught.value)

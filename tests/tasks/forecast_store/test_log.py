@@ -47,15 +47,20 @@ def rows(slot=SLOT, levels=(80, 95), targets=(), steps=3, version="shops/1", shi
     """Forecasts as `Forecaster.forecast_table` makes them, of series whose names look like something else."""
     names = ("007", "NA", "north/süd, 'a'")
     times = slot + HOUR * np.arange(1, steps + 1)
-    made = pd.DataFrame(
-        [(name, time, *((one,) if targets else ())) for name in names for time in times for one in targets or ("",)],
+    rows = pd.DataFrame(
+        [
+            (name, time, *((target,) if targets else ()))
+            for name in names
+            for time in times
+            for target in targets or ("",)
+        ],
         columns=["series", "time", *(["target"] if targets else [])],
     )
-    made = made.astype({"series": "str", "time": "datetime64[us, UTC]"} | ({"target": "str"} if targets else {}))
-    made["forecast"] = np.random.default_rng(int(slot.timestamp())).normal(size=len(made)) / 3 + shift
+    rows = rows.astype({"series": "str", "time": "datetime64[us, UTC]"} | ({"target": "str"} if targets else {}))
+    rows["forecast"] = np.random.default_rng(int(slot.timestamp())).normal(size=len(rows)) / 3 + shift
     for level in levels:
-        made[f"lo-{level}"], made[f"hi-{level}"] = made["forecast"] - level / 7, made["forecast"] + level / 7
-    return made.assign(model_version=version, run="").astype({"model_version": "str", "run": "str"})
+        rows[f"lo-{level}"], rows[f"hi-{level}"] = rows["forecast"] - level / 7, rows["forecast"] + level / 7
+    return rows.assign(model_version=version, run="").astype({"model_version": "str", "run": "str"})
 
 
 def written(frame, slot=SLOT):
@@ -122,12 +127,12 @@ def test_two_writers_of_one_slot_leave_it_there_once(kind):
 
 
 def test_names_do_not_see_each_other(kind):
-    one, other = open_log(config(kind, name="shops")), open_log(config(kind, name="shops.north"))
-    one.write(SLOT, rows())
-    assert other.slots() == [] and len(other.read()) == 0
-    other.write(SLOT + HOUR, rows(SLOT + HOUR))
-    assert other.drop(SLOT + 9 * HOUR) == 1
-    assert one.slots() == [SLOT] and other.slots() == []
+    first, second = open_log(config(kind, name="shops")), open_log(config(kind, name="shops.north"))
+    first.write(SLOT, rows())
+    assert second.slots() == [] and len(second.read()) == 0
+    second.write(SLOT + HOUR, rows(SLOT + HOUR))
+    assert second.drop(SLOT + 9 * HOUR) == 1
+    assert first.slots() == [SLOT] and second.slots() == []
 
 
 def test_old_slots_are_dropped_and_no_others(kind):
@@ -211,7 +216,7 @@ def test_a_row_of_a_table_that_is_no_forecast_is_told(home, tmp_path, monkeypatc
     with engine.begin() as connection:
         connection.exec_driver_sql(f"update lstm_forecasts set {column} = 'garbage'")
     engine.dispose()
-    with pytest.raises(StoreError, match="table 'lstm_forecasts' of env:LOG_URI holds what is no forecast"):
+    with pytest.raises(StoreError, match="table 'lstm_forecasts' of env:LOG_URI has an invalid row"):
         log.read()
 
 
@@ -223,12 +228,12 @@ def test_a_table_of_something_else_is_refused(home, tmp_path, monkeypatch):
     engine.dispose()
     log = open_log(config({"format": "sql", "uri": "env:LOG_URI", "table": "orders"}))
     for ask in (log.slots, log.read, lambda: log.write(SLOT, rows())):
-        with pytest.raises(StoreError, match="table 'orders' has no column 'issued_at': it is none of forecasts"):
+        with pytest.raises(StoreError, match="table 'orders' has no column 'issued_at', so it is no forecast log"):
             ask()
 
 
 @pytest.mark.parametrize(
-    ("address", "said"),
+    ("address", "expected"),
     [
         (None, "env:LOG_URI: the variable is not set"),
         ("no address", "the variable's value (not shown) is no database URL"),
@@ -237,7 +242,7 @@ def test_a_table_of_something_else_is_refused(home, tmp_path, monkeypatch):
         (f"nosuch://u:{QUOTED}@host/db", "can't be used"),
     ],
 )
-def test_an_address_that_leads_nowhere_is_told_without_its_password(home, monkeypatch, address, said):
+def test_an_address_that_leads_nowhere_is_told_without_its_password(home, monkeypatch, address, expected):
     if address is None:
         monkeypatch.delenv("LOG_URI", raising=False)
     else:
@@ -245,7 +250,7 @@ def test_an_address_that_leads_nowhere_is_told_without_its_password(home, monkey
     with pytest.raises(InputError) as caught:
         open_log(config({"format": "sql", "uri": "env:LOG_URI"})).slots()
     message = str(caught.value)
-    assert said in message and "\n" not in message
+    assert expected in message and "\n" not in message
     assert PASSWORD not in message and QUOTED not in message and "nowhere" not in message
 
 

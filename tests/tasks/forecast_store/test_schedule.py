@@ -7,7 +7,7 @@ from lstm.calendars.frequency import Frequency
 from lstm.config.data import DataSpec
 from lstm.config.operations import ForecastSpec
 from lstm.errors import ConfigError
-from tasks.forecast_store.schedule import due, slot_grid
+from tasks.forecast_store.schedule import slot_grid, slots_to_run
 from tasks.runtime.timestamps import as_utc
 
 HOUR = Frequency.parse("1h")
@@ -22,52 +22,52 @@ def data(**keys):
 
 
 def test_the_first_run_makes_its_own_slot_alone():
-    found = due(HOUR, pd.Timestamp("2024-03-01T12:17:05+02:00"), [], 24)
-    assert (found.slots, found.left_out) == (stamps("2024-03-01T10:00"), 0)
+    plan = slots_to_run(HOUR, pd.Timestamp("2024-03-01T12:17:05+02:00"), [], 24)
+    assert (plan.slots, plan.left_out) == (stamps("2024-03-01T10:00"), 0)
 
 
 def test_a_slot_that_is_there_is_not_due():
-    found = due(HOUR, *stamps("2024-03-01T10:59"), stamps("2024-03-01T09:00", "2024-03-01T10:00"), 24)
-    assert (found.slot, found.slots) == (*stamps("2024-03-01T10:00"), ())
+    plan = slots_to_run(HOUR, *stamps("2024-03-01T10:59"), stamps("2024-03-01T09:00", "2024-03-01T10:00"), 24)
+    assert (plan.slot, plan.slots) == (*stamps("2024-03-01T10:00"), ())
 
 
 def test_missed_slots_come_first_the_oldest_before_the_others():
-    found = due(HOUR, *stamps("2024-03-01T10:05"), stamps("2024-03-01T07:00", "2024-03-01T04:00"), 24)
-    assert found.slots == stamps("2024-03-01T08:00", "2024-03-01T09:00", "2024-03-01T10:00")
+    plan = slots_to_run(HOUR, *stamps("2024-03-01T10:05"), stamps("2024-03-01T07:00", "2024-03-01T04:00"), 24)
+    assert plan.slots == stamps("2024-03-01T08:00", "2024-03-01T09:00", "2024-03-01T10:00")
 
 
-@pytest.mark.parametrize(("backfill", "made", "left_out"), [(0, 1, 9), (3, 4, 6), (9, 10, 0), (50, 10, 0)])
-def test_of_many_missed_slots_the_newest_are_made_and_the_others_counted(backfill, made, left_out):
-    found = due(HOUR, *stamps("2024-03-02T10:05"), stamps("2024-03-02T00:00"), backfill)
-    assert (len(found.slots), found.left_out) == (made, left_out)
-    assert found.slots[-1] == found.slot and list(found.slots) == sorted(found.slots)
+@pytest.mark.parametrize(("backfill", "n_slots", "left_out"), [(0, 1, 9), (3, 4, 6), (9, 10, 0), (50, 10, 0)])
+def test_of_many_missed_slots_the_newest_are_made_and_the_others_counted(backfill, n_slots, left_out):
+    plan = slots_to_run(HOUR, *stamps("2024-03-02T10:05"), stamps("2024-03-02T00:00"), backfill)
+    assert (len(plan.slots), plan.left_out) == (n_slots, left_out)
+    assert plan.slots[-1] == plan.slot and list(plan.slots) == sorted(plan.slots)
 
 
 def test_slots_after_the_moment_are_no_reason_to_go_back():
-    found = due(HOUR, *stamps("2024-03-01T10:05"), stamps("2024-03-05T00:00"), 24)
-    assert found.slots == stamps("2024-03-01T10:00")
+    plan = slots_to_run(HOUR, *stamps("2024-03-01T10:05"), stamps("2024-03-05T00:00"), 24)
+    assert plan.slots == stamps("2024-03-01T10:00")
 
 
 def test_a_log_of_another_step_is_gone_on_from():
-    found = due(Frequency.parse("6h"), *stamps("2024-03-01T19:00"), stamps("2024-03-01T05:00"), 24)
-    assert found.slots == stamps("2024-03-01T06:00", "2024-03-01T12:00", "2024-03-01T18:00")
+    plan = slots_to_run(Frequency.parse("6h"), *stamps("2024-03-01T19:00"), stamps("2024-03-01T05:00"), 24)
+    assert plan.slots == stamps("2024-03-01T06:00", "2024-03-01T12:00", "2024-03-01T18:00")
 
 
 def test_days_are_days_of_the_data_s_time_zone_also_when_the_clocks_change():
     grid = slot_grid(ForecastSpec(), data(frequency="1d", timezone="America/New_York"))
-    found = due(grid, *stamps("2024-03-12T12:00"), stamps("2024-03-09T05:00"), 24)
-    assert found.slots == stamps("2024-03-10T05:00", "2024-03-11T04:00", "2024-03-12T04:00")
+    plan = slots_to_run(grid, *stamps("2024-03-12T12:00"), stamps("2024-03-09T05:00"), 24)
+    assert plan.slots == stamps("2024-03-10T05:00", "2024-03-11T04:00", "2024-03-12T04:00")
 
 
 def test_months_begin_with_their_first_day():
     grid = slot_grid(ForecastSpec(), data(frequency="MS"))
-    found = due(grid, *stamps("2024-05-17"), stamps("2024-02-01"), 24)
-    assert found.slots == stamps("2024-03-01", "2024-04-01", "2024-05-01")
+    plan = slots_to_run(grid, *stamps("2024-05-17"), stamps("2024-02-01"), 24)
+    assert plan.slots == stamps("2024-03-01", "2024-04-01", "2024-05-01")
 
 
 def test_every_wins_over_the_frequency_and_may_be_a_calendar_step():
     grid = slot_grid(ForecastSpec(every="W-MON"), data(frequency="irregular", missing={"max_gap": "6h"}))
-    assert due(grid, *stamps("2024-05-17"), (), 0).slots == stamps("2024-05-13")
+    assert slots_to_run(grid, *stamps("2024-05-17"), (), 0).slots == stamps("2024-05-13")
 
 
 @pytest.mark.parametrize("frequency", ["irregular", "100ms"])
@@ -84,7 +84,7 @@ def test_a_step_that_is_none_is_refused(every):
 
 @pytest.mark.parametrize("moment", ["yesterday", "NaT", "2026-13-45", 1.5, object()])
 def test_what_is_no_moment_is_refused_by_the_parameters_name(moment):
-    with pytest.raises(ConfigError, match="^slot=.*: must be a moment such as 2026-01-31T06:00:00Z.$"):
+    with pytest.raises(ConfigError, match="^slot=.*: must be a time such as 2026-01-31T06:00:00Z.$"):
         as_utc(moment, "slot")
 
 

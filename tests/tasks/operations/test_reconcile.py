@@ -20,7 +20,7 @@ from tasks.registry import alias_swap
 from tasks.registry.decision import GateDecision
 from tasks.registry.promotion import judge_and_promote, promote, rollback
 from tasks.registry.versions import alias_version, set_alias
-from tasks.runtime.flow_run_owner import marked_flow_runs, owned_flow_run
+from tasks.runtime.flow_run_owner import flow_runs_by_liveness, owned_flow_run
 from tasks.runtime.process_owner import this_process
 from tasks.search.storage import journal_path, open_storage
 from tasks.tracking import runs
@@ -45,13 +45,13 @@ def dead():
 @pytest.fixture
 def run(store):
     """A way to make a RUNNING run in an experiment of its own or below another; it gives the run's id."""
-    made = {}
+    experiments = {}
 
     def start(experiment, parent=None, **tags):
-        if experiment not in made:
-            made[experiment] = runs.experiment_id(experiment)
+        if experiment not in experiments:
+            experiments[experiment] = runs.experiment_id(experiment)
         nested = {"mlflow.parentRunId": parent} if parent else {}
-        return runs.client().create_run(made[experiment], tags={**tags, **nested}).info.run_id
+        return runs.client().create_run(experiments[experiment], tags={**tags, **nested}).info.run_id
 
     return start
 
@@ -71,19 +71,19 @@ def test_runs_of_the_dead_are_killed_in_every_experiment_with_all_below(run, dea
     trial = run("shops", parents[0], kind="trial", trial_state="running")
     repairs = reconcile()
     assert repairs.runs == 2 and len(repairs.lines) == 2 and not repairs.left
-    assert {status(one) for one in [*parents, trial]} == {"KILLED"}
+    assert {status(run_id) for run_id in [*parents, trial]} == {"KILLED"}
     assert runs.client().get_run(trial).data.tags["trial_state"] == "interrupted"
     assert reconcile() == Repairs()
 
 
 def test_runs_of_the_living_and_of_strangers_go_on(run):
-    mine = run("shops", owner=this_process())
+    living = run("shops", owner=this_process())
     stranger, elsewhere = run("theirs"), run("shops", owner="elsewhere:1:b/1/1")
     theirs_ended = run("theirs")
     runs.client().set_terminated(theirs_ended, "FINISHED")
-    all_of_them = [mine, stranger, elsewhere, run("shops", mine, kind="trial"), run("theirs", theirs_ended)]
+    run_ids = [living, stranger, elsewhere, run("shops", living, kind="trial"), run("theirs", theirs_ended)]
     assert reconcile() == Repairs()
-    assert {status(one) for one in all_of_them} == {"RUNNING"}
+    assert {status(run_id) for run_id in run_ids} == {"RUNNING"}
 
 
 def test_a_run_of_another_host_is_killed_when_its_heart_has_stopped(run):
@@ -103,8 +103,8 @@ def test_a_run_below_one_that_has_ended_is_killed(run):
 def test_scratch_of_runs_goes_with_them_and_that_of_running_ones_stays(run, dead, home):
     killed, ended, running = run("shops", owner=dead), run("shops"), run("shops", owner=this_process())
     runs.client().set_terminated(ended, "FINISHED")
-    for one in (killed, ended, running, "unknown"):
-        (home / "work" / f"run-{one}" / "candidates").mkdir(parents=True)
+    for name in (killed, ended, running, "unknown"):
+        (home / "work" / f"run-{name}" / "candidates").mkdir(parents=True)
     repairs = reconcile()
     assert (repairs.runs, repairs.leftovers) == (1, 1)
     assert sorted(path.name for path in (home / "work").iterdir()) == sorted([f"run-{running}", "run-unknown"])
@@ -115,13 +115,13 @@ def test_scratch_of_a_living_process_stays_however_old_and_goes_when_it_is_kille
     command = [sys.executable, "-c", DEAD_SCRATCH, str(home / "work")]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     process = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    made = process.stdout.readline().strip()
-    old(made)
+    scratch = process.stdout.readline().strip()
+    old(scratch)
     assert reconcile() == Repairs()
     process.kill()
     process.communicate()
-    assert os.path.exists(made) and reconcile().leftovers == 1
-    assert not os.path.exists(made)
+    assert os.path.exists(scratch) and reconcile().leftovers == 1
+    assert not os.path.exists(scratch)
 
 
 def test_scratch_that_has_just_been_made_is_not_looked_at(tmp_path):
@@ -129,10 +129,10 @@ def test_scratch_that_has_just_been_made_is_not_looked_at(tmp_path):
     old_one = tmp_path / ".ingest-old"
     old_one.mkdir()
     old(old_one)
-    with scratch_folder("ingest", tmp_path) as mine:
-        old(mine)
+    with scratch_folder("ingest", tmp_path) as living:
+        old(living)
         assert orphaned_folders(tmp_path) == [old_one]
-    assert not mine.exists()
+    assert not living.exists()
 
 
 def test_where_there_is_no_store_nothing_is_wrong_and_none_is_made(home):
@@ -204,11 +204,11 @@ def test_a_first_champion_and_a_loser_leave_no_mark(store, saved):
 def test_a_flow_run_is_marked_for_as_long_as_its_flow_is_at_it(home):
     flow_run = str(uuid4())
     with owned_flow_run(flow_run):
-        assert marked_flow_runs() == ({flow_run}, set())
+        assert flow_runs_by_liveness() == ({flow_run}, set())
         assert problems() == []
-    assert marked_flow_runs() == (set(), set())
+    assert flow_runs_by_liveness() == (set(), set())
     with owned_flow_run(""):  # without Prefect
-        assert marked_flow_runs() == (set(), set())
+        assert flow_runs_by_liveness() == (set(), set())
 
 
 def test_a_flow_run_whose_process_is_dead_is_told_and_kept_until_prefect_can_be(home, dead, monkeypatch, tmp_path):
@@ -237,8 +237,8 @@ def command(monkeypatch, capsys, *arguments):
     monkeypatch.setattr("sys.argv", ["lstm", "doctor", *arguments])
     with pytest.raises(SystemExit) as ended:
         app.main()
-    said = capsys.readouterr()
-    return ended.value.code, said.out, said.err
+    printed = capsys.readouterr()
+    return ended.value.code, printed.out, printed.err
 
 
 def test_doctor_tells_and_repairs_once(run, dead, monkeypatch, capsys):
@@ -248,8 +248,8 @@ def test_doctor_tells_and_repairs_once(run, dead, monkeypatch, capsys):
     code, out, _ = command(monkeypatch, capsys, "--repair")
     assert code == 0 and "repaired: MLflow run" in out and "healthy" in out
     code, out, _ = command(monkeypatch, capsys, "--repair", "--json")
-    found = json.loads(out)
-    assert code == 0 and found["problems"] == [] and found["repairs"]["lines"] == []
+    report = json.loads(out)
+    assert code == 0 and report["problems"] == [] and report["repairs"]["lines"] == []
 
 
 def test_doctor_says_that_a_machine_without_a_store_is_healthy(home, monkeypatch, capsys):
@@ -262,7 +262,8 @@ def test_doctor_says_in_one_line_that_a_store_does_not_answer(home, monkeypatch,
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     code, out, err = command(monkeypatch, capsys, "--repair")
     assert code == 1 and "python" in out and "healthy" not in out
-    assert err.startswith("lstm: MLFLOW_TRACKING_URI=http://127.0.0.1:9: nobody answers") and err.count("\n") == 1
+    assert err.startswith("lstm: MLFLOW_TRACKING_URI=http://127.0.0.1:9: the server does not answer")
+    assert err.count("\n") == 1
 
 
 def test_trials_that_were_cut_off_are_told_and_stay_to_be_continued(store, dead):
@@ -271,9 +272,9 @@ def test_trials_that_were_cut_off_are_told_and_stay_to_be_continued(store, dead)
     for owner in (dead, "elsewhere:1:b/1/1"):
         trial = study.ask()
         trial.set_user_attr("owner", owner)
-    found = doctor.report()
-    assert journal_path(folder).exists() and found["problems"] == []
-    assert [line.partition(" were")[0] for line in found["interrupted"]] == ["search shops/0123: 1 trials"]
+    report = doctor.report()
+    assert journal_path(folder).exists() and report["problems"] == []
+    assert [line.partition(" were")[0] for line in report["interrupted"]] == ["search shops/0123: 1 trials"]
     reconcile()
     assert {trial.state for trial in study.trials} == {TrialState.RUNNING}
 
@@ -298,11 +299,11 @@ def states(flow_run):
     """Of the flow run and of its task runs, as the server has them."""
     url = os.environ["PREFECT_API_URL"]
     with urllib.request.urlopen(f"{url}/flow_runs/{flow_run}") as answer:
-        found = [json.load(answer)["state_type"]]
+        flow_states = [json.load(answer)["state_type"]]
     body = json.dumps({"flow_runs": {"id": {"any_": [flow_run]}}}).encode()
-    asked = urllib.request.Request(f"{url}/task_runs/filter", body, {"Content-Type": "application/json"})
-    with urllib.request.urlopen(asked) as answer:
-        return found + [one["state_type"] for one in json.load(answer)]
+    request = urllib.request.Request(f"{url}/task_runs/filter", body, {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request) as answer:
+        return flow_states + [task_run["state_type"] for task_run in json.load(answer)]
 
 
 @pytest.mark.service
@@ -317,7 +318,7 @@ def test_prefect_is_told_that_a_killed_flow_run_has_crashed_with_its_tasks(home,
         flow_run, deadline = process.stdout.readline().strip(), time.monotonic() + 30
         while states(flow_run) != ["RUNNING", "RUNNING"] and time.monotonic() < deadline:
             time.sleep(0.2)
-        assert marked_flow_runs() == ({flow_run}, set()) and reconcile() == Repairs()
+        assert flow_runs_by_liveness() == ({flow_run}, set()) and reconcile() == Repairs()
         process.kill()
         process.communicate()
         repairs = reconcile()

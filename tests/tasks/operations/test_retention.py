@@ -19,13 +19,16 @@ from lstm.errors import CheckpointError, StoreError
 from tasks.forecast_store.log import open_log
 from tasks.ingest import ingest
 from tasks.normalize import normalize
-from tasks.operations import disk_cleanup, retention
+from tasks.operations import retention
+from tasks.operations.disk_cleanup import _delete_unused
 from tasks.operations.retention import Removed, clean
-from tasks.registry.checksum import SEAL, seal_of
-from tasks.registry.models import alias_version, create_version, load_forecaster, set_alias, tag_version
+from tasks.registry.checksum import CHECKSUM_TAG, checksum
+from tasks.registry.models import load_forecaster
 from tasks.registry.promotion import promote
-from tasks.settings import folder
-from tasks.tracking import runs as tracking
+from tasks.registry.versions import alias_version, create_version, set_alias, tag_version
+from tasks.runtime import log_rotation
+from tasks.settings import store_folder
+from tasks.tracking import runs
 from tasks.window import window
 from tests.support.paths import ROOT
 from tests.support.tables import DATA, make_hourly
@@ -41,8 +44,8 @@ class Store:
     """Training runs as the flow leaves them: a parent with a trial, a baseline, and a version of each kind."""
 
     def __init__(self, saved):
-        self.saved, self.seal, self.client = saved, seal_of(saved), tracking.client()
-        self.experiment = tracking.experiment_id("shops")
+        self.saved, self.seal, self.client = saved, checksum(saved), runs.client()
+        self.experiment = runs.experiment_id("shops")
 
     def run(self, kind="train", status="FINISHED", versions=1):
         parent = self.client.create_run(self.experiment, tags={"kind": kind, "owner": "host:1:1"}).info.run_id
@@ -60,25 +63,25 @@ class Store:
         return parent
 
     def register(self, run):
-        made = self.client.create_logged_model(self.experiment, "model", run, {SEAL: self.seal}).model_id
-        self.client.log_model_artifacts(made, str(self.saved))
-        self.client.finalize_logged_model(made, "READY")
-        return create_version("shops", run, made, {"kind": "best-single", "gate": "challenger"})
+        model_id = self.client.create_logged_model(self.experiment, "model", run, {CHECKSUM_TAG: self.seal}).model_id
+        self.client.log_model_artifacts(model_id, str(self.saved))
+        self.client.finalize_logged_model(model_id, "READY")
+        return create_version("shops", run, model_id, {"kind": "best-single", "gate": "challenger"})
 
     def parents(self):
         """Oldest first."""
-        found = self.client.search_runs([self.experiment], run_view_type=ViewType.ALL)
-        parents = [run for run in found if "mlflow.parentRunId" not in run.data.tags]
+        all_runs = self.client.search_runs([self.experiment], run_view_type=ViewType.ALL)
+        parents = [run for run in all_runs if "mlflow.parentRunId" not in run.data.tags]
         return [run.info.run_id for run in reversed(parents)]
 
     def versions(self):
-        return sorted(int(one.version) for one in self.client.search_model_versions("name = 'shops'"))
+        return sorted(int(version.version) for version in self.client.search_model_versions("name = 'shops'"))
 
     def rows(self):
         """Of the tables that grow with runs."""
         import sqlite3
 
-        with sqlite3.connect(folder(".") / "mlflow.db") as connection:
+        with sqlite3.connect(store_folder(".") / "mlflow.db") as connection:
             counts = {
                 name: connection.execute(f"SELECT COUNT(*) FROM {name}").fetchone()[0]
                 for name in ("runs", "metrics", "latest_metrics", "tags", "params", "logged_models")
@@ -97,17 +100,17 @@ def files_below(place):
 
 
 def test_the_newest_runs_stay_and_the_others_are_gone_with_files_models_versions_and_rows(shops):
-    runs = [shops.run() for _ in range(2)]
-    bounded, size = shops.rows(), len(files_below(folder("artifacts")))
-    runs += [shops.run() for _ in range(3)]
+    mlflow_runs = [shops.run() for _ in range(2)]
+    bounded, size = shops.rows(), len(files_below(store_folder("artifacts")))
+    mlflow_runs += [shops.run() for _ in range(3)]
     removed = clean(config(runs=2))
-    assert shops.parents() == runs[-2:]
+    assert shops.parents() == mlflow_runs[-2:]
     assert shops.versions() == [4, 5]
     assert (removed.runs, removed.versions, removed.marked) == (3, 3, False)
     assert removed.bytes > 3 * 10_000
     assert shops.rows() == bounded
-    assert len(files_below(folder("artifacts"))) == size
-    assert not [path for path in folder("artifacts").rglob("*") if path.is_dir() and not files_below(path)]
+    assert len(files_below(store_folder("artifacts"))) == size
+    assert not [path for path in store_folder("artifacts").rglob("*") if path.is_dir() and not files_below(path)]
 
 
 def test_the_second_time_nothing_is_left_to_remove(shops):
@@ -158,17 +161,17 @@ def test_a_running_run_is_not_touched_however_old(shops):
     assert clean(config(runs=1)).runs == 2
     assert shops.parents()[0] == running
     assert shops.client.get_run(running).info.status == "RUNNING"
-    assert [one.path for one in shops.client.list_artifacts(running)] == ["report.html"]
+    assert [artifact.path for artifact in shops.client.list_artifacts(running)] == ["report.html"]
 
 
 def test_each_kind_is_counted_for_itself_and_foreign_runs_are_nobodys_business(shops):
     backtest = shops.run(kind="backtest", versions=0)
-    own = shops.client.create_run(shops.experiment, run_name="somebody's own").info.run_id
+    foreign = shops.client.create_run(shops.experiment, run_name="somebody's own").info.run_id
     for _ in range(2):
         shops.run()
     clean(config(runs=1))
     assert len(shops.parents()) == 3
-    assert {backtest, own} < set(shops.parents())
+    assert {backtest, foreign} < set(shops.parents())
 
 
 def test_other_names_are_not_looked_at(shops):
@@ -197,19 +200,19 @@ def test_wherever_a_cleaner_is_killed_the_next_one_ends_its_work(store, saved, m
     steps = {
         "runs": (database, "_hard_delete_run"),
         "models": (database, "_hard_delete_logged_model"),
-        "files": (retention, "_free_artifacts"),
-        "versions": (retention, "_retire_versions"),
+        "files": (retention, "_delete_artifacts"),
+        "versions": (retention, "_delete_versions"),
     }
     kills = 0
     for place, name in steps.values():
         for moment in (0, 1, 2):
             while len(shops.parents()) < 4:
                 shops.run()
-            kept, seen, real = shops.parents()[-2:], [], getattr(place, name)
+            kept, calls, real = shops.parents()[-2:], [], getattr(place, name)
 
-            def killed(*arguments, real=real, seen=seen, moment=moment):
-                seen.append(arguments)
-                if len(seen) > moment:
+            def killed(*arguments, real=real, calls=calls, moment=moment):
+                calls.append(arguments)
+                if len(calls) > moment:
                     raise KilledError
                 return real(*arguments)
 
@@ -229,13 +232,13 @@ def test_wherever_a_cleaner_is_killed_the_next_one_ends_its_work(store, saved, m
 def test_a_second_cleaner_does_nothing_while_the_first_is_at_it(shops):
     shops.run()
     shops.run()
-    with FileLock(folder(".") / ".retention.lock"):
+    with FileLock(store_folder(".") / ".retention.lock"):
         assert clean(config(runs=1)) == Removed()
     assert clean(config(runs=1)).runs == 1
 
 
 def test_behind_a_server_runs_are_marked_and_gc_is_left_to_it(shops, monkeypatch):
-    monkeypatch.setattr(retention, "_is_database", lambda: False)
+    monkeypatch.setattr(retention, "_has_direct_store", lambda: False)
     first, second = shops.run(), shops.run()
     removed = clean(config(runs=1))
     assert (removed.runs, removed.marked) == (1, True)
@@ -263,8 +266,8 @@ def test_without_any_store_there_is_nothing_to_remove(home):
 
 def aged(path, days):
     """As if last used and written so many days ago."""
-    for one in (path, *path.rglob("*")):
-        os.utime(one, (time.time() - days * DAY,) * 2)
+    for file in (path, *path.rglob("*")):
+        os.utime(file, (time.time() - days * DAY,) * 2)
     return path
 
 
@@ -282,11 +285,11 @@ def test_prepared_data_that_no_run_has_used_for_long_go_and_are_made_again(home,
     paths = prepared(tmp_path)
     for path in paths:
         aged(path, 31)
-    [source] = folder("work").glob("source-*")
+    [source] = store_folder("work").glob("source-*")
     aged(source, 31)
     removed = clean(config(work="30d"))
     assert removed.files == 4 and removed.bytes > 0
-    assert not list(folder("work").iterdir())
+    assert not list(store_folder("work").iterdir())
     assert prepared(tmp_path) == paths
     assert all(path.exists() for path in paths)
 
@@ -321,14 +324,15 @@ def test_prepared_data_that_are_used_at_the_very_moment_are_put_back(home, tmp_p
         return rename(path, target)
 
     monkeypatch.setattr(Path, "rename", used_before)
-    assert disk_cleanup._free_unused(panel, time.time() - 30 * DAY).count == 0
+    assert _delete_unused(panel, time.time() - 30 * DAY).count == 0
     assert (panel / "panel.json").exists()
 
 
 def test_what_was_written_half_goes_after_a_day(home):
-    kept = folder("forecasts/shops")
-    old = [folder("work") / ".removed-panel-d", folder("downloads") / ".partial-e", kept / ".20260101T000000Z.7"]
-    young = [folder("downloads") / ".partial-f", kept / "20260101T000000Z.parquet"]
+    kept = store_folder("forecasts/shops")
+    work, downloads = store_folder("work"), store_folder("downloads")
+    old = [work / ".removed-panel-d", downloads / ".partial-e", kept / ".20260101T000000Z.7"]
+    young = [downloads / ".partial-f", kept / "20260101T000000Z.parquet"]
     for path in (*old, *young):
         (path / "deep").mkdir(parents=True)
         (path / "deep" / "file").write_text("x" * 100)
@@ -340,7 +344,7 @@ def test_what_was_written_half_goes_after_a_day(home):
 
 
 def test_downloads_that_nobody_used_go(home):
-    kept, gone = folder("downloads") / ("a" * 64), folder("downloads") / ("b" * 64)
+    kept, gone = store_folder("downloads") / ("a" * 64), store_folder("downloads") / ("b" * 64)
     for path, days in ((kept, 29), (gone, 31)):
         path.mkdir()
         (path / "table.csv").write_text("time\n")
@@ -351,17 +355,17 @@ def test_downloads_that_nobody_used_go(home):
 
 @pytest.mark.parametrize("name", ["downloads/thesis.pdf", "work/table-of-contents.docx", "work/windows-licence.txt"])
 def test_what_others_have_put_there_stays(home, name):
-    theirs = home / name
-    theirs.parent.mkdir(parents=True, exist_ok=True)
-    theirs.write_text("mine")
-    aged(theirs, 1000)
+    foreign = home / name
+    foreign.parent.mkdir(parents=True, exist_ok=True)
+    foreign.write_text("mine")
+    aged(foreign, 1000)
     assert clean(config()).files == 0
-    assert theirs.read_text() == "mine"
+    assert foreign.read_text() == "mine"
 
 
 def test_a_long_log_is_put_aside_and_its_writer_goes_on(home, monkeypatch):
-    monkeypatch.setattr(disk_cleanup, "_LARGEST_LOG", 1000)
-    log = folder("logs") / "worker.log"
+    monkeypatch.setattr(log_rotation, "MAX_LOG_BYTES", 1000)
+    log = store_folder("logs") / "worker.log"
     with log.open("ab", buffering=0) as writer:
         for _ in range(3):
             writer.write(b"x" * 1001)
@@ -369,8 +373,8 @@ def test_a_long_log_is_put_aside_and_its_writer_goes_on(home, monkeypatch):
             writer.write(b"goes on\n")
             assert log.read_bytes() == b"goes on\n"
             log.write_bytes(b"")
-    assert (folder("logs") / "worker.old.log").stat().st_size == 1001
-    assert len(list(folder("logs").iterdir())) == 2
+    assert (store_folder("logs") / "worker.old.log").stat().st_size == 1001
+    assert len(list(store_folder("logs").iterdir())) == 2
 
 
 @pytest.mark.slow
@@ -383,11 +387,11 @@ def test_a_cleaner_that_is_really_killed_leaves_a_store_that_the_next_one_ends(s
         "from lstm.config.pipeline import PipelineConfig\n"
         "from tasks.operations import retention\n"
         "from tests.support.tables import DATA\n"
-        "real, seen = retention._free_artifacts, []\n"
+        "real, seen = retention._delete_artifacts, []\n"
         "def one(uri):\n"
         "    seen.append(uri)\n"
         "    return real(uri) if len(seen) < 5 else os.kill(os.getpid(), signal.SIGKILL)\n"
-        "retention._free_artifacts = one\n"
+        "retention._delete_artifacts = one\n"
         "sections = {'name': 'shops', 'data': DATA, 'window': {'horizon': 6}, 'retention': {'runs': 1}}\n"
         "retention.clean(PipelineConfig.parse(sections))\n"
     )
@@ -400,8 +404,8 @@ def test_a_cleaner_that_is_really_killed_leaves_a_store_that_the_next_one_ends(s
 
 
 def test_what_was_removed_is_told_as_json():
-    told = json.loads(json.dumps(Removed(1, 2, 3, 4, 5, True).to_dict()))
-    assert told == {"runs": 1, "versions": 2, "forecasts": 3, "files": 4, "bytes": 5, "marked": True}
+    values = json.loads(json.dumps(Removed(1, 2, 3, 4, 5, True).to_dict()))
+    assert values == {"runs": 1, "versions": 2, "forecasts": 3, "files": 4, "bytes": 5, "marked": True}
 
 
 def test_forecasts_beyond_their_time_go_by_the_given_clock(home):

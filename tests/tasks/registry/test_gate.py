@@ -45,12 +45,12 @@ class Shops:
 
     def forecaster(self, by: float = 0.0, **changes):
         """Forecasts yesterday's values and as much more (normalised)."""
-        made = untrained_forecaster(self.config, self.parts[2], anchor="seasonal", season=24)
+        forecaster = untrained_forecaster(self.config, self.parts[2], anchor="seasonal", season=24)
         with torch.no_grad():
-            for member in made.members:
+            for member in forecaster.members:
                 member.head.out.weight.zero_()
                 member.head.out.bias.zero_()
-        return replace(shift_forecasts(made, by), **changes)
+        return replace(shift_forecasts(forecaster, by), **changes)
 
     def evaluation(self, forecaster, kind="best-ensemble", **scores):
         """Of a saved candidate beside persistence, as the flow would score them on the test windows."""
@@ -63,10 +63,10 @@ class Shops:
         errors = {name: test.raw(row) - test.raw(test.actual) for name, row in rows.items()}
         folds = {name: self.by_fold(error, test.times) for name, error in errors.items()}
         rmse = {name: float(np.sqrt(np.mean(np.square(error)))) for name, error in errors.items()}
-        own = {"val_rmse": 1.0, "test_rmse": rmse[kind], "test_rmse_skill": 0.0, **scores}
+        values = {"val_rmse": 1.0, "test_rmse": rmse[kind], "test_rmse_skill": 0.0, **scores}
         run = runs.start_run(runs.experiment_id("shops"), kind, {})
-        candidate = Candidate(kind, self.folder / f"candidate-{number}", run.run_id, kind, own)
-        other = replace(candidate, kind="best-single", scores={**own, "val_rmse": 2.0})
+        candidate = Candidate(kind, self.folder / f"candidate-{number}", run.run_id, kind, values)
+        other = replace(candidate, kind="best-single", scores={**values, "val_rmse": 2.0})
         board = ({"name": "persistence", "test_rmse": rmse["persistence"]},)
         return Evaluation((other, candidate), (), board, folds, self.folder, ())
 
@@ -74,7 +74,7 @@ class Shops:
     def by_fold(error, times):
         edges = np.quantile(times.astype("int64"), np.linspace(0, 1, FOLDS + 1)[1:-1])
         fold = np.searchsorted(edges, times.astype("int64"))
-        return tuple(float(np.sqrt(np.mean(np.square(error[fold == one])))) for one in range(FOLDS))
+        return tuple(float(np.sqrt(np.mean(np.square(error[fold == number])))) for number in range(FOLDS))
 
     def register(self, forecaster, **scores) -> tuple[GateDecision, RunHandle]:
         run = runs.start_run(runs.experiment_id("shops"), "train", {})
@@ -124,13 +124,13 @@ def test_a_worse_a_broken_an_equal_and_a_better_candidate_meet_the_gate(shops):
 def tell_the_same(promotion, run):
     """The decision, `promotion.json` and the version's tags."""
     path = mlflow.artifacts.download_artifacts(run_id=run.run_id, artifact_path="promotion.json")
-    told = json.loads(Path(path).read_text())
-    assert told == json.loads(json.dumps(promotion.to_dict()))
+    decision = json.loads(Path(path).read_text())
+    assert decision == json.loads(json.dumps(promotion.to_dict()))
     tags = version_tags("shops", promotion.version)
     assert (tags["gate"], tags["gate_against"], tags["gate_reason"]) == ("champion", "2", promotion.reason)
     assert tags["gate_passed"] == "serves,baseline,champion"
     for name in ("p_value", "statistic", "effect", "test_rmse", "incumbent_test_rmse", "baseline_test_rmse"):
-        assert float(tags[f"gate_{name}"]) == pytest.approx(told[name], rel=1e-5)
+        assert float(tags[f"gate_{name}"]) == pytest.approx(decision[name], rel=1e-5)
     assert (int(tags["gate_origins"]), int(tags["gate_folds_won"]), int(tags["gate_folds"])) == (115, 4, 4)
 
 
@@ -173,17 +173,17 @@ def test_a_version_serves_the_forecasters_own_numbers(shops):
 
 
 @pytest.mark.parametrize(
-    ("spoil", "said"),
+    ("spoil", "message"),
     [
         (lambda case: replace(case, version=99), "can't be served: "),
         (lambda case: replace(case, example=case.example.tail(3)), "needs 24 rows of history"),
         (lambda case: replace(case, candidate=replace(case.candidate, folder=Path("gone"))), "holds no forecaster"),
     ],
 )
-def test_a_version_that_can_not_be_served_is_told(shops, spoil, said):
+def test_a_version_that_can_not_be_served_is_told(shops, spoil, message):
     mlflow.set_tracking_uri(runs.client().tracking_uri)
     verdict = serves(spoil(case_of(shops, shops.forecaster())))
-    assert not verdict.passed and said in verdict.reason and "\n" not in verdict.reason
+    assert not verdict.passed and message in verdict.reason and "\n" not in verdict.reason
 
 
 def test_a_version_that_serves_another_model_is_found_out(shops, tmp_path):

@@ -33,8 +33,8 @@ def shops(hourly, store, tmp_path):
         client = runs.client()
         if not client.search_registered_models():
             client.create_registered_model("shops")
-        made = client.create_model_version("shops", (folder / "artifacts").as_uri(), await_creation_for=0)
-        set_alias("shops", "champion", int(made.version))
+        version = client.create_model_version("shops", (folder / "artifacts").as_uri(), await_creation_for=0)
+        set_alias("shops", "champion", int(version.version))
         return folder / "artifacts"
 
     def judged(candidate):
@@ -50,13 +50,13 @@ def shops(hourly, store, tmp_path):
 
 
 def test_a_forecaster_is_loaded_by_version_and_as_champion(shops):
-    made, champion, _ = shops
-    champion(untrained_forecaster(*made))
+    arguments, champion, _ = shops
+    champion(untrained_forecaster(*arguments))
     assert [load_forecaster(name)[1] for name in ("shops", "shops@champion", "shops/1")] == ["shops/1"] * 3
 
 
 @pytest.mark.parametrize(
-    ("error", "said"),
+    ("error", "message"),
     [
         (OSError("connection refused"), "connection refused"),
         (TimeoutError(), "TimeoutError"),
@@ -67,35 +67,36 @@ def test_a_forecaster_is_loaded_by_version_and_as_champion(shops):
         (RuntimeError("x" * 5000), "x" * 50),
     ],
 )
-def test_a_champion_that_can_not_be_fetched_is_never_replaced(shops, monkeypatch, error, said):
-    made, champion, judge = shops
-    champion(shift_forecasts(untrained_forecaster(*made), 9))
+def test_a_champion_that_can_not_be_fetched_is_never_replaced(shops, monkeypatch, error, message):
+    arguments, champion, judge = shops
+    champion(shift_forecasts(untrained_forecaster(*arguments), 9))
 
     def silent(**_):
         raise error
 
     monkeypatch.setattr(mlflow.artifacts, "download_artifacts", silent)
-    with pytest.raises(StoreError, match=rf"^shops/1: its artifacts at file://.* can't be fetched \({said}") as caught:
-        judge(untrained_forecaster(*made))
+    expected = rf"^shops/1: its artifacts at file://.* can't be fetched \({message}"
+    with pytest.raises(StoreError, match=expected) as caught:
+        judge(untrained_forecaster(*arguments))
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 600
 
 
 def test_a_folder_of_artifacts_that_is_gone_or_empty_was_not_fetched(shops):
-    made, champion, judge = shops
-    folder = champion(untrained_forecaster(*made))
+    arguments, champion, judge = shops
+    folder = champion(untrained_forecaster(*arguments))
     for gone in (lambda: [path.unlink() for path in folder.iterdir()], lambda: shutil.rmtree(folder)):
         gone()
         with pytest.raises(StoreError, match="shops/1: its artifacts at .* can't be fetched"):
-            judge(untrained_forecaster(*made))
+            judge(untrained_forecaster(*arguments))
 
 
 def test_a_damaged_champion_is_told_by_its_version_and_loses(shops):
-    made, champion, judge = shops
-    folder = champion(untrained_forecaster(*made))
+    arguments, champion, judge = shops
+    folder = champion(untrained_forecaster(*arguments))
     (folder / "model.safetensors").write_bytes(b"half")
     with pytest.raises(CheckpointError, match=r"^shops/1/model\.safetensors: is damaged"):
         load_forecaster("shops")
-    promotion = judge(untrained_forecaster(*made))
+    promotion = judge(untrained_forecaster(*arguments))
     assert promotion.champion and promotion.incumbent_version == 1
     assert "the champion, version 1, can't forecast these windows (shops/1/model.safetensors" in promotion.reason
     (folder / "forecaster.json").unlink()
@@ -104,83 +105,85 @@ def test_a_damaged_champion_is_told_by_its_version_and_loses(shops):
 
 
 def test_the_better_of_candidate_and_champion_wins(shops):
-    made, champion, judge = shops
-    champion(untrained_forecaster(*made))
-    assert not judge(shift_forecasts(untrained_forecaster(*made), 9)).champion
-    assert not judge(untrained_forecaster(*made)).champion  # a tie
-    champion(shift_forecasts(untrained_forecaster(*made), 9))
-    won = judge(untrained_forecaster(*made))
+    arguments, champion, judge = shops
+    champion(untrained_forecaster(*arguments))
+    assert not judge(shift_forecasts(untrained_forecaster(*arguments), 9)).champion
+    assert not judge(untrained_forecaster(*arguments)).champion  # a tie
+    champion(shift_forecasts(untrained_forecaster(*arguments), 9))
+    won = judge(untrained_forecaster(*arguments))
     assert won.champion and won.test_rmse < won.incumbent_test_rmse and won.p_value < 0.05
 
 
 def test_a_champion_without_a_finite_rmse_loses_to_a_candidate_with_one(shops):
-    made, champion, judge = shops
-    champion(shift_forecasts(untrained_forecaster(*made), float("nan")))
-    promotion = judge(untrained_forecaster(*made))
+    arguments, champion, judge = shops
+    champion(shift_forecasts(untrained_forecaster(*arguments), float("nan")))
+    promotion = judge(untrained_forecaster(*arguments))
     assert promotion.champion and np.isnan(promotion.incumbent_test_rmse)
     assert "the champion, version 1, can't forecast these windows (its RMSE is nan)" in promotion.reason
-    assert not judge(shift_forecasts(untrained_forecaster(*made), float("nan"))).champion
+    assert not judge(shift_forecasts(untrained_forecaster(*arguments), float("nan"))).champion
 
 
 def test_a_candidate_that_is_not_finite_on_the_windows_never_wins(shops):
-    made, champion, judge = shops
-    champion(untrained_forecaster(*made))
-    promotion = judge(shift_forecasts(untrained_forecaster(*made), float("nan")))
+    arguments, champion, judge = shops
+    champion(untrained_forecaster(*arguments))
+    promotion = judge(shift_forecasts(untrained_forecaster(*arguments), float("nan")))
     assert not promotion.champion
     assert promotion.reason == "its RMSE on the windows of the champion, version 1, is nan"
 
 
 def test_a_store_that_fails_is_told_in_one_line(shops, monkeypatch):
-    made, champion, judge = shops
-    champion(untrained_forecaster(*made))
+    arguments, champion, judge = shops
+    champion(untrained_forecaster(*arguments))
 
     def broken(*_):
         raise MlflowException("(sqlite3.OperationalError) disk I/O error\n[SQL: SELECT …]\n(Background …)")
 
     monkeypatch.setattr(runs.client(), "get_registered_model", broken)
     with pytest.raises(StoreError, match="^shops: the registry does not answer .*disk I/O error.* Check") as caught:
-        judge(untrained_forecaster(*made))
+        judge(untrained_forecaster(*arguments))
     assert "\n" not in str(caught.value)
 
 
 def test_a_fingerprint_knows_weights_and_description_but_not_where_they_came_from(shops, tmp_path):
-    made, *_ = shops
-    one = untrained_forecaster(*made)
+    arguments, *_ = shops
+    forecaster = untrained_forecaster(*arguments)
 
     def of(forecaster, *more):
         forecaster.save(tmp_path / "printed")
         return fingerprint(tmp_path / "printed", *more)
 
-    assert of(one) == of(replace(one, lineage={"run_id": "another"})) == of(untrained_forecaster(*made))
+    assert of(forecaster) == of(untrained_forecaster(*arguments))
+    assert of(forecaster) == of(replace(forecaster, lineage={"run_id": "another"}))
     others = (
-        untrained_forecaster(*made, seed=1),
-        replace(one, name="other"),
-        shift_forecasts(untrained_forecaster(*made), 1e-6),
+        untrained_forecaster(*arguments, seed=1),
+        replace(forecaster, name="other"),
+        shift_forecasts(untrained_forecaster(*arguments), 1e-6),
     )
-    assert len({of(one), of(one, "kind"), *map(of, others)}) == 5
+    assert len({of(forecaster), of(forecaster, "kind"), *map(of, others)}) == 5
 
 
 def test_the_newest_version_with_a_fingerprint_is_found(shops):
-    made, champion, _ = shops
+    arguments, champion, _ = shops
     for _ in range(3):
-        champion(untrained_forecaster(*made))
+        champion(untrained_forecaster(*arguments))
     for number, value in ((1, "a"), (2, "a"), (3, "b")):
         runs.client().set_model_version_tag("shops", str(number), "fingerprint", value)
     assert [find_version("shops", value) for value in "abc"] == [2, 3, None]
 
 
 def test_a_version_whose_run_is_gone_is_listed_with_its_own_tags(shops):
-    made, champion, _ = shops
-    champion(untrained_forecaster(*made))
+    arguments, champion, _ = shops
+    champion(untrained_forecaster(*arguments))
     client = runs.client()
-    made = client.create_model_version("shops", "file:///gone", "f" * 32, {"val_rmse": "1.5", "run_name": "ensemble"})
-    row = next(row for row in list_versions("shops") if row["version"] == int(made.version))
+    tags = {"val_rmse": "1.5", "run_name": "ensemble"}
+    version = client.create_model_version("shops", "file:///gone", "f" * 32, tags)
+    row = next(row for row in list_versions("shops") if row["version"] == int(version.version))
     assert (row["run"], row["val_rmse"], row["aliases"]) == ("ensemble", 1.5, [])
 
 
 def test_a_damaged_candidate_is_no_reason_to_replace_the_champion(shops, tmp_path):
-    made, champion, judge = shops
-    champion(untrained_forecaster(*made))
-    candidate = replace(untrained_forecaster(*made), weights=())
+    arguments, champion, judge = shops
+    champion(untrained_forecaster(*arguments))
+    candidate = replace(untrained_forecaster(*arguments), weights=())
     with pytest.raises(CheckpointError, match="candidate"):
         judge(candidate)

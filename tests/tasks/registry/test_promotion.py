@@ -50,16 +50,16 @@ def test_a_loser_becomes_challenger_and_moves_nothing_else(shops):
 
 
 def test_who_finds_another_champion_than_was_judged_is_judged_again(shops):
-    seen = []
+    incumbents = []
 
     def judge(incumbent):
-        seen.append(incumbent)
-        if len(seen) == 1:  # meanwhile another one is promoted
+        incumbents.append(incumbent)
+        if len(incumbents) == 1:  # meanwhile another one is promoted
             judge_and_promote(shops, better_if_newer(4))
         return better_if_newer(3)(incumbent)
 
     assert not judge_and_promote(shops, judge).champion
-    assert seen == [1, 4]
+    assert incumbents == [1, 4]
     assert aliases() == {"champion": 4, "previous": 1, "challenger": 3}
     assert version_tags(shops, 3)["gate_against"] == "4"
 
@@ -179,7 +179,7 @@ def test_a_lock_in_postgres_ends_with_its_process(database, postgres, monkeypatc
         monkeypatch.setattr(promotion, "_LOCK_TIMEOUT_S", 1)
         with pytest.raises(StoreError, match="lock for promotions of shops is held") as caught, promotion_lock("shops"):
             pass
-        assert postgres in str(caught.value) and not [one for one in SECRETS if one in str(caught.value)]
+        assert postgres in str(caught.value) and not [secret for secret in SECRETS if secret in str(caught.value)]
         holder.kill()
     monkeypatch.setattr(promotion, "_LOCK_TIMEOUT_S", 30)
     with promotion_lock("shops"):
@@ -188,7 +188,9 @@ def test_a_lock_in_postgres_ends_with_its_process(database, postgres, monkeypatc
 
 def test_a_database_that_is_not_there_is_told_without_its_password(home, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql+psycopg://me:secret@127.0.0.1:9/mlflow")
-    with pytest.raises(StoreError, match="127.0.0.1:9/mlflow: the lock for promotions of shops can't be acquired") as caught:
+    with pytest.raises(
+        StoreError, match="127.0.0.1:9/mlflow: the lock for promotions of shops can't be acquired"
+    ) as caught:
         promotion_lock("shops").__enter__()
     assert "secret" not in str(caught.value)
 
@@ -196,8 +198,8 @@ def test_a_database_that_is_not_there_is_told_without_its_password(home, monkeyp
 # By hand.
 
 
-def passed(version, against, gate="champion", own="serves,baseline"):
-    tags = {"gate": gate, "gate_against": against, "gate_passed": own, "gate_reason": "beats all"}
+def passed(version, against, gate="champion", checks="serves,baseline"):
+    tags = {"gate": gate, "gate_against": against, "gate_passed": checks, "gate_reason": "beats all"}
     tag_version("shops", version, tags)
 
 
@@ -210,7 +212,7 @@ def test_what_beat_this_champion_is_promoted_without_force(shops):
 
 
 @pytest.mark.parametrize(
-    ("tags", "said"),
+    ("tags", "message"),
     [
         (None, "the gate has not judged it"),
         (("1", "challenger"), r"the gate refused it \(beats all\)"),
@@ -219,17 +221,17 @@ def test_what_beat_this_champion_is_promoted_without_force(shops):
         (("1", "challenger", "serves"), r"the gate refused it \(beats all\)"),
     ],
 )
-def test_what_the_gate_has_not_allowed_needs_force_which_is_recorded(shops, tags, said):
+def test_what_the_gate_has_not_allowed_needs_force_which_is_recorded(shops, tags, message):
     if tags is not None:
         passed(2, *tags)
-    with pytest.raises(InputError, match=f"^shops/2: is not promoted: {said}. To promote it anyway, add --force.$"):
+    with pytest.raises(InputError, match=f"^shops/2: is not promoted: {message}. To promote it anyway, add --force.$"):
         promote(shops, "2", force=False)
     assert aliases() == {"champion": 1} and "promoted_by" not in version_tags(shops, 2)
-    assert re.search(said, promote(shops, "2", force=True, why="the old one drifts").notice)
-    found = version_tags(shops, 2)
-    assert (found["forced_over"], found["forced_reason"]) == ("1", "the old one drifts")
-    assert re.search(said, found["forced_against"]) and "@" in found["forced_by"]
-    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", found["forced_at"])
+    assert re.search(message, promote(shops, "2", force=True, why="the old one drifts").notice)
+    tags_now = version_tags(shops, 2)
+    assert (tags_now["forced_over"], tags_now["forced_reason"]) == ("1", "the old one drifts")
+    assert re.search(message, tags_now["forced_against"]) and "@" in tags_now["forced_by"]
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", tags_now["forced_at"])
     assert aliases() == {"champion": 2, "previous": 1}
 
 
@@ -318,8 +320,8 @@ def run(monkeypatch, capsys, *arguments):
     monkeypatch.setattr(sys, "argv", ["lstm", *arguments])
     with pytest.raises(SystemExit) as ended:
         app.main()
-    told = capsys.readouterr()
-    return ended.value.code or 0, told.out, told.err
+    printed = capsys.readouterr()
+    return ended.value.code or 0, printed.out, printed.err
 
 
 def test_the_commands_say_what_they_did(shops, monkeypatch, capsys):
@@ -353,16 +355,16 @@ def test_versions_are_compared_in_the_terminal_as_json_and_as_a_page(shops, monk
     text = page.read_text()
     assert "1.250 [1.000, 1.500]" in text and "&lt;b&gt;bold" in text and "<b>" not in text
     assert text.count("<tr") == 7 and 'class="champion"' in text and "http" not in text
-    code, _, told = run(monkeypatch, capsys, "compare", "shops", "--html", str(tmp_path))
-    assert code == 2 and told == f"lstm: --html {tmp_path}: can't be written (Is a directory).\n"
+    code, _, message = run(monkeypatch, capsys, "compare", "shops", "--html", str(tmp_path))
+    assert code == 2 and message == f"lstm: --html {tmp_path}: can't be written (Is a directory).\n"
     _, listed, _ = run(monkeypatch, capsys, "compare", "shops", "--json")
     assert '"val_rmse_low": 1.0' in listed and '"gate_reason": "beats all"' in listed
 
 
 def client_run(metrics):
-    made = runs.start_run(runs.experiment_id("shops"), "ensemble", {})
-    runs.log(made, metrics)
-    return made.run_id
+    run = runs.start_run(runs.experiment_id("shops"), "ensemble", {})
+    runs.log(run, metrics)
+    return run.run_id
 
 
 def test_a_store_that_breaks_is_no_traceback(shops, monkeypatch, capsys):
@@ -370,6 +372,6 @@ def test_a_store_that_breaks_is_no_traceback(shops, monkeypatch, capsys):
         raise MlflowException("(sqlite3.OperationalError) disk I/O error\n[SQL: SELECT …]")
 
     monkeypatch.setattr(runs.client(), "set_registered_model_alias", broken)
-    code, _, told = run(monkeypatch, capsys, "promote", "shops", "2", "--force")
-    assert code == 2 and told.count("\n") == 1 and told.startswith("lstm: shops: the registry does not answer (")
+    code, _, message = run(monkeypatch, capsys, "promote", "shops", "2", "--force")
+    assert code == 2 and message.count("\n") == 1 and message.startswith("lstm: shops: the registry does not answer (")
     assert aliases() == {"champion": 1}

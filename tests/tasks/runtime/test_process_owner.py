@@ -51,10 +51,10 @@ def test_a_process_is_alive_until_it_is_killed_and_then_dead_even_as_a_zombie(ot
 
 @ON_LINUX
 def test_a_clock_that_jumps_changes_nobody(monkeypatch):
-    name, seen = this_process(), ago(days=1)
+    name, heartbeat_a_day_ago = this_process(), ago(days=1)
     monkeypatch.setattr(psutil.Process, "create_time", lambda _: time.time() + 86_400)
     assert this_process() == name
-    assert not is_process_dead(name, seen)
+    assert not is_process_dead(name, heartbeat_a_day_ago)
 
 
 @ON_LINUX
@@ -85,7 +85,9 @@ def test_of_another_host_only_silence_tells():
     assert not is_process_dead(there)
     assert not is_process_dead(there, ago(minutes=4)) and is_process_dead(there, ago(minutes=6))
     assert is_process_dead(there, ago(minutes=2), max_age=timedelta(minutes=1))
-    assert not is_process_dead(there, "2024-01-01T00:00:00") and not is_process_dead(there, "long ago")  # of no zone, no time
+    assert not is_process_dead(there, "2024-01-01T00:00:00") and not is_process_dead(
+        there, "long ago"
+    )  # of no zone, no time
 
 
 def test_owners_of_earlier_versions_are_understood():

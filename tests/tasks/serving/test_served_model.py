@@ -35,7 +35,7 @@ def model(version):
     return mlflow.pyfunc.load_model(str(version))
 
 
-def asked(model, body, kind="application/json"):
+def invoke(model, body, kind="application/json"):
     """What MLflow's scoring server answers: status and JSON, by its own code path."""
     sent = body if isinstance(body, str) else json.dumps(body)
     try:
@@ -107,12 +107,12 @@ def test_a_version_loads_where_this_repository_is_not_and_gives_the_same_bits(ve
     arguments = [sys.executable, "-P", "-c", ELSEWHERE, str(version), "history.json", way]
     done = subprocess.run(arguments, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout.splitlines()[-1])
-    assert told["found"] == {"lstm": False, "tasks": False, "flows": False}
-    assert Path(told["lstm"]).is_relative_to(version / "code")
-    assert told["unpickled"] == 0
+    answer = json.loads(done.stdout.splitlines()[-1])
+    assert answer["found"] == {"lstm": False, "tasks": False, "flows": False}
+    assert Path(answer["lstm"]).is_relative_to(version / "code")
+    assert answer["unpickled"] == 0
     here = Forecaster.load(version / "artifacts" / "forecaster").forecast(history(), 4, [80])
-    assert told["forecast"] == [value.hex() for value in here[["forecast", "lo-80", "hi-80"]].to_numpy().ravel()]
+    assert answer["forecast"] == [value.hex() for value in here[["forecast", "lo-80", "hi-80"]].to_numpy().ravel()]
 
 
 def test_the_forecaster_and_the_pyfunc_give_the_same_bits(version, model):
@@ -152,7 +152,7 @@ def test_the_requirements_name_every_package_that_the_code_imports(version):
 def test_the_input_example_is_small_and_passes_the_scoring_code(version, model):
     example = (version / "serving_input_example.json").read_text(encoding="utf-8")
     assert len(example) < 20_000
-    status, answer = asked(model, example)
+    status, answer = invoke(model, example)
     assert status == 200
     assert len(answer["predictions"]) == 2 * 6
 
@@ -171,8 +171,8 @@ def test_the_signature_says_types_and_params(model):
     assert schema == dict(zip(("time", "shop", "sales", "visitors"), kinds, strict=True))
     params = {param.name: (param.default, param.shape) for param in model.metadata.get_params_schema()}
     assert params == {"horizon": (6, None), "levels": ([80, 95], (-1,))}
-    made = model.predict(history())
-    assert list(made.columns) == [column.name for column in model.metadata.get_output_schema()]
+    forecasts = model.predict(history())
+    assert list(forecasts.columns) == [column.name for column in model.metadata.get_output_schema()]
 
 
 def test_every_form_of_a_request_gives_the_same_forecast(model):
@@ -181,11 +181,11 @@ def test_every_form_of_a_request_gives_the_same_forecast(model):
     frame.to_csv(text, index=False)
     shuffled = frame.sample(frac=1, random_state=0)[["visitors", "shop", "time", "sales"]]
     answers = [
-        asked(model, split(frame)),
-        asked(model, split(shuffled)),
-        asked(model, {"dataframe_records": json.loads(frame.to_json(orient="records"))}),
-        asked(model, text.getvalue(), "text/csv"),
-        asked(model, text.getvalue(), "text/csv; charset=utf-8"),
+        invoke(model, split(frame)),
+        invoke(model, split(shuffled)),
+        invoke(model, {"dataframe_records": json.loads(frame.to_json(orient="records"))}),
+        invoke(model, text.getvalue(), "text/csv"),
+        invoke(model, text.getvalue(), "text/csv; charset=utf-8"),
     ]
     assert [status for status, _ in answers] == [200] * 5
     first = answers[0][1]["predictions"]
@@ -196,12 +196,12 @@ def test_every_form_of_a_request_gives_the_same_forecast(model):
 
 
 def test_lstm_serve_writes_what_mlflow_writes(model):
-    made = app.StrictModel(model).predict(history())
-    ours, theirs = StringIO(), StringIO()
-    app.write_forecasts(made, ours)
-    scoring_server.predictions_to_json(model.predict(history()), theirs)
-    assert ours.getvalue() == theirs.getvalue()
-    assert len(ours.getvalue()) > 1000
+    forecasts = app.StrictModel(model).predict(history())
+    written, expected = StringIO(), StringIO()
+    app.write_forecasts(forecasts, written)
+    scoring_server.predictions_to_json(model.predict(history()), expected)
+    assert written.getvalue() == expected.getvalue()
+    assert len(written.getvalue()) > 1000
 
 
 REFUSED = {
@@ -217,22 +217,22 @@ REFUSED = {
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_bad_data_is_answered_with_400_and_our_one_line_alone(model, name):
-    change, said = REFUSED[name]
-    status, answer = asked(model, split(change(history())))
+    change, message = REFUSED[name]
+    status, answer = invoke(model, split(change(history())))
     assert status == 400
-    assert answer["message"].startswith(said)
+    assert answer["message"].startswith(message)
     assert "\n" not in answer["message"] and len(answer["message"]) < 600
     assert "stack_trace" not in answer
 
 
 @pytest.mark.parametrize(
-    ("params", "said"),
+    ("params", "message"),
     [
         ({"horizon": 0}, "horizon"),
         ({"horizon": -3}, "horizon"),
         ({"levels": [80, 101]}, "levels must be whole percents from 1 to 99, but got 101."),
     ],
 )
-def test_params_out_of_bounds_are_answered_with_400(model, params, said):
-    status, answer = asked(model, {**split(history()), "params": params})
-    assert status == 400 and said in answer["message"] and "\n" not in answer["message"]
+def test_params_out_of_bounds_are_answered_with_400(model, params, message):
+    status, answer = invoke(model, {**split(history()), "params": params})
+    assert status == 400 and message in answer["message"] and "\n" not in answer["message"]
