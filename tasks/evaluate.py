@@ -182,11 +182,12 @@ def _diagnose(
         TrainingRecord(trial.name, history_of(trial.folder), config.network_config(trial.params), trial.findings)
         for trial in trials
     ]
-    standings = []
-    for model in models:
-        own = scores[model.name]
-        standings.append(LeaderboardRow(model.name, model.kind, own.metrics, own.low, own.high))
-    return diagnose(config, trainings, standings, Spans.of(data.panel, config.data, data.arrays))
+    scored_models = [(model, scores[model.name]) for model in models]
+    rows = [
+        LeaderboardRow(model.name, model.kind, result.metrics, result.low, result.high)
+        for model, result in scored_models
+    ]
+    return diagnose(config, trainings, rows, Spans.of(data.panel, config.data, data.arrays))
 
 
 def _leaderboard(models: Sequence[ModelForecasts], scores: Mapping[str, ModelScores]) -> tuple[dict[str, Any], ...]:

@@ -149,28 +149,30 @@ def rmse_by_group(table: pd.DataFrame, by: str, heading: str, proposed: str) -> 
 def worst_series(table: pd.DataFrame, proposed: str) -> Table:
     """Return the series that the proposed model forecasts worst, by MASE if known, else by RMSE."""
     measure = "mase" if "mase" in table and table["mase"].notna().any() else "rmse"
-    own = table[table["model"] == proposed].sort_values(measure, ascending=False, kind="stable")
-    worst = own.head(_WORST_SERIES)
-    caption = f"{proposed}: the {len(worst)} worst of {len(own)} series, by {METRIC_LABELS[measure]}."
-    keys = [key for key in _ERRORS if key in own and own[key].notna().any()]
-    keys += [name for name in map(str, own) if name.startswith("coverage_")]
+    proposed_rows = table[table["model"] == proposed].sort_values(measure, ascending=False, kind="stable")
+    worst = proposed_rows.head(_WORST_SERIES)
+    caption = f"{proposed}: the {len(worst)} worst of {len(proposed_rows)} series, by {METRIC_LABELS[measure]}."
+    keys = [key for key in _ERRORS if key in proposed_rows and proposed_rows[key].notna().any()]
+    keys += [name for name in map(str, proposed_rows) if name.startswith("coverage_")]
     return _model_by_group(table, worst, "series", caption, keys)
 
 
 def metrics_by_group(table: pd.DataFrame, by: str, proposed: str) -> Table:
     """Return errors of the proposed model by hour or weekday, with bars."""
-    own = table[table["model"] == proposed]
-    coverages = [name for name in map(str, own) if name.startswith("coverage_")]
+    proposed_rows = table[table["model"] == proposed]
+    coverages = [name for name in map(str, proposed_rows) if name.startswith("coverage_")]
     caption = f"{proposed}, by {by} of the time that is forecast (local time)."
-    return _model_by_group(table, own, by, caption, ["rmse", *coverages[:1]])
+    return _model_by_group(table, proposed_rows, by, caption, ["rmse", *coverages[:1]])
 
 
-def _model_by_group(table: pd.DataFrame, own: pd.DataFrame, by: str, caption: str, keys: Sequence[str]) -> Table:
+def _model_by_group(
+    table: pd.DataFrame, proposed_rows: pd.DataFrame, by: str, caption: str, keys: Sequence[str]
+) -> Table:
     """Return metrics of the proposed model by group, with bars in the first column, and its skill."""
     reference = table[table["model"] == REFERENCE].set_index(by).get("rmse", pd.Series(dtype=float)).to_dict()
-    longest = {key: _finite_or(own[key].max(), 0.0) for key in keys[:1]}
+    longest = {key: _finite_or(proposed_rows[key].max(), 0.0) for key in keys[:1]}
     rows = []
-    for row in own.to_dict("records"):
+    for row in proposed_rows.to_dict("records"):
         cells = [
             Cell(format_metric(key, row[key]), bar=_share(row[key], longest[key]) if key in longest else None)
             for key in keys

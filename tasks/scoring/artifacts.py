@@ -81,8 +81,8 @@ def metrics_by_group(results: EvaluationResults, by: By) -> pd.DataFrame:
 def _scores(results: EvaluationResults) -> dict[str, Any]:
     scores = {}
     for model in results.models:
-        own = results.scores[model.name]
-        values = {"metrics": own.metrics, "low": own.low, "high": own.high}
+        result = results.scores[model.name]
+        values = {"metrics": result.metrics, "low": result.low, "high": result.high}
         scores[model.name] = {"kind": model.kind, **nan_to_null(values)}
     return scores
 

@@ -25,25 +25,25 @@ def test_counts_and_content_hash_travel_in_the_handles(hourly, home, tmp_path):
     assert windows.n_known == 2
 
 
-def written(home):
-    """What lies there: a file that is written again is another one. Its time of change only says that it was used."""
-    found = [path for path in home.rglob("*") if path.suffix in (".npy", ".parquet")]
-    return {path: (path.stat().st_ino, path.read_bytes()) for path in found}
+def stored_files(home):
+    """Return inode and content of every stored array: a rewritten file has another inode."""
+    paths = [path for path in home.rglob("*") if path.suffix in (".npy", ".parquet")]
+    return {path: (path.stat().st_ino, path.read_bytes()) for path in paths}
 
 
-def test_a_second_run_finds_everything_and_writes_nothing(hourly, home, tmp_path):
+def test_a_second_run_reuses_everything_and_writes_nothing(hourly, home, tmp_path):
     first = prepare(hourly, tmp_path)
-    before = written(home)
+    before = stored_files(home)
     assert before
     second = prepare(hourly.sample(frac=1, random_state=0), tmp_path)
     assert first[1:] == second[1:]
-    assert written(home) == before
+    assert stored_files(home) == before
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.sets(st.integers(0, 20 * 24 - 1), max_size=80), st.integers(0, 9), st.sampled_from([12, 24, 48]))
 def test_no_window_reads_past_its_cut_or_across_a_gap(home, tmp_path, holes, long_gap, length):
-    """Values are the hour's own number, so that every window tells which hours it has read."""
+    """Values are the numbers of the hours, so that a window shows which hours it reads."""
     frame = make_hourly(days=20, shops=("a", "b"))
     hour = np.tile(np.arange(20 * 24, dtype=float), 2)
     frame = frame.assign(sales=hour, visitors=hour)
@@ -63,13 +63,13 @@ def test_no_window_reads_past_its_cut_or_across_a_gap(home, tmp_path, holes, lon
     first_time = pd.Timestamp("2024-03-01")
     for split, start, end in zip(SPLITS, bounds[:-1], bounds[1:], strict=True):
         arrays = SplitArrays.load(windows.folder / split)
-        made = arrays.windows(length, config.window.horizon, windows.n_known)
-        for origin in made.origins.tolist():
+        split_windows = arrays.windows(length, config.window.horizon, windows.n_known)
+        for origin in split_windows.origins.tolist():
             times = arrays.times[origin - length : origin + config.window.horizon]
             assert (np.diff(times) == np.timedelta64(1, "h")).all()
             assert len(set(arrays.series[origin - length : origin + config.window.horizon])) == 1
             assert start <= times[length] and times[-1] < end
-            read = made.features[origin - length : origin, 0].numpy()
+            read = split_windows.features[origin - length : origin, 0].numpy()
             expected = (pd.DatetimeIndex(times[:length]) - first_time) / pd.Timedelta("1h")
             np.testing.assert_allclose(read, expected, atol=1e-3)
         if split == "train":
@@ -89,7 +89,7 @@ def test_changing_the_test_span_changes_no_training_or_validation_array(hourly, 
         assert np.array_equal(a.features, b.features) is same
 
 
-def test_a_gap_over_a_cut_moves_nothing_before_it(hourly, home, tmp_path):
+def test_a_gap_across_a_cut_changes_nothing_before_it(hourly, home, tmp_path):
     cut = (hourly["time"] >= "2024-03-30T22") & (hourly["time"] < "2024-03-31T02")
     gappy = hourly.assign(sales=hourly["sales"].mask(cut))
     changed = gappy.copy()
@@ -105,7 +105,7 @@ def test_a_gap_over_a_cut_moves_nothing_before_it(hourly, home, tmp_path):
 
 
 @pytest.mark.parametrize("lost", ["panel-*/features.npy", "panel-*/panel.json", "windows-*/train/segment.npy"])
-def test_what_was_lost_is_made_again(hourly, home, tmp_path, lost):
+def test_lost_files_are_written_again(hourly, home, tmp_path, lost):
     *_, windows = prepare(hourly, tmp_path)
     (path,) = (home / "work").glob(lost)
     before = path.read_bytes()
@@ -128,7 +128,7 @@ def test_stride_thins_training_only(hourly, home, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"window": {"horizon": 500}}, "holds no window of look-back 48"),
         ({"window": {"horizon": 121}}, "split validation .* holds no window"),
@@ -136,6 +136,6 @@ def test_stride_thins_training_only(hourly, home, tmp_path):
         ({"split": {"validation": "5d", "test": "2h"}}, "split test .* holds no window"),
     ],
 )
-def test_splits_without_windows_are_told(hourly, home, tmp_path, changes, said):
-    with pytest.raises(DataError, match=said):
+def test_a_split_without_windows_is_an_error(hourly, home, tmp_path, changes, message):
+    with pytest.raises(DataError, match=message):
         prepare(hourly, tmp_path, **changes)

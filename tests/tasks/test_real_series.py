@@ -1,4 +1,4 @@
-"""The other real series go the same way; `LSTM_DATA_DIR` names the folder that holds them."""
+"""Preparation of further real series, in the folder `LSTM_DATA_DIR`."""
 
 import os
 from pathlib import Path
@@ -35,9 +35,9 @@ def test_ett_has_the_windows_of_the_papers(home):
     times = pd.date_range("2016-07-01", periods=17_420, freq="h").to_numpy("datetime64[us]")
     for split_name, first in (("train", 336), ("validation", 8640), ("test", 8640 + 2880)):
         arrays = SplitArrays.load(windows.folder / split_name)
-        made = arrays.windows(336, 96, windows.n_known)
-        assert arrays.times[made.origins[0]] == times[first]
-        assert arrays.times[made.origins[-1] + 95] == arrays.times[-1]
+        split_windows = arrays.windows(336, 96, windows.n_known)
+        assert arrays.times[split_windows.origins[0]] == times[first]
+        assert arrays.times[split_windows.origins[-1] + 95] == arrays.times[-1]
     assert arrays.times[-1] == times[14_400 - 1]  # of the test; the last 3,020 rows are not used
 
 
