@@ -1,4 +1,4 @@
-"""The deployable whole: from raw history to forecasts in raw units, with intervals. Needs no MLflow."""
+"""The public `Forecaster`: raw history in, forecasts with intervals in raw units out. Works without MLflow."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -26,81 +26,93 @@ from lstm.metrics.metrics import Bands
 
 @dataclass(frozen=True)
 class Forecaster(ForecasterParts):
-    """Forecasts from raw history, in raw units, with intervals. An ensemble is a `Forecaster` of several networks."""
+    """A trained model, ready to deploy: one network, or an ensemble of several.
+
+    Immutable: `recalibrate` returns a new forecaster. Fields are those of `ForecasterParts`.
+    """
 
     def forecast(
         self, frame: pd.DataFrame, horizon: int | None = None, levels: Sequence[int] = (80, 95)
     ) -> pd.DataFrame:
-        """Forecast every series of `frame`, those in `left_out` excepted.
+        """Forecast every series of `frame`, except those in `left_out`.
 
-        The first step is the one after the last row in which every target was measured. Where it was trained with
-        `normalize.log` the forecast is the median in raw units, not the mean, and the intervals reach farther up than
-        down: the mean of exp is not exp of the mean.
+        The first step follows the last row in which every target was measured. With `normalize.log` the forecast is
+        the median in raw units, not the mean, since the mean of exp is not exp of the mean, and the intervals reach
+        further up than down.
 
         Args:
-            frame: raw history, long: the columns that training had, in raw units, at least `lookback`
-                rows a series. Columns known ahead go on for the horizon, with the targets left empty.
-            horizon: steps ahead, by default what it was trained for. A longer forecast goes on from its own
-                forecasts, by the rules and assumptions of `lstm.forecasting.rolling`, and says so by a warning
-                `RollingForward` and the column `rolled`.
-            levels: nominal coverage of the intervals, in percent.
+            frame: history in long format with the columns of the training, in raw units, at least `lookback` rows per
+                series. Columns known ahead must continue over the horizon, with the targets left empty.
+            horizon: steps ahead, by default the trained horizon. A longer forecast continues from its own forecasts,
+                by the rules and assumptions of `lstm.forecasting.rolling`.
+            levels: nominal coverage of the intervals, in percent: whole numbers from 1 to 99.
 
         Returns:
-            `series`, `time` (UTC), `target` (only with several), `forecast`, and `lo-80`, `hi-80`, … a level;
-            `rolled` (bool, only where some step is) beyond the trained horizon.
+            One row per series, step and target, in this order, with the columns
+                `series`: str; `time`: UTC; `target`: str, only with several targets;
+                `forecast`: float64, raw units;
+                `lo-80`, `hi-80`, …: float64, raw units, ends of each level's interval;
+                `rolled`: bool, whether the step lies beyond the trained horizon, only with a longer `horizon`.
 
         Raises:
-            DataError: a column, time or series breaks a rule, or the history is too short.
+            DataError: a column, time or series breaks a rule, or the history is too short (`HistoryError`).
             ConfigError: the horizon or a level is out of bounds.
+
+        Warns:
+            RollingForward: `horizon` is longer than the trained one.
         """
         return self.forecast_table(canonicalize(frame, self.spec, "history"), horizon, levels)
 
     def forecast_table(
         self, table: pd.DataFrame, horizon: int | None = None, levels: Sequence[int] = (80, 95)
     ) -> pd.DataFrame:
-        """`forecast`, from history in the canonical form."""
-        steps = self._checked_horizon(horizon)
+        """Forecast from a canonical table, see `forecast`."""
+        steps = self._check_horizon(horizon)
         if steps > self.horizon:
             return roll_forward(self, table, steps, lambda rows: self._forecast_block(rows, self.horizon, levels))
         return self._forecast_block(table, steps, levels)
 
     def _forecast_block(self, table: pd.DataFrame, steps: int, levels: Sequence[int]) -> pd.DataFrame:
-        """Forecast at most the trained horizon, from history in the canonical form."""
+        """Forecast at most the trained horizon from a canonical table."""
         recent = self.recent(table)
         if recent.empty:
             raise DataError("history: holds only series that were left out of the training. Train again with them.")
         panel = build_panel(recent, self.spec, self.categories, ahead=self.horizon)
         windows = self._newest_windows(panel)
         scale = self.normalizer.target_scale(panel.names)[:, None]
-        made = self.predict_windows(windows)  # (series, horizon, targets)
-        bands = self.intervals.bands(made, levels, scale)
+        prediction = self.predict_windows(windows)  # one window per series
+        bands = self.intervals.bands(prediction, levels, scale)
         times = panel.times[windows.origins.numpy()[:, None] + np.arange(self.horizon)]
-        return self._as_frame(panel.names, times, scale.denormalize(made.point), bands, steps)
+        return self._to_frame(panel.names, times, scale.denormalize(prediction.point), bands, steps)
 
     def forecast_windows(self, windows: Windows) -> np.ndarray:
-        """Combined normalised forecast, (windows, horizon, targets)."""
+        """Return the combined point forecast: (windows, horizon, targets) float64, normalised."""
         return self.predict_windows(windows).point
 
     def predict_windows(self, windows: Windows) -> Prediction:
-        """Combined forecast, with the quantiles of `quantiles`. Each member looks back as far as it needs."""
+        """Return the combined forecast, with quantiles at the levels of `quantiles`.
+
+        Args:
+            windows: of this forecaster's `lookback`; each member sees the last `sequence_length` steps of it.
+        """
         predictions = [
             predict_network(member, windows.with_lookback(member.config.sequence_length)) for member in self.members
         ]
         return combine_predictions(predictions, self.method, self.weights)
 
     def recalibrate(self, table: pd.DataFrame) -> Self:
-        """The same with intervals that have followed its errors on the windows of a table since `intervals.calibrated_until`.
+        """Return a forecaster whose intervals have followed the errors since `intervals.calibrated_until`.
 
         Args:
-            table: canonical, as `forecast_table` takes it, up to any moment. Of rows before `intervals.calibrated_until` only
-                `reach` are looked at.
+            table: canonical, as for `forecast_table`, up to any time. Of the rows before `calibrated_until` only the
+                last `reach` of each series are used.
 
         Raises:
-            ConfigError: its intervals don't say which errors they know.
+            ConfigError: `intervals.calibrated_until` is not known.
             DataError: the table breaks a rule.
         """
         if self.intervals.calibrated_until is None:
-            raise ConfigError("intervals can't follow newer errors: they were fitted without `until`.")
+            raise ConfigError("intervals can't follow newer errors: they were fitted without `calibrated_until`.")
         rows = self.rows_since_calibration(table)
         if rows.empty:
             return self
@@ -109,13 +121,13 @@ class Forecaster(ForecasterParts):
         origins = window_origins(panel.segment, self.lookback, self.horizon, allowed=allowed)
         windows = self.windows(panel, origins)
         actual = windows.actual(torch.arange(len(windows))).numpy().astype(np.float64)
-        followed = self.intervals.update(
+        intervals = self.intervals.update(
             Origins(origins, panel.series[origins], panel.times[origins]), actual, self.predict_windows(windows)
         )
-        return replace(self, intervals=followed)
+        return replace(self, intervals=intervals)
 
     def rows_since_calibration(self, table: pd.DataFrame) -> pd.DataFrame:
-        """The rows of a canonical table that errors depend on of which the intervals don't know yet."""
+        """Return the rows of a canonical table that `recalibrate` uses."""
         known = [name for name in table[SERIES].unique() if self.normalizer.knows(name) and name not in self.left_out]
         table, until = table[table[SERIES].isin(known)], self.intervals.calibrated_until
         if self.spec.frequency == "irregular" or table.empty or until is None:
@@ -125,19 +137,19 @@ class Forecaster(ForecasterParts):
         return table[(groups.cumcount() >= rows - new - self.reach) & (new > 0)]
 
     def save(self, folder: str | Path) -> None:
-        """Write `model.safetensors` and `forecaster.json` into `folder`: tensors and JSON, no pickle."""
+        """Write `model.safetensors` and `forecaster.json` into a folder. Neither is a pickle."""
         serialization.save(self, Path(folder))
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
-        """Read what `save` wrote, on the CPU, bit for bit.
+        """Read what `save` wrote, onto the CPU. Forecasts are bit-identical to those before saving.
 
         Raises:
-            CheckpointError: a file is missing or damaged, or of an earlier version.
+            CheckpointError: a file is missing, damaged, or of an earlier version.
         """
         return cls(**vars(serialization.load(Path(folder))))
 
-    def _checked_horizon(self, horizon: int | None) -> int:
+    def _check_horizon(self, horizon: int | None) -> int:
         steps = self.horizon if horizon is None else horizon
         most = MAX_BLOCKS * self.horizon
         if not isinstance(steps, int | np.integer) or not 1 <= steps <= most:
@@ -154,9 +166,14 @@ class Forecaster(ForecasterParts):
         return self.windows(panel, origins)
 
     def windows(self, panel: Panel, origins: np.ndarray) -> Windows:
-        """Windows of a panel, which has this forecaster's columns, with these rows as origins."""
-        number = {name: place for place, name in enumerate(self.series, start=1)}
-        codes = np.array([number.get(name, 0) for name in panel.names], np.int64)
+        """Return windows of a panel with this forecaster's columns.
+
+        Args:
+            panel: raw; it is normalised here.
+            origins: (windows,) int64, row of the first step ahead.
+        """
+        codes_by_name = {name: code for code, name in enumerate(self.series, start=1)}
+        codes = np.array([codes_by_name.get(name, 0) for name in panel.names], np.int64)  # 0: unknown series
         return Windows(
             torch.from_numpy(self.normalizer.normalize_features(panel)),
             torch.from_numpy(self.normalizer.normalize_targets(panel)),
@@ -179,13 +196,8 @@ class Forecaster(ForecasterParts):
                 tuple(np.array(panel.names, dtype=object)[short]),
             )
 
-    def _as_frame(
-        self,
-        names: Sequence[str],
-        times: np.ndarray,
-        point: np.ndarray,
-        bands: Bands,
-        steps: int,
+    def _to_frame(
+        self, names: Sequence[str], times: np.ndarray, point: np.ndarray, bands: Bands, steps: int
     ) -> pd.DataFrame:
         shape = point[:, :steps].shape  # (series, steps, targets)
         columns: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""What networks say of the steps ahead: a point, and quantiles where they have learned some."""
+"""What networks predict: a point forecast, and quantiles if they have learned some."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -8,27 +8,27 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Prediction:
-    """Of some windows, on the networks' normalised scale."""
+    """Forecasts of some windows, normalised."""
 
     point: np.ndarray  # (windows, horizon, targets) float64
     quantiles: np.ndarray | None = None  # (windows, horizon, targets, levels) float64, rising along the last axis
-    levels: tuple[float, ...] = ()  # of the quantiles, rising within (0, 1)
+    levels: tuple[float, ...] = ()  # of the quantiles, rising, within (0, 1)
 
     @classmethod
     def of(cls, forecast: "Prediction | np.ndarray") -> "Prediction":
-        """The same, or a bare point forecast as a prediction without quantiles."""
+        """Return a prediction unchanged, and a point forecast as a prediction without quantiles."""
         return forecast if isinstance(forecast, Prediction) else cls(forecast)
 
     def __getitem__(self, index: slice | np.ndarray | tuple[np.ndarray, np.ndarray]) -> Self:
-        """Of some windows, or of pairs of window and step."""
+        """Select windows, or pairs of window and step."""
         quantiles = None if self.quantiles is None else self.quantiles[index]
         return type(self)(self.point[index], quantiles, self.levels)
 
     def base_intervals(self, coverage: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Centers and half widths of the intervals that the quantiles make by themselves, before any calibration.
+        """Return centers and half widths of the intervals between the quantiles, before calibration.
 
-        The ends of level p are the quantiles (1 - p) / 2 and (1 + p) / 2, between two learned ones by linear
-        interpolation, and beyond the outermost ones those. Without quantiles: the point, and no width.
+        The ends of level p are the quantiles (1 − p) / 2 and (1 + p) / 2: interpolated linearly between the learned
+        levels, and the outermost quantile beyond them. Without quantiles: the point forecast, and half widths of 0.
 
         Args:
             coverage: (levels,) of the intervals, within (0, 1).
@@ -42,10 +42,10 @@ class Prediction:
         return (lower + upper) / 2, (upper - lower) / 2
 
     def _quantile(self, levels: np.ndarray) -> np.ndarray:
-        """(levels, windows, horizon, targets)."""
+        """Return interpolated quantiles: (levels, windows, horizon, targets)."""
         assert self.quantiles is not None
-        place = np.interp(levels, self.levels, np.arange(len(self.levels)))
-        below = place.astype(int)
-        above, part = np.minimum(below + 1, len(self.levels) - 1), place - below
-        mixed = (1 - part) * self.quantiles[..., below] + part * self.quantiles[..., above]
+        position = np.interp(levels, self.levels, np.arange(len(self.levels)))
+        below = position.astype(int)
+        above, share = np.minimum(below + 1, len(self.levels) - 1), position - below
+        mixed = (1 - share) * self.quantiles[..., below] + share * self.quantiles[..., above]
         return np.moveaxis(mixed, -1, 0)

@@ -1,4 +1,4 @@
-"""A forecaster's folder: `model.safetensors` and `forecaster.json`, tensors and JSON, no pickle."""
+"""Saving and loading forecasters: `model.safetensors` for the weights, `forecaster.json` for the rest, no pickle."""
 
 import hashlib
 import json
@@ -19,12 +19,12 @@ from lstm.networks.checkpoint import load_checkpoint, save_checkpoint
 from lstm.networks.network import ForecastNetwork
 
 _DESCRIPTION, _WEIGHTS = "forecaster.json", "model.safetensors"
-_BROKEN = (KeyError, TypeError, AttributeError, IndexError, ValueError, AssertionError, RuntimeError)
-_SHOWN = 200  # characters of an error
+_DAMAGE_ERRORS = (KeyError, TypeError, AttributeError, IndexError, ValueError, AssertionError, RuntimeError)
+_MAX_ERROR_CHARS = 200  # of an error quoted in a message
 
 
 def save(parts: ForecasterParts, folder: Path) -> None:
-    """Write both files; the weights' file holds the checksum of the description."""
+    """Write both files. The metadata of `model.safetensors` hold the checksum of `forecaster.json`."""
     tensors = {
         f"{number}.{key}": tensor
         for number, member in enumerate(parts.members)
@@ -37,7 +37,7 @@ def save(parts: ForecasterParts, folder: Path) -> None:
 
 
 def describe(parts: ForecasterParts) -> dict[str, Any]:
-    """All but the weights, JSON-ready."""
+    """Return everything but the weights, JSON-ready: the content of `forecaster.json`."""
     return {
         "name": parts.name,
         "data": parts.spec.model_dump(mode="json"),
@@ -55,10 +55,10 @@ def describe(parts: ForecasterParts) -> dict[str, Any]:
 
 
 def load(folder: Path) -> ForecasterParts:
-    """Read what `save` wrote, on the CPU, bit for bit.
+    """Read what `save` wrote, onto the CPU.
 
     Raises:
-        CheckpointError: a file is missing or damaged, or of an earlier version.
+        CheckpointError: a file is missing, damaged, or of an earlier version.
     """
     path = folder / _DESCRIPTION
     try:
@@ -69,18 +69,18 @@ def load(folder: Path) -> ForecasterParts:
     if meta.get("description_sha256") != hashlib.sha256(content).hexdigest():
         raise CheckpointError(f"{path}: is damaged: its content is not what was saved. Restore it from a copy.")
     try:
-        parts = _restored(json.loads(content, parse_constant=_refuse), tensors, folder)
-        _check(parts)
+        parts = _restore(json.loads(content, parse_constant=_reject_constant), tensors, folder)
+        _check_consistent(parts)
         return parts
     except (ConfigError, DataError) as error:
         raise CheckpointError(f"{folder}: {error}") from None
-    except _BROKEN as error:
-        said = str(error).partition("\n")[0][:_SHOWN]
-        raise CheckpointError(f"{path}: is damaged ({type(error).__name__}: {said}).") from None
+    except _DAMAGE_ERRORS as error:
+        cause = str(error).partition("\n")[0][:_MAX_ERROR_CHARS]
+        raise CheckpointError(f"{path}: is damaged ({type(error).__name__}: {cause}).") from None
 
 
-def _restored(state: dict[str, Any], tensors: dict[str, torch.Tensor], folder: Path) -> ForecasterParts:
-    """A forecaster's fields."""
+def _restore(state: dict[str, Any], tensors: dict[str, torch.Tensor], folder: Path) -> ForecasterParts:
+    """Return the parts from the content of both files."""
     spec = DataSpec.parse(state["data"], where=_DESCRIPTION)
     configs = [ModelConfig.parse(config, where=_DESCRIPTION) for config in state["members"]]
     columns = range(len(spec.target))
@@ -104,25 +104,29 @@ def _restored(state: dict[str, Any], tensors: dict[str, torch.Tensor], folder: P
 
 
 def _load_weights(member: ForecastNetwork, tensors: dict[str, torch.Tensor], prefix: str, path: Path) -> None:
-    own = {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
+    weights = {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
     try:
-        member.load_state_dict(own)
+        member.load_state_dict(weights)
     except RuntimeError as error:
         raise CheckpointError(
             f"{path}: its weights don't fit its configuration ({str(error).splitlines()[-1].strip()})."
         ) from None
 
 
-def _check(parts: ForecasterParts) -> None:
-    """What a forecast would stumble over, or silently use."""
+def _check_consistent(parts: ForecasterParts) -> None:
+    """Check that the parts fit together, since a forecast would fail on them or silently use them.
+
+    Raises:
+        ValueError: they don't.
+    """
     count, center, scale = len(parts.members), parts.normalizer.center, parts.normalizer.scale
     if not len(parts.weights) == count > 0:
         raise ValueError(
-            f"there must be as many weights as members, and one, but there are {len(parts.weights)} and {count}"
+            f"there must be one weight per member, and at least one, but there are {len(parts.weights)} and {count}"
         )
     methods = get_args(EnsembleMethod)
     if parts.method not in methods:
-        raise ValueError(f"method {parts.method!r} is none of {', '.join(methods)}")
+        raise ValueError(f"method {parts.method!r} is not one of {', '.join(methods)}")
     shape = (99, parts.horizon, len(parts.spec.target))
     if parts.intervals.quantile_offsets.shape != shape:
         raise ValueError(f"intervals must be of shape {shape}, but are of {parts.intervals.quantile_offsets.shape}")
@@ -137,5 +141,5 @@ def _check(parts: ForecasterParts) -> None:
         raise ValueError("weights, intervals and normalizer must be finite")
 
 
-def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is no JSON")
+def _reject_constant(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not valid JSON")

@@ -44,7 +44,7 @@ def test_an_export_into_a_folder_that_is_there_is_refused_in_one_line(model, com
     pytest.importorskip("onnxruntime", reason="needs the package onnxruntime: pip install onnx onnxruntime")
     done = command("export", "./model", "--out", "model")
     assert done.code == 2
-    assert done.err == "lstm: --out model: is there already. Name another folder, or remove it.\n"
+    assert done.err == "lstm: --out model: exists already. Name another folder, or remove it.\n"
 
 
 def test_an_export_of_nothing_is_refused(model, command):

@@ -156,5 +156,5 @@ def test_without_a_whole_new_window_nothing_changes(plain, hourly, spec, end):
 
 
 def test_intervals_that_do_not_say_what_they_know_follow_nothing(spec, hourly):
-    with pytest.raises(ConfigError, match="fitted without `until`"):
+    with pytest.raises(ConfigError, match="fitted without `calibrated_until`"):
         make_forecaster(spec, hourly).recalibrate(rows(hourly, spec))

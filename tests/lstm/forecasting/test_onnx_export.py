@@ -140,9 +140,9 @@ def test_a_network_that_puts_out_no_number_is_refused(forecaster, tmp_path):
 def test_a_folder_that_is_there_is_left_alone_unless_it_is_empty(forecaster, tmp_path):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine.txt").write_text("mine")
-    with pytest.raises(ConfigError, match="full: is there already. Name another folder"):
+    with pytest.raises(ConfigError, match="full: exists already. Name another folder"):
         export_onnx(forecaster, tmp_path / "full")
-    with pytest.raises(ConfigError, match="mine.txt: is there already"):
+    with pytest.raises(ConfigError, match="mine.txt: exists already"):
         export_onnx(forecaster, tmp_path / "full" / "mine.txt")
     with pytest.raises(ConfigError, match="mine.txt/new: can't be written"):
         export_onnx(forecaster, tmp_path / "full" / "mine.txt" / "new")
