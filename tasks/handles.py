@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-_CLEARLY_BETTER_RATIO = 0.95  # of the validation RMSE
+_CLEARLY_BETTER_RATIO = 0.95  # of validation RMSEs; smaller differences are chance
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class Search:
     n_cached: int  # finished by an earlier run of this search
     n_duplicates: int  # not trained: another trial has the same network
     n_interrupted: int  # by search.timeout; their best epoch so far counts
-    n_missing: int  # in the study, but their files are damaged or gone
+    n_missing: int  # finished in the study, but their files are damaged or missing
     last_failure: str  # error of the last trial that has no network
     stop_reason: str  # why the search stopped before the last planned trial
     cpu_seconds: float  # of the workers in this run, pruned trials included
@@ -113,29 +113,29 @@ class Search:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A saved Forecaster that may be registered, with its scores."""
+    """A forecaster that this run may propose as champion, saved in a folder, and its scores."""
 
     kind: str  # best-single | best-ensemble
     folder: Path
     run_id: str
-    label: str
-    scores: dict[str, float]
+    label: str  # its name on the leaderboard
+    scores: dict[str, float]  # metrics as in MLflow: val_*, test_*, backtest_*
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The candidates, and every row of the leaderboard."""
+    """The candidates of a run, and the leaderboard."""
 
     candidates: tuple[Candidate, ...]
     members: tuple[str, ...]  # names of the trials in the ensemble
     leaderboard: tuple[dict[str, Any], ...]
-    folds: dict[str, tuple[float, ...]]  # test RMSE in each fold, by name of the row
-    folder: Path  # scores.json, tables by group, findings, pictures; gone when the run ends
-    findings: tuple[str, ...]  # what went wrong, with its remedy, a line each
+    folds: dict[str, tuple[float, ...]]  # test RMSE of each fold, by name on the leaderboard
+    folder: Path  # of scores.json, tables by group, findings and plots; deleted at the end of the run
+    findings: tuple[str, ...]  # of the diagnosis: evidence and remedy, one line each
 
     @property
     def proposed(self) -> Candidate:
-        """The ensemble, unless the best single model is clearly better: validation ranks close ones by luck."""
+        """Return the ensemble, or the best single model if its validation RMSE is clearly lower (below 95 %)."""
         by_kind = {candidate.kind: candidate for candidate in self.candidates}
         single, ensemble = by_kind["best-single"], by_kind["best-ensemble"]
         clearly = single.scores["val_rmse"] < _CLEARLY_BETTER_RATIO * ensemble.scores["val_rmse"]

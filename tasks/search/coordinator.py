@@ -17,7 +17,9 @@ from optuna.trial import FrozenTrial, TrialState
 from lstm.errors import ConfigError, TrainingError
 from tasks.handles import trial_name
 from tasks.search import study as studies
+from tasks.search.duplicates import find_duplicate, find_running_duplicate
 from tasks.search.leases import TrialLeases, trial_leases
+from tasks.search.next_trial import next_trial
 from tasks.search.results import SearchResults
 from tasks.search.search_job import SearchJob
 from tasks.search.trial_folder import TrialResult
@@ -114,44 +116,13 @@ class TrialCoordinator:
         """Send the worker the next trial that must be trained, or leave it idle if there is none."""
         while worker not in self.running:
             with self.leases.lock():
-                trial = self._next_trial()
+                trial = next_trial(self.job, self.study, self.results, self.leases, self._time_is_over())
                 if trial is None:
                     return
                 job = self._submit(trial, worker.device)
             if job is not None:
                 self.running[worker] = _RunningTrial(trial, job)
                 worker.send(job)
-
-    def _next_trial(self) -> optuna.Trial | None:
-        """Return an orphaned trial or a new one, leased; None: there is no further trial."""
-        self.leases.check_cancelled()
-        if self.leases.cancelled:
-            return None
-        orphaned = []
-        if not (
-            self._time_is_over() and self.job.is_distributed
-        ):  # then they may be those that other nodes interrupted
-            leased = self.leases.trial_numbers()
-            orphaned = [trial for trial in studies.orphaned_trials(self.study) if trial.number not in leased]
-        trial = orphaned[0] if orphaned else self._ask()
-        if trial is not None:
-            self.leases.acquire(trial)
-        return trial
-
-    def _ask(self) -> optuna.Trial | None:
-        if studies.n_started(self.study) - self.job.failed_before >= self.config.search.trials:
-            return None
-        if self._time_is_over():
-            self.results.stop_reason = "search.timeout is over"
-        elif studies.plateau_reached(self.study, self.config):
-            self.results.stop_reason = (
-                f"{self.config.search.plateau} trials in a row did not improve the best error (search.plateau)"
-            )
-        elif (trial := studies.ask(self.study, self.config)) is not None:
-            return trial
-        else:
-            self.results.stop_reason = "every point of the grid was tried"
-        return None
 
     def _submit(self, trial: optuna.Trial, device: str) -> Job | None:
         """Return the job of the trial; None: it has failed, or is a duplicate of another trial."""
@@ -164,10 +135,10 @@ class TrialCoordinator:
             return None
         trial.set_user_attr("changes", params)
         self.logger.start(trial.number, network, device=device, seed=network.seed, trial_state="running")
-        original = studies.find_duplicate(self.study, trial, network)
-        running = studies.find_running_duplicate(self.study, trial) if original is None else None
+        original = find_duplicate(self.study, trial, network)
+        running = find_running_duplicate(self.study, trial) if original is None else None
         if original is None and running is None:  # one may have finished between the two calls
-            original = studies.find_duplicate(self.study, trial, network)
+            original = find_duplicate(self.study, trial, network)
         if original is not None:
             self._copy_result(trial, original)
         elif running is None:

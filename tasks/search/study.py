@@ -3,7 +3,6 @@
 The study itself holds everything that a search needs to continue after its process has died.
 """
 
-import hashlib
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
@@ -14,7 +13,6 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from lstm.config.model import ModelConfig
 from lstm.config.pipeline import PipelineConfig
 from lstm.config.search_space import Range, choices, is_valid, number_type
 from lstm.errors import ConfigError
@@ -22,8 +20,7 @@ from tasks.search.leases import is_orphaned, stale_trial_ids
 from tasks.search.samplers import make_pruner, make_sampler, next_grid_point
 from tasks.search.storage import database_url, journal_path, open_storage
 
-_MEMBER, _WARM_START, _NETWORK, _WAITS_FOR, _STARTED = "member", "warm_start", "network", "waits_for", "begun"  # keys
-_FINISHED_STATES = (TrialState.COMPLETE, TrialState.PRUNED)
+_MEMBER, _WARM_START, _STARTED = "member", "warm_start", "begun"  # keys in the study
 
 
 def open_study(config: PipelineConfig, name: str, folder: Path, previous: optuna.Study | None = None) -> optuna.Study:
@@ -156,36 +153,6 @@ def should_prune(trial: optuna.Trial, config: PipelineConfig) -> bool:
         return False
     pruned = trial.should_prune()  # for members too: successive halving compares the trials that were asked
     return pruned and member_of(trial) is None
-
-
-def find_duplicate(study: optuna.Study, trial: optuna.Trial, network: ModelConfig) -> FrozenTrial | None:
-    """Return a finished trial with the same network on any device, complete ones first; None: there is none.
-
-    The hash of the network is stored in the trial.
-    """
-    network_hash = hashlib.sha256(network.model_dump_json(exclude={"device"}).encode()).hexdigest()
-    trial.set_user_attr(_NETWORK, network_hash)
-    finished = study.get_trials(deepcopy=False, states=_FINISHED_STATES)
-    same = [
-        other for other in finished if other.number != trial.number and other.user_attrs.get(_NETWORK) == network_hash
-    ]
-    return min(same, key=lambda other: (other.state != TrialState.COMPLETE, other.number), default=None)
-
-
-def find_running_duplicate(study: optuna.Study, trial: optuna.Trial) -> int | None:
-    """Return the number of a running trial that trains the same network; None: this trial must train it.
-
-    Call `find_duplicate` first: it stores the hash of the network. A trial that waits for another one is not returned.
-    """
-    network_hash = trial.user_attrs[_NETWORK]
-    for other in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        attrs = other.user_attrs
-        if other.number != trial.number and attrs.get(_NETWORK) == network_hash and attrs.get(_WAITS_FOR) is None:
-            trial.set_user_attr(_WAITS_FOR, other.number)
-            return other.number
-    if trial.user_attrs.get(_WAITS_FOR) is not None:  # that trial has failed, or its process died
-        trial.set_user_attr(_WAITS_FOR, None)
-    return None
 
 
 def n_started(study: optuna.Study) -> int:

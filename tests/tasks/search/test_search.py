@@ -67,6 +67,13 @@ def test_trials_are_ranked_and_each_has_a_run_with_its_curves(run_search):
         assert not (trial.folder / "progress.safetensors").exists()
 
 
+def test_the_seed_tag_is_that_of_the_model_in_parent_and_trial(run_search):
+    _, mlflow_runs, _ = run_search(trials=1, model={**NETWORK, "epochs": 1, "seed": 5}, seed=7)
+    trial = mlflow_runs["trial-000"].data.tags
+    parent = runs.client().get_run(trial["mlflow.parentRunId"]).data.tags
+    assert (trial["seed"], parent["seed"], parent["search_seed"]) == ("5", "5", "7")
+
+
 def test_the_same_search_again_reuses_every_trial(run_search):
     first, before, _ = run_search()
     again, mlflow_runs, _ = run_search()

@@ -7,10 +7,10 @@ import pytest
 
 from lstm.errors import ConfigError
 from tasks.search import storage
+from tasks.search.duplicates import find_duplicate
 from tasks.search.study import (
     ask,
     delete_study,
-    find_duplicate,
     load_study,
     open_study,
     orphaned_trials,

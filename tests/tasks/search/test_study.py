@@ -6,9 +6,9 @@ from itertools import product
 
 import pytest
 
+from tasks.search.duplicates import find_duplicate
 from tasks.search.study import (
     ask,
-    find_duplicate,
     member_of,
     open_study,
     pareto_front,
