@@ -77,7 +77,7 @@ def measured(values: dict[str, Any], model: dict[str, Any]) -> Iterator[list[str
     splits, predictions = predicted(PipelineConfig.parse({**values, "model": {**model, "device": "cpu"}}))
     validation, test = splits["validation"], splits["test"]
     intervals = Conformal.fit(validation.actual, predictions["validation"])
-    actual = test.raw(test.actual)
+    actual = test.denormalize(test.actual)
     there = ~np.isnan(actual)
     for method, bands in METHODS.items():
         cells = []

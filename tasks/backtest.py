@@ -19,11 +19,12 @@ from lstm.errors import DataError
 from lstm.evaluation.bands import adaptive_bands, split_bands
 from lstm.evaluation.baselines import WindowForecaster, check_baselines, fit_baselines
 from lstm.evaluation.rolling_origins import Fold, FoldWindows, fold_table, join_fold_bands, join_folds, make_folds
-from lstm.evaluation.scoring import ErrorSums, with_skill
+from lstm.evaluation.scoring import ErrorSums
 from lstm.forecasting.conformal import Conformal
 from lstm.forecasting.ensemble import select_members
 from lstm.forecasting.prediction import Prediction
 from lstm.metrics.metrics import band_levels
+from lstm.metrics.skill import with_skill
 from lstm.presets.presets import with_defaults
 from lstm.profiling.run_lengths import RunLengths
 from lstm.scratch import scratch_folder

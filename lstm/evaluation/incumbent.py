@@ -43,9 +43,9 @@ def compare_forecasters(
         raise DataError(f"no window holds the {incumbent.lookback} rows of history that it needs.")
     windows = incumbent.windows(panel, origins[both])
     scale = incumbent.normalizer.target_scale(panel.names)[panel.series[origins[both]]][:, None]
-    actual = scored.raw(scored.actual)[both]
+    actual = scored.denormalize(scored.actual)[both]
     theirs = scale.denormalize(incumbent.forecast_windows(windows)) - actual
-    ours = scored.raw(candidate.forecast_windows(scored.windows))[both] - actual
+    ours = scored.denormalize(candidate.forecast_windows(scored.windows))[both] - actual
     unit, times = error_units(scored.naive_error[both]), scored.times[both]
     return Comparison(
         rmse=_rmse(ours, actual),

@@ -19,6 +19,7 @@ from lstm.evaluation.scoring import ErrorSums, ScoredWindows
 from lstm.metrics import metrics
 from lstm.metrics.breakdown import sum_by_group
 from lstm.metrics.metrics import Band, Sums
+from lstm.metrics.skill import relative_scores
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,7 @@ def fold_table(scored: ErrorSums, reference: ErrorSums, folds: Sequence[FoldWind
     ours, theirs = (
         _metrics(sum_by_group(one.sums.by_window, labels, len(folds)), one.levels) for one in (scored, reference)
     )
-    relative = metrics.relative_scores(ours, theirs)
+    relative = relative_scores(ours, theirs)
     return pd.DataFrame({"fold": np.arange(1, len(folds) + 1), "windows": counts, **ours, **relative})
 
 

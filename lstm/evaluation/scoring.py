@@ -1,6 +1,6 @@
 """The windows of one split with what is needed to score forecasts of them in raw units."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, Self
@@ -18,6 +18,7 @@ from lstm.forecasting.adaptive import Origins
 from lstm.metrics import bootstrap, metrics
 from lstm.metrics.breakdown import DAYS, HOURS, Breakdown, fold_numbers, hours_of_week, sum_by_group
 from lstm.metrics.metrics import Band, Scores, Sums
+from lstm.metrics.skill import relative_scores, with_skill
 
 By = Literal["horizon", "series", "hour", "weekday", "fold"]
 
@@ -93,7 +94,7 @@ class ScoredWindows:
             raise ConfigError(f"a band for every level must be given, but there is none of {missing[0]} %.")
         return ErrorSums(self, sums, tuple(sorted(levels)), folds)
 
-    def raw(self, normalized: np.ndarray) -> np.ndarray:
+    def denormalize(self, normalized: np.ndarray) -> np.ndarray:
         """In the units of the targets."""
         return self.scale.denormalize(normalized)
 
@@ -184,7 +185,7 @@ class ErrorSums:
         labels, counts = self._groups(by)
         found = self._metrics(self._by(by))
         if reference is not None:
-            found |= metrics.relative_scores(found, reference._metrics(reference._by(by)))
+            found |= relative_scores(found, reference._metrics(reference._by(by)))
         table = pd.DataFrame({by: labels, "windows": counts, **found})
         return table[table["windows"] > 0].reset_index(drop=True)
 
@@ -209,7 +210,7 @@ class ErrorSums:
         mine = self._metrics({name: next(drawn) for name in ours})
         other = reference._metrics({name: next(drawn) for name in theirs})
         blocks = len(times) / length
-        found = mine | metrics.relative_scores(mine, other)
+        found = mine | relative_scores(mine, other)
         return {name: bootstrap.percentile_interval(values, blocks) for name, values in found.items()}
 
     def _metrics(self, sums: Sums) -> Sums:
@@ -249,9 +250,3 @@ class ErrorSums:
         if by == "fold":
             return fold_numbers(self.split.times, self.folds), self.folds
         return self.split.series, len(self.split.names) or int(self.split.series.max(initial=-1)) + 1
-
-
-def with_skill(scores: Mapping[str, float], reference: Mapping[str, float]) -> Scores:
-    """The scores, and `<metric>_skill` of each error metric and `owa` against a reference on the same windows."""
-    found = metrics.relative_scores(scores, reference)
-    return {**scores, **{name: float(value) for name, value in found.items()}}

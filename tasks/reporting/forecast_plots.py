@@ -47,7 +47,7 @@ def forecast_vs_actual(test: ScoredWindows, forecast: np.ndarray, bands: Bands, 
     first_series = np.flatnonzero(test.series == test.series[0])
     shown = first_series[::-1][::horizon][: max(1, _MAX_STEPS // horizon)][::-1]
     times = _step_times(test.times[shown], horizon, config).ravel()
-    ours, actual = (test.raw(values)[shown][..., 0].ravel() for values in (forecast, test.actual))
+    ours, actual = (test.denormalize(values)[shown][..., 0].ravel() for values in (forecast, test.actual))
     plotted = f"{target} of {_series_name(test, 0)}" if config.data.series or config.data.wide else target
     figure, ((axes,),) = subplots(f"{config.name}: {plotted}, forecast and actual on the newest test windows", 4.2)
     for number, level in enumerate(sorted(bands, reverse=True)):
@@ -93,7 +93,7 @@ def residuals(test: ScoredWindows, forecast: np.ndarray, config: PipelineConfig)
         forecast: (windows, horizon, targets), normalised.
         config: names, season, and the length of a step.
     """
-    errors = (test.raw(test.actual) - test.raw(forecast))[..., 0]
+    errors = (test.denormalize(test.actual) - test.denormalize(forecast))[..., 0]
     title = f"{config.name}: residuals on the test span (actual − forecast)"
     figure, ((left, right),) = subplots(title, 4.2, 1, 2)
     _plot_distribution(left, errors[np.isfinite(errors)])

@@ -10,12 +10,13 @@ from lstm.config.model import ModelConfig
 from lstm.config.pipeline import PipelineConfig
 from lstm.evaluation.bands import adaptive_bands, split_bands
 from lstm.evaluation.baselines import fit_baselines
-from lstm.evaluation.scoring import ErrorSums, ScoredWindows, with_skill
+from lstm.evaluation.scoring import ErrorSums, ScoredWindows
 from lstm.forecasting.conformal import Conformal
 from lstm.forecasting.ensemble import ensemble_weights
 from lstm.forecasting.forecaster import Forecaster
 from lstm.forecasting.prediction import Prediction
 from lstm.metrics.metrics import Band, band_levels
+from lstm.metrics.skill import with_skill
 from lstm.networks.checkpoint import load_checkpoint
 from lstm.networks.network import ForecastNetwork
 from tasks.handles import RunHandle, Trial

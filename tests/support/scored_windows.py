@@ -37,7 +37,7 @@ def make_forecast(split, noise=1.0, seed=0):
 def make_bands(split, forecast, levels):
     """As wide as the level, in raw units."""
     for level in levels:
-        yield level, (split.raw(forecast - level / 50), split.raw(forecast + level / 50))
+        yield level, (split.denormalize(forecast - level / 50), split.denormalize(forecast + level / 50))
 
 
 def score(noise=1.0, crps=False, seed=0, days=12, folds=4, **changes):

@@ -83,7 +83,7 @@ def test_joined_folds_score_like_the_whole_split(hourly, home, tmp_path):
     assert same.overall == pytest.approx(whole.overall, rel=1e-9)
     rows = fold_table(same, same, folds).set_index("fold")
     assert rows["windows"].tolist() == [int(fold.in_fold.sum()) for fold in folds]
-    error = split.raw(forecast) - split.raw(split.actual)
+    error = split.denormalize(forecast) - split.denormalize(split.actual)
     errors = [error[fold.in_fold] for fold in folds]
     assert rows["rmse"].tolist() == pytest.approx([np.sqrt(np.mean(np.square(error))) for error in errors])
     assert rows["rmse_skill"].tolist() == pytest.approx([0, 0], abs=1e-12)

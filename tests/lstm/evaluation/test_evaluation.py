@@ -18,10 +18,18 @@ from sklearn.metrics import (
 from lstm.data.windows import Windows
 from lstm.errors import ConfigError, DataError
 from lstm.evaluation.baselines import Drift, Persistence, SeasonalNaive, check_baselines, fit_baselines
-from lstm.evaluation.scoring import with_skill
 from lstm.forecasting.conformal import Conformal
 from lstm.forecasting.ensemble import combine_arrays, member_weights
-from lstm.metrics.metrics import CRPS_BANDS, interval_scores, naive_errors, point_scores, skill
+from lstm.metrics.metrics import (
+    CRPS_BANDS,
+    band_quantities,
+    interval_metrics,
+    naive_errors,
+    point_quantities,
+    point_scores,
+    sum_all,
+)
+from lstm.metrics.skill import skill, with_skill
 
 random = np.random.default_rng(0)
 ACTUAL, FORECAST = random.normal(10, 2, (50, 4, 2)), random.normal(10, 2, (50, 4, 2))
@@ -63,6 +71,13 @@ def test_zeros_are_left_out_of_mape():
 def test_a_perfect_forecast_scores_perfectly():
     scores = point_scores(ACTUAL, ACTUAL, 2.0)
     assert scores == {"rmse": 0, "mae": 0, "mape": 0, "mape_left_out": 0, "smape": 0, "r2": 1, "mase": 0}
+
+
+def interval_scores(actual, forecast, bands):
+    quantities = point_quantities(actual, forecast, 1.0, 1.0, 0.0)
+    for level, (lower, upper) in bands.items():
+        quantities |= band_quantities(actual, lower, upper, level)
+    return {name: values.item() for name, values in interval_metrics(sum_all(quantities), sorted(bands)).items()}
 
 
 def test_interval_scores_agree_with_scikit_learn():

@@ -40,7 +40,7 @@ def test_a_forecaster_ties_with_itself(judged):
     found = compare_forecasters(candidate, candidate, table, scored, names)
     assert found.equal and found.effect == pytest.approx(0, abs=1e-9)
     assert found.rmse == pytest.approx(found.incumbent_rmse, rel=1e-9)
-    actual, forecast = scored.raw(scored.actual), scored.raw(candidate.forecast_windows(scored.windows))
+    actual, forecast = scored.denormalize(scored.actual), scored.denormalize(candidate.forecast_windows(scored.windows))
     assert found.rmse == pytest.approx(np.sqrt(np.mean((actual - forecast) ** 2)))
 
 
@@ -59,7 +59,7 @@ def test_a_series_that_the_incumbent_never_saw_is_left_out(judged):
     incumbent = make_forecaster(candidate.spec, make_hourly(shops=("north", "south")))
     found = compare_forecasters(candidate, incumbent, table, scored, names)
     known = scored.series != 0
-    error = scored.raw(scored.actual) - scored.raw(candidate.forecast_windows(scored.windows))
+    error = scored.denormalize(scored.actual) - scored.denormalize(candidate.forecast_windows(scored.windows))
     assert found.rmse == pytest.approx(np.sqrt(np.mean(error[known] ** 2)))
 
 
@@ -101,7 +101,7 @@ def test_a_large_series_does_not_drown_a_small_one(judged):
     found = compare_forecasters(
         candidate, candidate, table, replace(scored, naive_error=size[scored.series][:, None, None]), names
     )
-    error = scored.raw(scored.actual) - scored.raw(candidate.forecast_windows(scored.windows))
+    error = scored.denormalize(scored.actual) - scored.denormalize(candidate.forecast_windows(scored.windows))
     by_series = np.stack([np.mean(error[scored.series == one] ** 2, axis=(1, 2)) / size[one] ** 2 for one in range(3)])
     assert found.losses == pytest.approx(by_series.mean(axis=0))
     assert (found.origins, found.overlap) == (len(np.unique(scored.times)), 6)

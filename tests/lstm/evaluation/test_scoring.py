@@ -7,13 +7,19 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import mean_absolute_error, mean_absolute_percentage_error, r2_score, root_mean_squared_error
+from sklearn.metrics import (
+    mean_absolute_error,
+    mean_absolute_percentage_error,
+    mean_pinball_loss,
+    r2_score,
+    root_mean_squared_error,
+)
 
 from lstm.calendars.frequency import Frequency
 from lstm.data.scaling import TargetScale
 from lstm.errors import ConfigError
 from lstm.metrics.breakdown import fold_numbers, hours_of_week
-from lstm.metrics.metrics import CRPS_BANDS, band_levels, interval_scores, point_scores
+from lstm.metrics.metrics import CRPS_BANDS, band_levels, point_scores
 from tests.support.scored_windows import BERLIN, NAMES, make_bands, make_forecast, make_windows, score
 
 GROUPS = ("horizon", "series", "hour", "weekday", "fold")
@@ -27,8 +33,8 @@ def as_rows(split, forecast, folds=4):
     since = (split.times[window] - split.times.min()) / (split.times.max() - split.times.min())
     rows = pd.DataFrame(
         {
-            "y": split.raw(split.actual).ravel(),
-            "f": split.raw(forecast).ravel(),
+            "y": split.denormalize(split.actual).ravel(),
+            "f": split.denormalize(forecast).ravel(),
             "naive": np.broadcast_to(split.naive_error, shape).ravel(),
             "z": (forecast - split.actual).ravel(),
             "target": target,
@@ -82,19 +88,22 @@ def test_the_scores_of_a_group_are_those_of_its_rows(by):
         assert {name: row[name] for name in found} == pytest.approx(found)
 
 
-def test_intervals_agree_with_the_elementwise_functions():
+def test_interval_scores_agree_with_scikit_learn():
     split = make_windows()
     forecast = make_forecast(split)
     bands = dict(make_bands(split, forecast, (80, 95)))
     scores = split.score(forecast, bands.items(), (95, 80), 4).overall
-    actual = split.raw(split.actual)
+    actual = split.denormalize(split.actual)
     measured = ~np.isnan(actual)
+    losses = [mean_pinball_loss(actual[measured], split.denormalize(forecast)[measured], alpha=0.5)]
     for level, (lower, upper) in bands.items():
         inside = ((lower <= actual) & (actual <= upper))[measured]
         assert scores[f"coverage_{level}"] == pytest.approx(inside.mean())
         assert scores[f"width_{level}"] == pytest.approx((upper - lower)[measured].mean())
-    expected = interval_scores(actual, split.raw(forecast), bands)
-    assert {name: scores[name] for name in expected} == pytest.approx(expected)
+        tail = (1 - level / 100) / 2
+        losses.append(mean_pinball_loss(actual[measured], lower[measured], alpha=tail))
+        losses.append(mean_pinball_loss(actual[measured], upper[measured], alpha=1 - tail))
+    assert scores["pinball"] == pytest.approx(np.mean(losses))
     assert "crps" not in scores
 
 
@@ -206,5 +215,5 @@ def test_metrics_that_were_there_before_have_kept_their_values():
     split = make_windows()
     forecast = make_forecast(split)
     scores = split.score(forecast, (), (), 4).overall
-    expected = point_scores(split.raw(split.actual), split.raw(forecast), split.naive_error)
+    expected = point_scores(split.denormalize(split.actual), split.denormalize(forecast), split.naive_error)
     assert {name: scores[name] for name in expected} == pytest.approx(expected)

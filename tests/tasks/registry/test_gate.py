@@ -1,4 +1,4 @@
-"""What a candidate must show before it is champion: real forecasters, really registered, in a store of their own."""
+"""The gate, with real forecasters that are registered in a temporary store."""
 
 import json
 import sys
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:Operation with range")  # mlflow
 
 @dataclass
 class Shops:
-    """Prepared data, and a training flow's end: candidates are scored and registered."""
+    """Prepared data, and the end of a training flow: candidates are scored and registered."""
 
     parts: tuple[Any, ...]  # configuration, table, panel, windows
     folder: Path
@@ -44,7 +44,7 @@ class Shops:
         return PreparedData.open(*self.parts).splits["test"]
 
     def forecaster(self, by: float = 0.0, **changes):
-        """Forecasts yesterday's values and as much more (normalised)."""
+        """Return a forecaster of yesterday's values plus `by` (normalised)."""
         forecaster = untrained_forecaster(self.config, self.parts[2], anchor="seasonal", season=24)
         with torch.no_grad():
             for member in forecaster.members:
@@ -53,14 +53,14 @@ class Shops:
         return replace(shift_forecasts(forecaster, by), **changes)
 
     def evaluation(self, forecaster, kind="best-ensemble", **scores):
-        """Of a saved candidate beside persistence, as the flow would score them on the test windows."""
+        """Return the evaluation of a saved candidate and persistence on the test windows."""
         test, number = self.test, len(list(self.folder.glob("candidate-*")))
         forecaster.save(self.folder / f"candidate-{number}")
         rows = {
             kind: forecaster.forecast_windows(test.windows),
             "persistence": np.repeat(test.windows.targets.numpy()[test.windows.origins - 1][:, None], 6, axis=1),
         }
-        errors = {name: test.raw(row) - test.raw(test.actual) for name, row in rows.items()}
+        errors = {name: test.denormalize(row) - test.denormalize(test.actual) for name, row in rows.items()}
         folds = {name: self.by_fold(error, test.times) for name, error in errors.items()}
         rmse = {name: float(np.sqrt(np.mean(np.square(error)))) for name, error in errors.items()}
         values = {"val_rmse": 1.0, "test_rmse": rmse[kind], "test_rmse_skill": 0.0, **scores}
@@ -91,7 +91,7 @@ def shops(hourly, store, tmp_path):
     return Shops(prepare(hourly, tmp_path, **changes), tmp_path)
 
 
-def test_a_worse_a_broken_an_equal_and_a_better_candidate_meet_the_gate(shops):
+def test_the_gate_judges_worse_broken_equal_and_better_candidates(shops):
     first, _ = shops.register(shops.forecaster(by=0.5))
     assert first.champion and first.reason.endswith("; there was no champion")
     assert shops.aliases() == {"champion": 2}  # 1 is the best single model
@@ -122,7 +122,7 @@ def test_a_worse_a_broken_an_equal_and_a_better_candidate_meet_the_gate(shops):
 
 
 def tell_the_same(promotion, run):
-    """The decision, `promotion.json` and the version's tags."""
+    """Check that decision, `promotion.json` and tags of the version agree."""
     path = mlflow.artifacts.download_artifacts(run_id=run.run_id, artifact_path="promotion.json")
     decision = json.loads(Path(path).read_text())
     assert decision == json.loads(json.dumps(promotion.to_dict()))
@@ -134,7 +134,7 @@ def tell_the_same(promotion, run):
     assert (int(tags["gate_origins"]), int(tags["gate_folds_won"]), int(tags["gate_folds"])) == (115, 4, 4)
 
 
-def test_what_does_not_beat_the_baseline_meets_no_champion(shops):
+def test_a_candidate_that_loses_to_the_baseline_is_not_compared_to_the_champion(shops):
     promotion, _ = shops.register(shops.forecaster(by=9))
     assert not promotion.champion and promotion.incumbent_version is None
     assert "does not beat persistence" in promotion.reason
@@ -155,7 +155,7 @@ def test_a_rerun_registers_nothing_twice_and_keeps_its_champion(shops):
 
 
 def case_of(shops, forecaster) -> GateCase:
-    """Registered, and never judged."""
+    """Return the case of a registered forecaster that was not judged."""
     from tasks.register import _register_version
     from tasks.registry.packaging import build_input_example
 
@@ -180,13 +180,13 @@ def test_a_version_serves_the_forecasters_own_numbers(shops):
         (lambda case: replace(case, candidate=replace(case.candidate, folder=Path("gone"))), "holds no forecaster"),
     ],
 )
-def test_a_version_that_can_not_be_served_is_told(shops, spoil, message):
+def test_a_version_that_can_not_be_served_fails_with_a_reason(shops, spoil, message):
     mlflow.set_tracking_uri(runs.client().tracking_uri)
     verdict = serves(spoil(case_of(shops, shops.forecaster())))
     assert not verdict.passed and message in verdict.reason and "\n" not in verdict.reason
 
 
-def test_a_version_that_serves_another_model_is_found_out(shops, tmp_path):
+def test_a_version_that_serves_another_model_fails(shops, tmp_path):
     mlflow.set_tracking_uri(runs.client().tracking_uri)
     case = case_of(shops, shops.forecaster())
     shops.forecaster(by=1e-6).save(tmp_path / "other")
@@ -194,7 +194,7 @@ def test_a_version_that_serves_another_model_is_found_out(shops, tmp_path):
     assert verdict.reason == "column 'forecast' is served with other values than the forecaster's own"
 
 
-def test_a_champion_that_can_not_be_fetched_stays_and_the_candidate_becomes_challenger(shops, monkeypatch):
+def test_without_the_champions_files_the_candidate_becomes_challenger(shops, monkeypatch):
     shops.register(shops.forecaster(by=0.5))
     champion = runs.client().get_model_version_download_uri("shops", "2")
     download = mlflow.artifacts.download_artifacts

@@ -102,7 +102,7 @@ def test_forecast_plots_render_for_any_values(kind):
         actual={"not measured": np.nan, "constant": 0.5}.get(kind),
     )
     forecast = np.full_like(test.actual, {"not a number": np.nan, "infinite": np.inf}.get(kind, 0.5))
-    bands = bands_around(test.raw(forecast), {80: 1.0, 95: 2.0}) if kind != "infinite" else {}
+    bands = bands_around(test.denormalize(forecast), {80: 1.0, 95: 2.0}) if kind != "infinite" else {}
     with np.errstate(invalid="ignore"):
         assert rendered_shape(forecast_plots.forecast_vs_actual(test, forecast, bands, config_of()))[1] == 1350
         assert rendered_shape(forecast_plots.residuals(test, forecast, config_of()))[1] == 1350
@@ -111,7 +111,7 @@ def test_forecast_plots_render_for_any_values(kind):
 def test_bands_are_plotted_around_the_forecast_in_raw_units():
     test = make_windows()
     forecast = np.zeros_like(test.actual)
-    bands = bands_around(test.raw(forecast), {80: 3.0, 95: 7.0})
+    bands = bands_around(test.denormalize(forecast), {80: 3.0, 95: 7.0})
     (axes,) = forecast_plots.forecast_vs_actual(test, forecast, bands, config_of()).axes
     boxes = {band.get_label(): band.get_paths()[0].get_extents() for band in axes.collections}
     assert {name: (box.ymin, box.ymax) for name, box in boxes.items()} == {
@@ -124,7 +124,7 @@ def test_bands_are_plotted_around_the_forecast_in_raw_units():
 
 def test_the_autocorrelation_of_residuals_follows_its_definition():
     test = make_windows(series=1, windows=200)
-    residuals = test.raw(test.actual)[:, 0, 0] - 10.0
+    residuals = test.denormalize(test.actual)[:, 0, 0] - 10.0
     _, axes = forecast_plots.residuals(test, np.zeros_like(test.actual), config_of(evaluate={"season": 24})).axes
     centered = residuals - residuals.mean()
     expected = [np.sum(centered[lag:] * centered[:-lag]) / np.sum(centered**2) for lag in range(1, 25)]
