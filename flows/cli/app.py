@@ -48,12 +48,12 @@ def init(
 ) -> None:
     """Inspect a table and write a commented configuration for `lstm train`."""
     from lstm.config.source import SqlSource
-    from lstm.starter.config import first_look, starter_config
+    from lstm.starter.config import format_config, guess_from_source
     from tasks.settings import store_folder
 
     source = SqlSource.parse({"sql": sql, "uri": data}, where="lstm init") if sql else data
-    look = first_look(source, store_folder("downloads"))
-    text = starter_config(look, name)
+    look = guess_from_source(source, store_folder("downloads"))
+    text = format_config(look, name)
     target = out or Path(f"{name or look.name.value}.yaml")
     try:
         with target.open("x", encoding="utf-8") as file:
@@ -142,8 +142,8 @@ def forecast(
     from flows.cli import output
     from tasks.forecast import forecast
 
-    with output.notes():
-        table = forecast.fn(model, data, out, horizon, _levels(levels))
+    with output.print_forecast_notes():
+        table = forecast(model, data, out, horizon, _levels(levels))
     if as_json:
         print(table.to_json(orient="records", date_format="iso"))
     elif out is not None:

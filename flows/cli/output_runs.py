@@ -22,7 +22,7 @@ def show_reproduction(result: "Reproduction") -> None:
     if result.metrics:
         print_table(console, _metrics_then_and_now(result))
         print_table(console, _networks_then_and_now(result))
-    for line in result.environment_differences:
+    for line in result.differences:
         console.print(f"environment, {line}", markup=False, soft_wrap=True)
     for line in result.reasons:
         console.print(f"reason: {line}", markup=False, soft_wrap=True)

@@ -15,7 +15,7 @@ from flows.services import prefect_server
 from lstm.config.data import DataSpec
 from lstm.config.model import ModelConfig
 from lstm.data.panel import build_panel
-from lstm.data.table import canonical
+from lstm.data.table import canonicalize
 from lstm.forecasting.conformal import Conformal
 from lstm.forecasting.forecaster import Forecaster
 from lstm.networks.network import ForecastNetwork
@@ -85,7 +85,7 @@ def saved_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An untrained model of the good table with a look-back of 24 steps and a horizon of 6."""
     spec = DataSpec.parse(BASE)
     table = frame(240)
-    panel = build_panel(canonical(table, spec), spec)
+    panel = build_panel(canonicalize(table, spec), spec)
     sizes = {"hidden_size": 4, "num_layers": 1, "sequence_length": 24, "horizon": 6}
     config = ModelConfig(**sizes, input_size=panel.values.shape[1], output_size=1)
     errors = np.random.default_rng(0).normal(size=(50, 6, 1))
@@ -94,7 +94,7 @@ def saved_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     Forecaster(
         name="sales",
         spec=spec,
-        levels={},
+        categories={},
         normalizer=fit_normalizer(panel),
         members=(ForecastNetwork(config, range(1), panel.layout.n_known).eval(),),
         weights=(1.0,),

@@ -14,7 +14,7 @@ import yaml
 from lstm.config.data import DataSpec
 from lstm.data.fingerprint import fingerprint
 from lstm.data.ingest import ingest_table
-from lstm.data.table import canonical
+from lstm.data.table import canonicalize
 from lstm.sources.catalogue import CATALOGUE
 from lstm.sources.source import Source
 from tests.bad_inputs.accepted import FORMS
@@ -60,7 +60,7 @@ def test_an_accepted_form_yields_the_table(form: Form, place: Path, web: str, mo
     if form.size:
         assert (table.rows, table.series) == form.size
     elif form.rows is None:
-        assert table.sha256 == fingerprint(canonical(GOOD, DataSpec.parse(BASE)))
+        assert table.sha256 == fingerprint(canonicalize(GOOD, DataSpec.parse(BASE)))
     else:
         assert rows_of(table.path) == list(form.rows)
     assert (table.notices, table.frequency) == (form.notices, form.frequency)
@@ -69,7 +69,7 @@ def test_an_accepted_form_yields_the_table(form: Form, place: Path, web: str, mo
 def test_hundreds_of_covariates_are_read_without_a_warning():
     names = [f"c{number}" for number in range(200)]
     wider = pd.concat([GOOD, pd.DataFrame(1.0, GOOD.index, names)], axis=1)
-    table = canonical(wider, DataSpec.parse({**BASE, "observed": names}))
+    table = canonicalize(wider, DataSpec.parse({**BASE, "observed": names}))
     assert table.shape == (48, 3 + 200)
 
 

@@ -7,13 +7,13 @@ import numpy as np
 import torch
 
 from lstm import Forecaster
-from lstm.config.data import NormalizeSpec
 from lstm.config.model import ModelConfig
+from lstm.config.preparation import NormalizeSpec
 from lstm.data.normalize import Statistics
 from lstm.data.panel import Panel, build_panel
 from lstm.data.panel_store import PanelStore
-from lstm.data.scaling import ALL, PanelNormalizer
-from lstm.data.table import canonical
+from lstm.data.scaling import ALL_SERIES, PanelNormalizer
+from lstm.data.table import canonicalize
 from lstm.forecasting.conformal import Conformal
 from lstm.networks.checkpoint import load_checkpoint, save_checkpoint
 from lstm.networks.network import ForecastNetwork
@@ -29,13 +29,13 @@ def fit_normalizer(panel: Panel, spec: NormalizeSpec | None = None) -> PanelNorm
     statistics = [Statistics.of(part, quartiles=True) for part in parts]
     arrays = {name: np.stack([getattr(part, name) for part in statistics]) for name in ("mean", "std", "low", "high")}
     quartiles = np.stack([part.quartiles for part in statistics if part.quartiles is not None], axis=1)
-    names = (ALL,) if spec.per == "all" else panel.names
+    names = (ALL_SERIES,) if spec.per == "all" else panel.names
     return PanelNormalizer.fit(Statistics(**arrays, quartiles=quartiles, names=names), spec, panel.layout.n_targets)
 
 
-def make_forecaster(spec, frame, per="series", targets=1, levels=None, normalize=None, **changes):
+def make_forecaster(spec, frame, per="series", targets=1, categories=None, normalize=None, **changes):
     """Return an ensemble of two untrained networks for the columns of `frame`; `changes` go to `ModelConfig`."""
-    panel = build_panel(canonical(frame, spec), spec, levels)
+    panel = build_panel(canonicalize(frame, spec), spec, categories)
     config = {"hidden_size": 8, "sequence_length": 24, "horizon": 6, "input_size": panel.values.shape[1]}
     members = tuple(
         ForecastNetwork(
@@ -49,7 +49,7 @@ def make_forecaster(spec, frame, per="series", targets=1, levels=None, normalize
     return Forecaster(
         name="shops",
         spec=spec,
-        levels=levels or {},
+        categories=categories or {},
         normalizer=fit_normalizer(panel, normalize or NormalizeSpec(per=per)),
         members=members,
         weights=(0.5, 0.5),
@@ -68,7 +68,7 @@ def untrained_forecaster(config, panel, seed=0, **changes):
     return Forecaster(
         name="shops",
         spec=config.data,
-        levels=store.levels,
+        categories=store.categories,
         normalizer=store.normalizer,
         members=(network,),
         weights=(1.0,),

@@ -3,10 +3,11 @@
 import pandas as pd
 
 from lstm.calendars.frequency import Frequency
-from lstm.config.data import DataSpec, NormalizeSpec, SplitSpec
+from lstm.config.data import DataSpec
+from lstm.config.preparation import NormalizeSpec, SplitSpec
 from lstm.data.ingest import ingest_table
 from lstm.data.panel_store import PanelStore, write_panel
-from lstm.data.splits import cut
+from lstm.data.splits import compute_cuts
 from tests.support.tables import DATA
 
 SPLIT = SplitSpec(validation="5d", test="5d")
@@ -18,7 +19,7 @@ def store_panel(frame, folder, spec=None, normalize=None, split=SPLIT):
     folder.mkdir(exist_ok=True)
     frame.to_parquet(spec.source)
     table = ingest_table(spec, folder, folder)
-    cuts = cut(pd.Timestamp(table.first), pd.Timestamp(table.last), Frequency.parse(spec.frequency), split)
+    cuts = compute_cuts(pd.Timestamp(table.first), pd.Timestamp(table.last), Frequency.parse(spec.frequency), split)
     (folder / "panel").mkdir(exist_ok=True)
     write_panel(table, spec, normalize or NormalizeSpec(), cuts, folder / "panel")
     return table, PanelStore.load(folder / "panel")

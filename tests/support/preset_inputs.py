@@ -7,14 +7,14 @@ import numpy as np
 from hypothesis import strategies as st
 
 from lstm.config.pipeline import PipelineConfig
-from lstm.profiling.run_lengths import Runs
+from lstm.profiling.run_lengths import RunLengths
 
 KNOWN = {"known": ["promo"]}
 SURE, LEVEL, SHOWN = (
     0.5,
     1.0,
     1.5,
-)  # values of `Runs.change`: how much the last value tells against the one a season ago
+)  # values of `RunLengths.persistence_ratio`: how much the last value tells against the one a season ago
 
 
 def make_config(season: int = 24, horizon: int = 24, frequency: str = "1h", **sections: Any) -> PipelineConfig:
@@ -29,23 +29,23 @@ def make_config(season: int = 24, horizon: int = 24, frequency: str = "1h", **se
     return PipelineConfig.parse(values, partial=True)
 
 
-def one_run(train: int, validation: int, test: int) -> Runs:
+def one_run(train: int, validation: int, test: int) -> RunLengths:
     """Return the run lengths of one unbroken series with the given rows per split."""
     return make_runs((0, train + validation + test), cuts=(train, train + validation))
 
 
-def make_runs(*spans: tuple[int, int], cuts: tuple[int, int]) -> Runs:
+def make_runs(*spans: tuple[int, int], cuts: tuple[int, int]) -> RunLengths:
     """Return run lengths of spans [first, past); training ends at the first cut, validation at the second."""
     first, past = np.array(spans, np.int64).reshape(-1, 2).T
     end = max([past for _, past in spans], default=0)
-    return Runs(*(np.clip(moment, first, past) - first for moment in (0, *cuts, end)))
+    return RunLengths(*(np.clip(moment, first, past) - first for moment in (0, *cuts, end)))
 
 
 LONG = one_run(500_000, 50_000, 50_000)
 
 
 @st.composite
-def run_lengths(draw: st.DrawFn) -> Runs:
+def run_lengths(draw: st.DrawFn) -> RunLengths:
     """Draw runs of any lengths, consecutive or overlapping, with cuts anywhere."""
     spans, at = [], 0
     for length in draw(st.lists(st.integers(1, 3000) | st.integers(1, 60), max_size=12)):
@@ -53,7 +53,9 @@ def run_lengths(draw: st.DrawFn) -> Runs:
         spans.append((at, at := at + length))
     end = max([past for _, past in spans], default=0)
     cuts = sorted((draw(st.integers(0, end)), draw(st.integers(0, end))))
-    return replace(make_runs(*spans, cuts=(cuts[0], cuts[1])), change=draw(st.sampled_from([SURE, LEVEL, SHOWN])))
+    return replace(
+        make_runs(*spans, cuts=(cuts[0], cuts[1])), persistence_ratio=draw(st.sampled_from([SURE, LEVEL, SHOWN]))
+    )
 
 
 CONFIGS = st.builds(
