@@ -1,4 +1,4 @@
-"""What a check found: a trouble, with the figures that show it and what to do about it."""
+"""A trouble found by a check, with its evidence and remedy."""
 
 from dataclasses import dataclass
 
@@ -9,9 +9,9 @@ class Finding:
 
     trouble: str  # not_learning | overfitting | exploding_gradients | poor_test | shift | inconsistent_normalisation
     evidence: str  # figures and thresholds
-    remedy: str  # what to change, with the keys' present values
+    remedy: str  # which keys to change, with their present values
     where: str  # "trial-003", "test span", "column temp"
 
     def __str__(self) -> str:
-        """One line."""
+        """Return the finding as one line."""
         return f"{self.where}: {self.trouble}: {self.evidence}. {self.remedy}."

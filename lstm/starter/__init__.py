@@ -1,1 +1,1 @@
-"""`lstm init`: from a look at a table to a configuration, each guess with its reason."""
+"""`lstm init`: guess a configuration from the first rows of a table, each value with its reason."""

@@ -1,4 +1,4 @@
-"""What the name of a column suggests, and how a guess keeps its reason."""
+"""What a column's name suggests of its role; choices with reasons; formatting for messages."""
 
 import re
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ ids: id ids uid key series shop store site station sensor device meter item sku 
 targets: target y value sales sold demand load consumption count cnt close price temp ot
 """
 _TIMES, _IDS, _TARGETS = (part.split() for part in re.split(r"\w+:", _WORDS)[1:])
-_PARTS = {  # a column's name, in lower case and letters only: what it says of a time
+_CALENDAR_PARTS = {  # column name in lower-case letters: part of a time
     **dict.fromkeys(("year", "yr"), "year"),
     **dict.fromkeys(("month", "mnth", "mon"), "month"),
     **dict.fromkeys(("day", "dom", "dayofmonth"), "day"),
@@ -27,54 +27,54 @@ _PARTS = {  # a column's name, in lower case and letters only: what it says of a
 
 @dataclass(frozen=True)
 class Choice(Generic[T]):
-    """A guessed value, and why it was guessed, in one line."""
+    """A guessed value and the reason for it, in one line."""
 
     value: T
     reason: str
 
 
 def words(name: str) -> list[str]:
-    """The words of a column's name, in lower case: `shopSales_2` holds shop, sales and 2."""
+    """Return the words of a column's name in lower case: shop, sales and 2 for `shopSales_2`."""
     return [word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[^\W\d_A-Z]+|\d+", name)]
 
 
-def listed(names: list[str] | tuple[str, ...], most: int = 5) -> str:
-    """Names for a message: quoted, by comma, and how many there are where they are many."""
+def format_names(names: list[str] | tuple[str, ...], most: int = 5) -> str:
+    """Return quoted names, separated by commas; of more than `most`, also their number."""
     shown = ", ".join(map(repr, names[:most]))
     return shown if len(names) <= most else f"{shown}, … ({len(names)} in all)"
 
 
-def percent(share: float) -> str:
-    """A share for a message: `98.9 %`, and 100 % only where it is all."""
+def format_percent(share: float) -> str:
+    """Return a share as `98.9 %`; 100 % only if it is exactly 1."""
     digits = 0 if share in (0, 1) else 1
     return f"{min(100 * share, 99.9) if share < 1 else 100:.{digits}f} %"
 
 
-def part_of(name: str) -> str | None:
-    """What a column of this name says of a time: `year`, `day_of_week`, …; None where it is not called so."""
-    return _PARTS.get(re.sub(r"[^a-z]", "", name.lower()))
+def calendar_part(name: str) -> str | None:
+    """Return the part of a time that a column name suggests: `year`, `day_of_week`, …, or None."""
+    return _CALENDAR_PARTS.get(re.sub(r"[^a-z]", "", name.lower()))
 
 
-def says_time(name: str) -> bool:
-    """Whether a column is called as times are."""
+def is_time_name(name: str) -> bool:
+    """Return whether a column name suggests times."""
     return not set(_TIMES).isdisjoint(words(name))
 
 
-def says_id(name: str) -> bool:
-    """Whether a column is called as what tells series apart is."""
-    own = words(name) or [""]
-    return own[-1] in (*_IDS, "no", "nr") or own[0] == "id"
+def is_id_name(name: str) -> bool:
+    """Return whether a column name suggests an id of a series."""
+    parts = words(name) or [""]
+    return parts[-1] in (*_IDS, "no", "nr") or parts[0] == "id"
 
 
-def says_holiday(name: str) -> bool:
-    """Whether a column is called as public holidays are."""
+def is_holiday_name(name: str) -> bool:
+    """Return whether a column name suggests public holidays."""
     return any(word in ("holiday", "holidays", "feiertag") for word in words(name))
 
 
 def target_rank(name: str) -> tuple[int, bool] | None:
-    """How much a column is called as what people forecast is, less being more; None where it is not."""
-    own = words(name)
+    """Return how strongly a column name suggests a target, the strongest lowest; None if it does not."""
+    parts = words(name)
     for rank, hint in enumerate(_TARGETS):
-        if any(word in (hint, f"{hint}s") or (hint == "temp" and word.startswith("temperature")) for word in own):
-            return rank, len(own) > 1
+        if any(word in (hint, f"{hint}s") or (hint == "temp" and word.startswith("temperature")) for word in parts):
+            return rank, len(parts) > 1
     return None

@@ -1,4 +1,4 @@
-"""How often an unknown table was measured, and what repeats in it."""
+"""Frequency and season of an unknown table."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -7,66 +7,67 @@ import numpy as np
 import pandas as pd
 
 from lstm.calendars.frequency import Frequency, infer_frequency
-from lstm.starter.names import Choice, percent
-from lstm.starter.roles import Seen
+from lstm.starter.names import Choice, format_percent
+from lstm.starter.roles import TargetRows
 
-_MOST_SERIES = 200  # series whose frequency is inferred
-_GRIDS = 20  # series whose season is looked for
-_LARGEST_GRID = 5_000_000
-_PLAIN = "1ms 10ms 100ms 1s 5s 10s 15s 30s 1min 5min 10min 15min 30min 1h 2h 3h 6h 12h 1d 1w MS QS YS"
-_CYCLES = {  # the fewest and the most steps with which it is worth a look
+_MAX_SERIES = 200  # whose frequency is inferred
+_SEASON_SERIES = 20  # longest series, on which the season is measured
+_MAX_GRID = 5_000_000  # steps
+_PLAIN_STEPS = "1ms 10ms 100ms 1s 5s 10s 15s 30s 1min 5min 10min 15min 30min 1h 2h 3h 6h 12h 1d 1w MS QS YS"
+_CYCLES = {  # fewest and most steps of a season that is tested
     "1min": (10, 60, "a minute"),
     "1h": (12, 60, "an hour"),
     "1d": (2, 1440, "a day"),
     "1w": (2, 336, "a week"),
 }
-_SHOWS = 0.2  # autocorrelation from which on a season counts as seen
-_CLEARLY = 0.1  # by how much a longer season must be seen better than a shorter one
+_MIN_AUTOCORRELATION = 0.2  # of a season
+_MIN_GAIN = 0.1  # in autocorrelation, of a longer season over a shorter one
 _DAY = pd.Timedelta(1, "D")
 
 
 @dataclass(frozen=True)
 class Rhythm:
-    """The grid, and the season on it."""
+    """The grid and the season of a table."""
 
     frequency: Choice[str]
     resample: Choice[str | None]
     season: Choice[int]
-    cycle: int  # the shortest season that is plausible, seen or not; 1 where none is
-    step: pd.Timedelta  # of a calendar frequency on average
-    steps: int  # from the first row of all to the last
-    places: list[np.ndarray]  # of each series (values,): steps from the first row of all to each value, rising
+    shortest_season: int  # shortest plausible season, whether it shows or not; 1: none
+    step: pd.Timedelta  # average step of a calendar frequency
+    steps: int  # from the earliest row to the latest
+    value_steps: list[np.ndarray]  # per series, (values,): step of each value, counted from the earliest row, rising
     missing: float  # share of the grid's rows without a value
 
 
-def find_rhythm(seen: Seen, timezone: str) -> Rhythm:
-    """Find the frequency of all rows, and the season of the values among them."""
-    order = np.lexsort((seen.moments, seen.series))
-    series, moments, values = seen.series[order], seen.moments[order], seen.values[order]
+def find_rhythm(rows: TargetRows, timezone: str) -> Rhythm:
+    """Find the frequency of the rows and the season of their values."""
+    order = np.lexsort((rows.times, rows.series))
+    series, moments, values = rows.series[order], rows.times[order], rows.values[order]
     starts = np.flatnonzero(np.r_[True, series[1:] != series[:-1]])[1:]
-    times, numbers = np.split(moments, starts), np.split(values, starts)
-    frequency, resample = _frequency([_distinct(one) for one in times], timezone)
+    times, series_values = np.split(moments, starts), np.split(values, starts)
+    frequency, resample = _frequency([_distinct(rising) for rising in times], timezone)
     grid = Frequency.parse(frequency.value, timezone)
-    places = [_places(one, grid, resample.value is not None) for one in times]
-    longest = sorted(range(len(places)), key=lambda one: -len(places[one]))[:_GRIDS]
-    measured = [_distinct(one[~np.isnan(values)]) for one, values in zip(places, numbers, strict=True)]
-    season, cycle = _season([_on_grid(places[one], numbers[one]) for one in longest], grid)
+    steps = [_steps(stamps, grid, resample.value is not None) for stamps in times]
+    longest = sorted(range(len(steps)), key=lambda number: -len(steps[number]))[:_SEASON_SERIES]
+    measured = [_distinct(rising[~np.isnan(part)]) for rising, part in zip(steps, series_values, strict=True)]
+    season, shortest = _season([_on_grid(steps[number], series_values[number]) for number in longest], grid)
+    delays = _delays(times, grid.step)
     return Rhythm(
         frequency=frequency,
         resample=resample,
         season=season,
-        cycle=cycle,
+        shortest_season=shortest,
         step=grid.step,
         steps=round((moments.max() - moments.min()) / grid.step.to_timedelta64()) + 1,
-        places=[one + late for one, late in zip(measured, _lateness(times, grid.step), strict=True) if len(one)],
-        missing=1 - sum(map(len, measured)) / sum(int(one[-1]) + 1 for one in places),
+        value_steps=[rising + delay for rising, delay in zip(measured, delays, strict=True) if len(rising)],
+        missing=1 - sum(map(len, measured)) / sum(int(rising[-1]) + 1 for rising in steps),
     )
 
 
-def _lateness(times: list[np.ndarray], step: pd.Timedelta) -> list[int]:
-    """How many steps after the first row of all each series begins."""
-    first = min(one[0] for one in times)
-    return [round((one[0] - first) / step.to_timedelta64()) for one in times]
+def _delays(times: list[np.ndarray], step: pd.Timedelta) -> list[int]:
+    """Return how many steps after the earliest row each series begins."""
+    first = min(stamps[0] for stamps in times)
+    return [round((stamps[0] - first) / step.to_timedelta64()) for stamps in times]
 
 
 def _distinct(rising: np.ndarray) -> np.ndarray:
@@ -74,81 +75,83 @@ def _distinct(rising: np.ndarray) -> np.ndarray:
 
 
 def _frequency(times: list[np.ndarray], timezone: str) -> tuple[Choice[str], Choice[str | None]]:
-    weight: Counter[str] = Counter()
-    for one in sorted(times, key=len, reverse=True)[:_MOST_SERIES]:
-        weight[infer_frequency(one, timezone) or ""] += len(one)
-    text = max(weight, key=lambda key: weight[key])
-    if not text or weight[text] < 0.5 * weight.total() or not _valid(text):
-        return _nearest(times, timezone)
+    rows: Counter[str] = Counter()
+    for stamps in sorted(times, key=len, reverse=True)[:_MAX_SERIES]:
+        rows[infer_frequency(stamps, timezone) or ""] += len(stamps)
+    text = max(rows, key=lambda key: rows[key])
+    if not text or rows[text] < 0.5 * rows.total() or not _is_frequency(text):
+        return _nearest_plain_step(times, timezone)
     grid = Frequency.parse(text, timezone)
-    places = [grid.positions(one, np.full_like(one, one[0])) for one in times]
-    following = np.concatenate([np.diff(one) == 1 for one in places]).mean()
-    frequency = Choice(text, f"{percent(following)} of the rows follow each other by that")
-    off = float(np.concatenate([one < 0 for one in places]).mean())
-    if off:
-        return frequency, Choice("mean", f"{percent(off)} of the rows are off the grid; those of a step are averaged")
+    steps = [grid.positions(stamps, np.full_like(stamps, stamps[0])) for stamps in times]
+    following = np.concatenate([np.diff(rising) == 1 for rising in steps]).mean()
+    frequency = Choice(text, f"{format_percent(following)} of the rows follow each other by that")
+    off_grid = float(np.concatenate([positions < 0 for positions in steps]).mean())
+    if off_grid:
+        return frequency, Choice(
+            "mean", f"{format_percent(off_grid)} of the rows are off the grid; those of a step are averaged"
+        )
     return frequency, Choice(None, "every row is on the grid")
 
 
-def _valid(text: str) -> bool:
+def _is_frequency(text: str) -> bool:
     try:
         return bool(Frequency.parse(text))
     except ValueError:
         return False
 
 
-def _nearest(times: list[np.ndarray], timezone: str) -> tuple[Choice[str], Choice[str | None]]:
-    """The plain step nearest to what three gaps in four stay under, coarser where that would make far more rows."""
-    gaps = np.concatenate([np.diff(one) for one in times]).astype("timedelta64[us]").astype(np.int64)
+def _nearest_plain_step(times: list[np.ndarray], timezone: str) -> tuple[Choice[str], Choice[str | None]]:
+    """Return the plain step nearest to the third quartile of gaps, or a coarser one if the grid would be far longer."""
+    gaps = np.concatenate([np.diff(stamps) for stamps in times]).astype("timedelta64[us]").astype(np.int64)
     usual = pd.Timedelta(int(np.quantile(gaps, 0.75)), "us")
-    sizes = {text: Frequency.parse(text, timezone).step for text in _PLAIN.split()}
-    days = sum((one[-1] - one[0]) / np.timedelta64(1, "D") for one in times)
-    most = 20 * sum(map(len, times))
-    plain = [text for text, size in sizes.items() if days * (_DAY / size) <= most] or [list(sizes)[-1]]
+    sizes = {text: Frequency.parse(text, timezone).step for text in _PLAIN_STEPS.split()}
+    days = sum((stamps[-1] - stamps[0]) / np.timedelta64(1, "D") for stamps in times)
+    max_rows = 20 * sum(map(len, times))
+    plain = [text for text, size in sizes.items() if days * (_DAY / size) <= max_rows] or [list(sizes)[-1]]
     text = min(plain, key=lambda text: abs(np.log(sizes[text] / usual)))
-    why = f"no step fits half of the rows; three in four follow the one before within {_said(usual)}"
-    return Choice(text, why), Choice(
+    reason = f"no step fits half of the rows; three in four follow the one before within {_format_length(usual)}"
+    return Choice(text, reason), Choice(
         "mean", "the rows of a step are averaged; else frequency: irregular, no resample, no calendar"
     )
 
 
-def _said(length: pd.Timedelta) -> str:
+def _format_length(length: pd.Timedelta) -> str:
     return str(length.round("s" if length > pd.Timedelta(10, "s") else "ms")).removeprefix("0 days ")
 
 
-def _places(moments: np.ndarray, grid: Frequency, resample: bool) -> np.ndarray:
-    stamps = grid.floor(moments) if resample else moments
+def _steps(times: np.ndarray, grid: Frequency, resample: bool) -> np.ndarray:
+    stamps = grid.floor(times) if resample else times
     return grid.positions(stamps, np.full_like(stamps, stamps[0]))
 
 
-def _on_grid(places: np.ndarray, values: np.ndarray) -> np.ndarray:
-    if places.max() >= _LARGEST_GRID:
+def _on_grid(steps: np.ndarray, values: np.ndarray) -> np.ndarray:
+    if steps.max() >= _MAX_GRID:
         return np.empty(0)
-    row = np.full(int(places.max()) + 1, np.nan)
-    row[places] = values
-    return row
+    grid_values = np.full(int(steps.max()) + 1, np.nan)
+    grid_values[steps] = values
+    return grid_values
 
 
 def _season(grids: list[np.ndarray], grid: Frequency) -> tuple[Choice[int], int]:
     plausible = _plausible(grid)
-    found: dict[int, float] = {}
+    strengths: dict[int, float] = {}
     for steps in plausible:
-        seen = [_autocorrelation(row, steps) for row in grids if len(row) >= 2.5 * steps]
-        if seen:
-            found[steps] = float(np.median(seen))
-    cycle = min(plausible, default=1)
-    shown = {steps: value for steps, value in found.items() if value >= _SHOWS}
-    if not shown:
-        tried = " or ".join(map(str, found)) or "more than one"
-        return Choice(1, f"steps; no season of {tried} steps shows: a naive forecast repeats the last value"), cycle
-    best = min(shown)
-    for steps in sorted(shown):
-        best = steps if shown[steps] > shown[best] + _CLEARLY else best
-    return Choice(best, f"steps: {plausible[best]}; autocorrelation {shown[best]:.2f}"), cycle
+        correlations = [_autocorrelation(values, steps) for values in grids if len(values) >= 2.5 * steps]
+        if correlations:
+            strengths[steps] = float(np.median(correlations))
+    shortest = min(plausible, default=1)
+    visible = {steps: strength for steps, strength in strengths.items() if strength >= _MIN_AUTOCORRELATION}
+    if not visible:
+        tried = " or ".join(map(str, strengths)) or "more than one"
+        return Choice(1, f"steps; no season of {tried} steps shows: a naive forecast repeats the last value"), shortest
+    best = min(visible)
+    for steps in sorted(visible):
+        best = steps if visible[steps] > visible[best] + _MIN_GAIN else best
+    return Choice(best, f"steps: {plausible[best]}; autocorrelation {visible[best]:.2f}"), shortest
 
 
 def _plausible(grid: Frequency) -> dict[int, str]:
-    """Seasons in steps, with their names."""
+    """Return plausible seasons in steps, with their names."""
     if grid.unit == "D" and grid.multiple == 1:
         return {7: "a week", 365: "a year"}
     if grid.unit == "B" and grid.multiple == 1:
@@ -156,22 +159,22 @@ def _plausible(grid: Frequency) -> dict[int, str]:
     if grid.unit is not None:
         steps = round(365.25 / (grid.step / _DAY))
         return {steps: "a year"} if steps > 1 else {}
-    found = {}
+    seasons = {}
     for text, (fewest, most, name) in _CYCLES.items():
-        steps, rest = divmod(Frequency.parse(text).step, grid.step)
-        if not rest and fewest <= steps <= most:
-            found[int(steps)] = name
-    return found
+        steps, remainder = divmod(Frequency.parse(text).step, grid.step)
+        if not remainder and fewest <= steps <= most:
+            seasons[int(steps)] = name
+    return seasons
 
 
-def _autocorrelation(row: np.ndarray, lag: int) -> float:
-    """Of a series without its trend (the moving average over a season), at a lag; 0 where too little overlaps."""
-    there = ~np.isnan(row)
-    sums, counts = (np.cumsum(np.r_[0.0, one]) for one in (np.where(there, row, 0), there))
+def _autocorrelation(values: np.ndarray, lag: int) -> float:
+    """Return the autocorrelation at a lag, after removing the moving average over the lag; 0 with too few pairs."""
+    measured = ~np.isnan(values)
+    sums, counts = (np.cumsum(np.r_[0.0, part]) for part in (np.where(measured, values, 0), measured))
     counted = counts[lag:] - counts[:-lag]
     trend = np.where(counted >= lag / 2, (sums[lag:] - sums[:-lag]) / np.maximum(counted, 1), np.nan)
-    rest = row[lag // 2 : lag // 2 + len(trend)] - trend
-    before, after = rest[:-lag], rest[lag:]
+    detrended = values[lag // 2 : lag // 2 + len(trend)] - trend
+    before, after = detrended[:-lag], detrended[lag:]
     both = ~np.isnan(before) & ~np.isnan(after)
     power = np.sqrt((before[both] ** 2).sum() * (after[both] ** 2).sum())
     return float((before[both] * after[both]).sum() / power) if both.sum() >= lag // 2 + 1 and power > 0 else 0.0

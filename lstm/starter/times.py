@@ -1,4 +1,4 @@
-"""Which column of an unknown table holds the times, how they are written, and what else follows from them."""
+"""Find the column of times, its format and time zone, and columns that follow from it."""
 
 import re
 from dataclasses import dataclass
@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 
 from lstm.errors import DataError
-from lstm.starter.names import Choice, listed, part_of, says_time
+from lstm.starter.names import Choice, calendar_part, format_names, is_time_name
 from lstm.starter.zones import find_zone
 
 _OFFSET = r"(?:Z|:\d\d(?:\.\d+)?\s?[+-]\d\d(?::?\d\d)?)$"
-_DATES = (  # that ISO 8601 does not know
+_DATES = (  # formats outside ISO 8601
     "%d.%m.%Y;%d/%m/%Y;%m/%d/%Y;%d-%m-%Y;%m-%d-%Y;%d.%m.%y;%d/%m/%y;%m/%d/%y;%d-%m-%y;%d-%b-%Y;%d-%b-%y;%d %b %Y;"
     "%d %B %Y;%b %d, %Y;%B %d, %Y;%b %d %Y;%d/%b/%Y"
 )
@@ -29,17 +29,17 @@ class Times:
     format: Choice[str | None]  # None: ISO 8601
     timezone: Choice[str]
     moments: np.ndarray  # (rows,) datetime64[us], UTC
-    left_out: dict[str, str]  # other columns of times, and parts of a time, each with the reason
+    left_out: dict[str, str]  # other columns of times and calendar parts, with the reason
 
     @property
     def local(self) -> pd.DatetimeIndex:
-        """The moments as the clocks of the time zone show them."""
+        """Local times of the time zone, without an offset."""
         return pd.DatetimeIndex(self.moments, tz="UTC").tz_convert(self.timezone.value).tz_localize(None)
 
 
 @dataclass(frozen=True)
 class _Parsed:
-    stamps: pd.Series  # NaT where a cell is no time; in UTC where the cells carry an offset
+    stamps: pd.Series  # NaT where a cell is no time; in UTC if the cells have an offset
     format: str | None
 
     @property
@@ -57,57 +57,58 @@ def find_times(frame: pd.DataFrame, name: str, from_text: bool) -> Times:
 
     Args:
         frame: columns named by text.
-        name: what messages call the table.
-        from_text: numbers of the source were read from text, as in a CSV: 20130131 may be a date.
+        name: of the table in messages.
+        from_text: whether numbers were read from text, as from CSV, so that 20130131 may be a date.
 
     Raises:
-        DataError: there is none, a cell of it is no time, or days and hours stand in two columns.
+        DataError: there is none, a cell of it is no time, or days and hours are in two columns.
     """
-    found = {str(column): parsed for column in frame if (parsed := _parsed(frame[column])) is not None}
-    found = found or (_numbered(frame) if from_text else {})
-    if not found:
+    candidates = {str(column): parsed for column in frame if (parsed := _parse(frame[column])) is not None}
+    candidates = candidates or (_numeric_dates(frame) if from_text else {})
+    if not candidates:
         raise DataError(_no_time(frame, name))
-    best = max(found, key=lambda column: _rank(column, found[column], list(frame.columns).index(column)))
-    parsed = found[best]
+    columns = list(frame.columns)
+    best = max(candidates, key=lambda column: _rank(column, candidates[column], columns.index(column)))
+    parsed = candidates[best]
     _check_cells(frame[best], parsed, name)
     _check_clock(frame, best, parsed, name)
-    others = {column: f"another column of times beside {best!r}" for column in found if column != best}
+    others = {column: f"another column of times beside {best!r}" for column in candidates if column != best}
     times = Times(
         column=Choice(best, "times with their offset from UTC" if parsed.zoned else "times without an offset"),
         format=Choice(parsed.format, "how the times are written"),
-        timezone=find_zone(frame, best, {column: one.stamps for column, one in found.items()}),
+        timezone=find_zone(frame, best, {column: candidate.stamps for column, candidate in candidates.items()}),
         moments=parsed.naive.to_numpy("datetime64[us]"),
         left_out=others,
     )
-    times.left_out.update(_parts(frame, times))
+    times.left_out.update(_calendar_columns(frame, times))
     return times
 
 
 def _rank(column: str, parsed: _Parsed, position: int) -> tuple[Any, ...]:
     complete = bool(parsed.stamps.notna().all())
-    return complete, parsed.zoned, says_time(column), parsed.stamps.nunique(), -position
+    return complete, parsed.zoned, is_time_name(column), parsed.stamps.nunique(), -position
 
 
-def _parsed(raw: pd.Series) -> _Parsed | None:
-    """The cells as times, None where they are something else."""
+def _parse(raw: pd.Series) -> _Parsed | None:
+    """Return the cells as times; None if they are something else."""
     if pd.api.types.is_datetime64_any_dtype(raw):
         return _Parsed(raw.dt.tz_convert("UTC") if getattr(raw.dt, "tz", None) is not None else raw, None)
-    given = raw.dropna()
-    if pd.api.types.is_numeric_dtype(raw) or given.empty:
+    cells = raw.dropna()
+    if pd.api.types.is_numeric_dtype(raw) or cells.empty:
         return None
-    text = given.astype("str")
+    text = cells.astype("str")
     for form in (None, *_formats(text)):
-        if _read(text.iloc[:200], form).notna().mean() > 0.9:
-            return _Parsed(_read(raw, form), form)
+        if _to_times(text.iloc[:200], form).notna().mean() > 0.9:
+            return _Parsed(_to_times(raw, form), form)
     return None
 
 
 def _formats(text: pd.Series) -> list[str]:
-    """Formats that the first cell may be written in, the one that most cells are written in first."""
+    """Return the formats that fit the first cell, the one that fits most cells first."""
     zone = " %z" if re.search(r" [+-]\d\d:?\d\d$", text.iloc[0]) else ""
     forms = [f"{date}{clock}{zone}" for date in _DATES.split(";") for clock in _CLOCKS.split(";")]
-    fit = [form for form in forms if _fits(text.iloc[0], form)]
-    return sorted(fit, key=lambda form: (-_read(text, form).notna().sum(), not _rises(text, form), form))
+    fitting = [form for form in forms if _fits(text.iloc[0], form)]
+    return sorted(fitting, key=lambda form: (-_to_times(text, form).notna().sum(), not _is_rising(text, form), form))
 
 
 def _fits(cell: str, form: str) -> bool:
@@ -117,38 +118,38 @@ def _fits(cell: str, form: str) -> bool:
         return False
 
 
-def _rises(text: pd.Series, form: str) -> bool:
-    return bool(_read(text, form).dropna().is_monotonic_increasing)
+def _is_rising(text: pd.Series, form: str) -> bool:
+    return bool(_to_times(text, form).dropna().is_monotonic_increasing)
 
 
-def _read(raw: pd.Series, form: str | None) -> pd.Series:
-    """Times between 1800 and 2200, NaT elsewhere."""
+def _to_times(raw: pd.Series, form: str | None) -> pd.Series:
+    """Return times between 1800 and 2200, NaT elsewhere."""
     first = raw.dropna().astype("str").iloc[:1]
     zoned = bool(first.str.contains(_OFFSET, regex=True).any())
     stamps = pd.to_datetime(raw, errors="coerce", utc=zoned, format=form or "ISO8601")
     return stamps.where(stamps.dt.year.between(1800, 2200))
 
 
-def _numbered(frame: pd.DataFrame) -> dict[str, _Parsed]:
-    """Columns of numbers that are dates to whoever reads them as text: 20130131, or 2013 in a column of years."""
-    found = {}
+def _numeric_dates(frame: pd.DataFrame) -> dict[str, _Parsed]:
+    """Return numeric columns that are dates if read as text: 20130131, or 2013 in a column of years."""
+    candidates = {}
     for column in map(str, frame.select_dtypes("integer")):
         low, high = frame[column].min(), frame[column].max()
-        parts = [str(other) for other in frame if part_of(str(other))]
-        years = low >= 1800 and high <= 2200 and parts == [column] and part_of(column) == "year"
-        days = low >= 18_000_101 and high <= 22_001_231 and says_time(column)
+        parts = [str(other) for other in frame if calendar_part(str(other))]
+        years = low >= 1800 and high <= 2200 and parts == [column] and calendar_part(column) == "year"
+        days = low >= 18_000_101 and high <= 22_001_231 and is_time_name(column)
         if years or days:
-            stamps = _read(frame[column].astype("str"), None)
-            found.update({column: _Parsed(stamps, None)} if stamps.notna().all() else {})
-    return found
+            stamps = _to_times(frame[column].astype("str"), None)
+            candidates.update({column: _Parsed(stamps, None)} if stamps.notna().all() else {})
+    return candidates
 
 
 def _no_time(frame: pd.DataFrame, name: str) -> str:
-    parts = [str(column) for column in frame if part_of(str(column))]
-    fix = f" Join {listed(parts)} into one column." if len(parts) > 1 else ""
+    parts = [str(column) for column in frame if calendar_part(str(column))]
+    fix = f" Join {format_names(parts)} into one column." if len(parts) > 1 else ""
     return (
-        f"{name}: no column holds times; its columns are {listed(list(frame.columns), 30)}. Give it a column in "
-        f"ISO 8601 such as 2013-01-31T18:00:00Z; numbers are taken for no times.{fix}"
+        f"{name}: no column holds times; its columns are {format_names(list(frame.columns), 30)}. Give it a column in "
+        f"ISO 8601 such as 2013-01-31T18:00:00Z; numbers are not read as times.{fix}"
     )
 
 
@@ -163,13 +164,13 @@ def _check_cells(raw: pd.Series, parsed: _Parsed, name: str) -> None:
 
 
 def _check_clock(frame: pd.DataFrame, best: str, parsed: _Parsed, name: str) -> None:
-    """Days in one column and the time of day in another would look like many rows a day."""
+    """Raise if a second column holds the time of day: its rows would look like many rows per day."""
     if parsed.stamps.is_unique or (parsed.naive != parsed.naive.normalize()).any():
         return
     for column in frame:
         cells = frame[column].dropna()
         if pd.api.types.is_numeric_dtype(cells):
-            clock = part_of(str(column)) == "hour"
+            clock = calendar_part(str(column)) == "hour"
         else:
             clock = bool(cells.astype("str").str.fullmatch(_TIME_OF_DAY).all())
         if clock and cells.nunique() > 1:
@@ -179,13 +180,13 @@ def _check_clock(frame: pd.DataFrame, best: str, parsed: _Parsed, name: str) -> 
             )
 
 
-def _parts(frame: pd.DataFrame, times: Times) -> dict[str, str]:
-    """Columns that follow from the time: a year, an hour, …, also where their zone is another."""
-    local, follow = times.local, {}
+def _calendar_columns(frame: pd.DataFrame, times: Times) -> dict[str, str]:
+    """Return columns that follow from the time, such as year or hour, also of another time zone."""
+    local, reasons = times.local, {}
     for column in frame:
-        part = part_of(str(column))
+        part = calendar_part(str(column))
         if part and column != times.column.value and pd.api.types.is_integer_dtype(frame[column]):
             pairs = pd.crosstab(np.asarray(getattr(local, part)), frame[column].to_numpy())
             if pairs.max(axis=1).sum() > 0.5 * len(frame):
-                follow[str(column)] = f"follows from {times.column.value!r}"
-    return follow
+                reasons[str(column)] = f"follows from {times.column.value!r}"
+    return reasons

@@ -1,4 +1,4 @@
-"""The audit is silent on whatever the library makes, and finds each leak that is put into it on purpose."""
+"""The leakage audit passes whatever the library builds, and finds each leak that is injected."""
 
 import json
 from dataclasses import replace
@@ -10,7 +10,7 @@ import torch
 
 from lstm import Forecaster
 from lstm.config.preparation import NormalizeSpec
-from lstm.data import covariates, panel, panel_store, scaling
+from lstm.data import covariates, gaps, panel, panel_store, scaling
 from lstm.data.ingest import Table
 from lstm.data.windows import Windows
 from lstm.diagnostics import training_rows
@@ -18,8 +18,8 @@ from tests.support.audited_runs import make_gappy, make_run
 from tests.support.tables import make_hourly
 
 
-def names_of(found):
-    return [check.name for check in found.failures]
+def failed_checks(audit):
+    return [check.name for check in audit.failures]
 
 
 COVARIATES = {
@@ -58,21 +58,21 @@ def with_covariates():
     ],
     ids=["linear", "forward", "none", "seasonal", "targets", "covariates", "indicators"],
 )
-def test_what_the_library_makes_passes(tmp_path, changes):
-    found = make_run(with_covariates(), tmp_path, **changes).audit()
-    assert found.passed, found.failures
-    assert [check.name for check in found.checks] == ["future", "arrays", "normaliser", "categories", "known", "spans"]
-    assert int(found.checks[0].evidence.split()[0]) >= 8  # origins: two in each split of each shop at least
-    assert json.loads(json.dumps(found.to_dict()))["passed"] is True
+def test_what_the_library_builds_passes(tmp_path, changes):
+    audit = make_run(with_covariates(), tmp_path, **changes).audit()
+    assert audit.passed, audit.failures
+    assert [check.name for check in audit.checks] == ["future", "arrays", "normaliser", "categories", "known", "spans"]
+    assert int(audit.checks[0].evidence.split()[0]) >= 8  # origins: two in each split of each shop at least
+    assert json.loads(json.dumps(audit.to_dict()))["passed"] is True
 
 
 @pytest.mark.parametrize("strategy", ["zscore", "minmax", "robust", "none"])
 @pytest.mark.parametrize("per", ["series", "all"])
 @pytest.mark.parametrize("log", [True, False])
-def test_every_way_to_scale_passes(tmp_path, strategy, per, log):
-    found = make_run(make_gappy(), tmp_path, NormalizeSpec(strategy=strategy, per=per, log=log)).audit()
-    assert found.passed, found.failures
-    assert ("all series" if per == "all" else "series 'north', series 'south'") in found.checks[2].evidence
+def test_every_normalisation_passes(tmp_path, strategy, per, log):
+    audit = make_run(make_gappy(), tmp_path, NormalizeSpec(strategy=strategy, per=per, log=log)).audit()
+    assert audit.passed, audit.failures
+    assert ("all series" if per == "all" else "series 'north', series 'south'") in audit.checks[2].evidence
 
 
 def test_irregular_rows_pass(tmp_path):
@@ -81,152 +81,152 @@ def test_irregular_rows_pass(tmp_path):
     time = pd.Timestamp("2024-03-01", tz="UTC") + pd.to_timedelta(minutes, unit="min")
     frame = pd.DataFrame({"time": time, "sales": random.normal(0, 1, 1500), "visitors": random.normal(0, 1, 1500)})
     frame.loc[random.integers(0, 1500, 100), "visitors"] = np.nan
-    found = make_run(frame, tmp_path, series=[], frequency="irregular", missing={"max_gap": "3h"}).audit()
-    assert found.passed, found.failures
-    assert "1 series" in found.checks[0].evidence
+    audit = make_run(frame, tmp_path, series=[], frequency="irregular", missing={"max_gap": "3h"}).audit()
+    assert audit.passed, audit.failures
+    assert "1 series" in audit.checks[0].evidence
 
 
-def test_a_wide_table_passes_and_three_of_its_series_are_looked_at(tmp_path):
+def test_a_wide_table_passes_and_three_of_its_series_are_checked(tmp_path):
     time = pd.date_range("2024-03-01", periods=600, freq="h", tz="UTC")
     values = np.random.default_rng(0).normal(5, 1, (600, 12)).cumsum(axis=0)
     frame = pd.DataFrame(values, columns=[f"s{number}" for number in range(12)]).assign(time=time)
-    found = make_run(frame, tmp_path, series=[], wide="all", observed=[]).audit()
-    assert found.passed, found.failures
-    assert "of 3 series" in found.checks[0].evidence
+    audit = make_run(frame, tmp_path, series=[], wide="all", observed=[]).audit()
+    assert audit.passed, audit.failures
+    assert "of 3 series" in audit.checks[0].evidence
 
 
-def test_series_that_are_left_out_are_left_alone(tmp_path):
+def test_series_that_are_left_out_are_not_checked(tmp_path):
     run = make_run(make_gappy(), tmp_path, left_out=("north", "south"))
     assert run.audit().passed
     assert "0 origins" in run.audit().checks[0].evidence
 
 
-def test_a_normaliser_that_has_seen_everything_is_found(tmp_path, monkeypatch):
+def test_a_normaliser_fitted_on_all_rows_is_found(tmp_path, monkeypatch):
     frame = make_gappy()
     frame.loc[frame["time"] >= "2024-04-05", ["sales", "visitors"]] *= 1.1
-    honest = panel_store.training_statistics
+    original = panel_store.compute_training_statistics
 
     def leaky(path, columns, cuts, *rest):
-        return honest(path, columns, replace(cuts, validation=cuts.end), *rest)
+        return original(path, columns, replace(cuts, validation=cuts.end), *rest)
 
-    monkeypatch.setattr(panel_store, "training_statistics", leaky)
-    found = make_run(frame, tmp_path).audit()
-    assert names_of(found) == ["normaliser"]
-    assert "series 'north', column 'sales': center and scale are" in found.failures[0].evidence
+    monkeypatch.setattr(panel_store, "compute_training_statistics", leaky)
+    audit = make_run(frame, tmp_path).audit()
+    assert failed_checks(audit) == ["normaliser"]
+    assert "series 'north', column 'sales': center and scale are" in audit.failures[0].evidence
 
 
 @pytest.mark.parametrize("strategy", ["zscore", "minmax", "robust"])
 def test_one_row_too_many_in_the_statistics_is_found(tmp_path, monkeypatch, strategy):
-    honest = panel_store.training_statistics
+    original = panel_store.compute_training_statistics
 
     def leaky(path, columns, cuts, *rest):
-        return honest(path, columns, replace(cuts, validation=cuts.validation + np.timedelta64(1, "h")), *rest)
+        return original(path, columns, replace(cuts, validation=cuts.validation + np.timedelta64(1, "h")), *rest)
 
     frame, spec = make_gappy(), NormalizeSpec(strategy=strategy)
     time = pd.to_datetime(frame["time"])
     frame.loc[time == time.min() + pd.Timedelta(672, "h"), ["sales", "visitors"]] = 50.0  # the first validation row
     run = make_run(frame, tmp_path, spec)
     assert run.panel.cuts.validation == np.datetime64("2024-03-29T00:00") and run.audit().passed
-    monkeypatch.setattr(panel_store, "training_statistics", leaky)
-    assert names_of(make_run(frame, tmp_path, spec).audit()) == ["normaliser"]
+    monkeypatch.setattr(panel_store, "compute_training_statistics", leaky)
+    assert failed_checks(make_run(frame, tmp_path, spec).audit()) == ["normaliser"]
 
 
 def test_a_fill_of_covariates_from_the_next_value_is_found(tmp_path, monkeypatch):
     def leaky(self, values, limit):
         return pd.Series(values).bfill().to_numpy()
 
-    monkeypatch.setattr(covariates.GridRows, "carried", leaky)
-    found = make_run(make_gappy(), tmp_path).audit()
-    assert "future" in names_of(found)
-    assert "input 'visitors' before it moves where the future is changed" in found.failures[0].evidence
+    monkeypatch.setattr(covariates.GridRows, "forward_fill", leaky)
+    audit = make_run(make_gappy(), tmp_path).audit()
+    assert "future" in failed_checks(audit)
+    assert "input 'visitors' before it moves where the future is changed" in audit.failures[0].evidence
 
 
 def test_an_interpolated_gap_that_a_window_may_end_in_is_found(tmp_path, monkeypatch):
-    honest = panel._Maker._filled_targets
+    original = gaps.GapFiller.fill
 
     def leaky(self, *arguments):
-        filled, broken, causal = honest(self, *arguments)
+        filled, broken, causal = original(self, *arguments)
         return filled, broken, np.ones_like(causal)
 
-    monkeypatch.setattr(panel._Maker, "_filled_targets", leaky)
-    found = make_run(make_gappy(), tmp_path).audit()
-    assert "future" in names_of(found)
-    assert "input 'sales' before it moves" in found.failures[0].evidence
+    monkeypatch.setattr(gaps.GapFiller, "fill", leaky)
+    audit = make_run(make_gappy(), tmp_path).audit()
+    assert "future" in failed_checks(audit)
+    assert "input 'sales' before it moves" in audit.failures[0].evidence
 
 
 @pytest.mark.parametrize(
-    ("missing", "said"),
+    ("missing", "fragment"),
     [("value", "input 'sales' is not made of the training span alone"), ("row", "the gap that its training span ends")],
 )
-def test_a_gap_at_the_end_of_training_that_is_filled_from_beyond_is_found(tmp_path, monkeypatch, missing, said):
+def test_a_gap_at_the_end_of_training_that_is_filled_from_beyond_is_found(tmp_path, monkeypatch, missing, fragment):
     frame = make_gappy()
     start = pd.Timestamp("2024-03-28T22:00", tz="UTC")
     hole = pd.to_datetime(frame["time"]).between(start, start + pd.Timedelta(3, "h"))
     frame = frame[~hole] if missing == "row" else frame.assign(sales=frame["sales"].mask(hole))
     assert make_run(frame, tmp_path).audit().passed
-    honest = panel._Maker.__init__
+    original = gaps.GapFiller.__init__
 
-    def borderless(self, spec, levels, ahead, borders):
-        honest(self, spec, levels, ahead, borders[:0])
+    def borderless(self, spec, frequency, borders):
+        original(self, spec, frequency, borders[:0])
 
-    monkeypatch.setattr(panel._Maker, "__init__", borderless)
-    found = make_run(frame, tmp_path).audit()
-    assert names_of(found) == ["arrays"]
-    assert said in found.failures[0].evidence
+    monkeypatch.setattr(gaps.GapFiller, "__init__", borderless)
+    audit = make_run(frame, tmp_path).audit()
+    assert failed_checks(audit) == ["arrays"]
+    assert fragment in audit.failures[0].evidence
 
 
 def test_a_feature_that_looks_ahead_is_found(tmp_path, monkeypatch):
-    honest = panel.covariates
+    original = panel.build_covariates
 
     def leaky(inputs, targets, *rest):
-        columns = honest(inputs, targets, *rest)
+        columns = original(inputs, targets, *rest)
         columns[:, 0] = pd.Series(targets[:, 0]).rolling(3, center=True, min_periods=1).mean()
         return columns
 
-    monkeypatch.setattr(panel, "covariates", leaky)
-    found = make_run(make_gappy(), tmp_path).audit()
-    assert {"future"} <= set(names_of(found))
-    assert "input 'visitors' before it moves" in found.failures[0].evidence
-    assert "the forecast moves" in " ".join(check.evidence for check in found.failures)
+    monkeypatch.setattr(panel, "build_covariates", leaky)
+    audit = make_run(make_gappy(), tmp_path).audit()
+    assert {"future"} <= set(failed_checks(audit))
+    assert "input 'visitors' before it moves" in audit.failures[0].evidence
+    assert "the forecast moves" in " ".join(check.evidence for check in audit.failures)
 
 
-def test_a_network_that_reads_what_comes_is_found(tmp_path, monkeypatch):
+def test_a_network_that_reads_the_future_is_found(tmp_path, monkeypatch):
     run = make_run(make_gappy(), tmp_path)
 
     def cheating(self, windows):
         return windows.actual(torch.arange(len(windows))).numpy()
 
     monkeypatch.setattr(Forecaster, "forecast_windows", cheating)
-    found = run.audit()
-    assert names_of(found) == ["future"]
-    assert "the forecast moves where the future is changed" in found.failures[0].evidence
+    audit = run.audit()
+    assert failed_checks(audit) == ["future"]
+    assert "the forecast moves where the future is changed" in audit.failures[0].evidence
 
 
-def test_an_input_window_that_reaches_a_row_too_far_is_found(tmp_path, monkeypatch):
-    honest = Windows.inputs
+def test_an_input_window_one_row_too_late_is_found(tmp_path, monkeypatch):
+    original = Windows.inputs
 
     def shifted(self, index):
-        return honest(replace(self, origins=self.origins + 1), index)
+        return original(replace(self, origins=self.origins + 1), index)
 
     run = make_run(make_gappy(), tmp_path)
     monkeypatch.setattr(Windows, "inputs", shifted)
-    assert "future" in names_of(run.audit())
+    assert "future" in failed_checks(run.audit())
 
 
 def test_arrays_that_are_not_what_a_forecast_sees_are_found(tmp_path, monkeypatch):
-    honest = scaling.PanelNormalizer.features
+    original = scaling.PanelNormalizer.normalize_features
 
     def smoothed(self, block):
-        features = honest(self, block)
+        features = original(self, block)
         features[:-1, 1] = (features[:-1, 1] + features[1:, 1]) / 2
         return features
 
     with monkeypatch.context() as patched:
-        patched.setattr(scaling.PanelNormalizer, "features", smoothed)
+        patched.setattr(scaling.PanelNormalizer, "normalize_features", smoothed)
         run = make_run(make_gappy(), tmp_path)
-    found = run.audit()
-    assert names_of(found) == ["arrays"]
-    assert "input 'visitors' of the arrays is not what a forecast sees" in found.failures[0].evidence
+    audit = run.audit()
+    assert failed_checks(audit) == ["arrays"]
+    assert "input 'visitors' of the arrays is not what a forecast sees" in audit.failures[0].evidence
 
 
 def test_a_category_of_later_rows_with_an_input_is_found(tmp_path, monkeypatch):
@@ -236,30 +236,30 @@ def test_a_category_of_later_rows_with_an_input_is_found(tmp_path, monkeypatch):
         {"observed": ["visitors", "kind"], "categorical": "kind"},
     )
     assert make_run(frame, tmp_path, **roles).audit().passed
-    honest = panel_store.training_levels
+    original = panel_store.frequent_categories
 
     def leaky(path, column, cuts, *rest):
-        return honest(path, column, replace(cuts, validation=cuts.end), *rest)
+        return original(path, column, replace(cuts, validation=cuts.end), *rest)
 
-    monkeypatch.setattr(panel_store, "training_levels", leaky)
-    found = make_run(frame, tmp_path, **roles).audit()
-    assert names_of(found) == ["categories"]
-    assert "'new' has an input, but is in no row of the training span" in found.failures[0].evidence
+    monkeypatch.setattr(panel_store, "frequent_categories", leaky)
+    audit = make_run(frame, tmp_path, **roles).audit()
+    assert failed_checks(audit) == ["categories"]
+    assert "'new' has an input, but is in no row of the training span" in audit.failures[0].evidence
 
 
 @pytest.mark.parametrize(("lag", "leaks"), [(0, True), (5, True), (-3, True), (6, False), (24, False)])
 def test_a_known_column_that_is_the_target_itself_is_found(tmp_path, lag, leaks):
-    """In other units and trailing by some steps: only what trails by the horizon of 6 is really known."""
+    """In other units and shifted: only a copy that trails by the horizon of 6 or more is really known."""
     frame = make_gappy()
     shifted = frame.groupby("shop")["sales"].shift(lag)
     frame["plan"] = (32 + 1.8 * shifted).fillna(0 if lag >= 0 else 1)
     frame["plan"] = frame["plan"].where(shifted.notna())
-    found = make_run(frame, tmp_path, known=["plan"], missing={"method": "forward"}).audit()
-    assert names_of(found) == (["known"] if leaks else []), found.failures
-    assert not leaks or "known column 'plan' is the target 'sales'" in found.failures[0].evidence
+    audit = make_run(frame, tmp_path, known=["plan"], missing={"method": "forward"}).audit()
+    assert failed_checks(audit) == (["known"] if leaks else []), audit.failures
+    assert not leaks or "known column 'plan' is the target 'sales'" in audit.failures[0].evidence
 
 
-def test_a_plain_wave_may_be_known(tmp_path):
+def test_a_plain_wave_may_be_a_known_column(tmp_path):
     wave = np.sin(2 * np.pi * np.arange(40 * 24) / 24)
     frame = make_hourly().assign(sales=np.tile(10 + wave, 2), tide=np.tile(wave, 2))
     assert make_run(frame, tmp_path, known=["tide"]).audit().passed
@@ -269,21 +269,21 @@ def test_targets_out_of_their_span_are_found(tmp_path):
     run = make_run(make_gappy(), tmp_path)
     validation, test = run.splits["validation"], run.splits["test"]
     early = replace(validation, allowed=np.ones_like(validation.allowed))
-    found = replace(run, splits={**run.splits, "validation": early}).audit()
-    assert "validation: series 'north' has a target at" in found.failures[-1].evidence
-    found = replace(run, splits={**run.splits, "train": test}).audit()
-    assert "train: the arrays of series 'north' reach to" in found.failures[-1].evidence
+    audit = replace(run, splits={**run.splits, "validation": early}).audit()
+    assert "validation: series 'north' has a target at" in audit.failures[-1].evidence
+    audit = replace(run, splits={**run.splits, "train": test}).audit()
+    assert "train: the arrays of series 'north' reach to" in audit.failures[-1].evidence
 
 
-def test_a_table_over_the_limit_is_read_by_series_and_what_is_not_computed_is_said(tmp_path, monkeypatch):
-    honest, read = Table.part, []
+def test_a_table_over_the_limit_is_read_by_series_and_skipped_checks_are_reported(tmp_path, monkeypatch):
+    original, read = Table.part, []
 
     def counted(self, *arguments):
-        read.append(len(rows := honest(self, *arguments)))
+        read.append(len(rows := original(self, *arguments)))
         return rows
 
     run = make_run(make_gappy(), tmp_path)
-    monkeypatch.setattr(training_rows, "MOST_ROWS", 1000)
+    monkeypatch.setattr(training_rows, "MAX_ROWS", 1000)
     monkeypatch.setattr(Table, "part", counted)
     assert run.table.rows == 1920 and "series 'south'" in run.audit().checks[2].evidence
     assert max(read) <= 1000
