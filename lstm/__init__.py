@@ -1,6 +1,6 @@
-"""Time-series forecasting with LSTMs: windows, networks, ensembles and honest evaluation.
+"""Time-series forecasting with LSTMs: data, networks, ensembles, intervals and evaluation.
 
-The library knows nothing of Prefect, MLflow or Optuna; `tasks/` and `flows/` bring those.
+The library does not import Prefect, MLflow or Optuna; `tasks/` and `flows/` do.
 Names are imported on first use, so that `import lstm` costs milliseconds.
 """
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from lstm.forecasting.forecaster import Forecaster
     from lstm.model import LSTMModel
 
-_HOMES = {
+_MODULES = {
     "DataNormalizer": "lstm.data.normalize",
     "Forecaster": "lstm.forecasting.forecaster",
     "LSTMModel": "lstm.model",
@@ -22,6 +22,6 @@ __all__ = ["DataNormalizer", "Forecaster", "LSTMModel"]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module 'lstm' has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    return getattr(import_module(_MODULES[name]), name)

@@ -1,14 +1,14 @@
-"""What can go wrong, by who can mend it.
+"""Exceptions of this project, by who can fix the problem.
 
     LstmError
-    ├── InputError             the user can mend it: the command ends with exit code 2
+    ├── InputError             the user can fix it: the command ends with exit code 2
     │   ├── ConfigError        a key or a value of the configuration
     │   ├── DataError          a file, column, row or series
     │   ├── CheckpointError    a saved model that can't be loaded
-    │   └── StoreError         a store that does not hand out what it keeps
+    │   └── StoreError         a database or tracking store that can't be read or written
     └── TrainingError          the run itself failed: exit code 1
 
-Every message is one line: where, the rule, what was found, the fix.
+Every message is one line: where, the rule, the value, the fix.
 """
 
 import difflib
@@ -17,11 +17,11 @@ from collections.abc import Iterable
 
 
 class LstmError(Exception):
-    """Base of every error that this project raises on purpose."""
+    """Base of all exceptions of this project."""
 
 
 class InputError(LstmError):
-    """Bad input: the message says how to mend it."""
+    """Bad input, which the user can fix."""
 
 
 class ConfigError(InputError):
@@ -29,34 +29,34 @@ class ConfigError(InputError):
 
 
 class DataError(InputError):
-    """A table breaks a rule."""
+    """A table or array breaks a rule."""
 
 
 class CheckpointError(InputError):
-    """A saved model is missing, damaged, or of a refused format."""
+    """A saved model is missing, damaged, or of another format."""
 
 
 class StoreError(InputError):
-    """A store did not hand out what it keeps: nothing is known of its content."""
+    """A store can't be read or written, so that its content is unknown."""
 
 
 class TrainingError(LstmError):
     """Training could not produce a usable model."""
 
 
-def did_you_mean(name: str, known: Iterable[str], longest: int | None = None) -> str:
-    """`" Did you mean 'x'?"` for the known name closest to `name`, or the list of known names.
+def did_you_mean(name: str, known: Iterable[str], max_length: int | None = None) -> str:
+    """Return `" Did you mean 'x'?"` for the known name closest to `name`, or else the list of known names.
 
-    Where there may be thousands of names, `longest` characters of the list are enough.
+    The list is cut to `max_length` characters.
     """
     names = sorted(known)
     if not names:
         return ""
     close = difflib.get_close_matches(name, names, n=1)
     hint = f" Did you mean {close[0]!r}?" if close else f" Known: {', '.join(names)}."
-    return hint if longest is None or len(hint) <= longest else f"{hint[:longest].rpartition(', ')[0]}, …"
+    return hint if max_length is None or len(hint) <= max_length else f"{hint[:max_length].rpartition(', ')[0]}, …"
 
 
 def redact_credentials(text: str) -> str:
-    """A message in which no address shows a user or password."""
+    """Return the text with user and password removed from each URL."""
     return re.sub(r"://[^\s'\"]*@", "://(not shown)@", text)

@@ -1,4 +1,4 @@
-"""From a YAML file to a `PipelineConfig`: overrides, and what a file may get wrong."""
+"""Load a `PipelineConfig` from a YAML file, with overrides."""
 
 from pathlib import Path
 from typing import Any
@@ -8,11 +8,13 @@ import yaml
 from lstm.config.pipeline import PipelineConfig
 from lstm.errors import ConfigError, redact_credentials
 from lstm.presets.presets import with_defaults
-from lstm.sources.files import is_data
+from lstm.sources.files import is_table
 
 
 def load_config(path: str | Path, overrides: tuple[str, ...] = ()) -> PipelineConfig:
-    """Read, override, and validate a pipeline configuration. `presets.completed` fills in its preset.
+    """Read, override and validate a pipeline configuration.
+
+    The result holds what the file says. `presets.with_defaults` adds the preset's defaults, which depend on the data.
 
     Args:
         path: the YAML file.
@@ -26,19 +28,24 @@ def load_config(path: str | Path, overrides: tuple[str, ...] = ()) -> PipelineCo
     for override in overrides:
         _set(values, override)
     config = PipelineConfig.parse(values, where=path.name, partial=True)
-    try:
-        with_defaults(config)  # what follows from the file must hold before the data are read
-    except ConfigError as error:
-        raise ConfigError(f"{path.name}: {error}") from None
+    _check_with_defaults(config, path.name)
     return config
 
 
-# A value such as 2024-13-45, or a thousand brackets, gets past the parser and fails in the making of the object.
+def _check_with_defaults(config: PipelineConfig, where: str) -> None:
+    """Refuse values that don't go together with the preset's defaults, before any data are read."""
+    try:
+        with_defaults(config)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from None
+
+
+# A value such as 2024-13-45, or a thousand nested brackets, passes the parser and fails when the object is built.
 _YAML_ERRORS = (yaml.YAMLError, ValueError, TypeError, AttributeError, OverflowError, RecursionError)
 
 
 class _UniqueKeys(yaml.SafeLoader):
-    """A safe loader that refuses a key given twice, where YAML's own would let the last one win."""
+    """A safe loader that refuses duplicate keys, of which YAML's own silently keeps the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """Build the mapping of a node."""
@@ -64,23 +71,24 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         line = f" line {mark.line + 1}" if mark else ""
         raise ConfigError(f"{path}:{line} is no valid YAML ({getattr(error, 'problem', error)}).") from None
     if not isinstance(values, dict):
-        hint = f" Is it a table? Run: lstm init {path}" if is_data(path.name) else ""
+        hint = f" Is it a table? Run: lstm init {path}" if is_table(path.name) else ""
         raise ConfigError(f"{path}: must hold `key: value` pairs, but holds {type(values).__name__}.{hint}")
     return values
 
 
 def _set(values: dict[str, Any], override: str) -> None:
+    """Set `dotted.key=value` in nested mappings."""
     key, equals, text = override.partition("=")
-    told = redact_credentials(repr(override))
+    shown = redact_credentials(repr(override))
     if not equals or not key.strip():
-        raise ConfigError(f"--set {told}: must read `dotted.key=value`, such as search.trials=50.")
+        raise ConfigError(f"--set {shown}: must read `dotted.key=value`, such as search.trials=50.")
     *parents, last = key.strip().split(".")
     for parent in parents:
         child = values.setdefault(parent, {})
         if not isinstance(child, dict):
-            raise ConfigError(f"--set {told}: {parent!r} holds a value, not keys.")
+            raise ConfigError(f"--set {shown}: {parent!r} holds a value, not keys.")
         values = child
     try:
         values[last] = yaml.load(text, _UniqueKeys)
     except _YAML_ERRORS:
-        raise ConfigError(f"--set {told}: {redact_credentials(repr(text))} is no valid YAML value.") from None
+        raise ConfigError(f"--set {shown}: {redact_credentials(repr(text))} is no valid YAML value.") from None

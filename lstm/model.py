@@ -1,4 +1,4 @@
-"""`LSTMModel`: arrays in, arrays out, for those who bring their own pipeline."""
+"""`LSTMModel`: fit and predict on arrays, for use outside the pipeline."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -33,7 +33,7 @@ class LSTMModel:
     """
 
     def __init__(self, config: Mapping[str, Any] | None = None) -> None:
-        """Take the settings; sizes are inferred by `fit`, and nothing global is touched.
+        """Validate the settings. `fit` infers `input_size` and `output_size` from the data.
 
         Raises:
             ConfigError: an unknown key, or a value that breaks a rule.
@@ -41,41 +41,41 @@ class LSTMModel:
         self.config = ModelConfig.parse(config or {})
         self.train_history: list[EpochRecord] = []
         self._network: ForecastNetwork | None = None
-        self._flat = True  # y was one-dimensional
+        self._flat = True  # whether y was one-dimensional
         self._naive_error: list[float] = []
 
     def fit(self, X: Any, y: Any, validation_split: float = 0.1, verbose: bool = True) -> Self:  # noqa: N803
-        """Train on all but the last `validation_split` of the rows; that rest stops and selects.
+        """Train on all rows but the last `validation_split`, which stop the training and select the epoch.
 
         Args:
-            X: (rows, features) or (rows,), finite; the target's own past belongs among the features.
-            y: (rows,) or (rows, outputs), the value at the same moment as the row of X; NaN: not measured.
-            validation_split: share of rows, in [0, 1). 0: training windows also select.
+            X: (rows, features) or (rows,), finite. Include the target's own past as a feature.
+            y: (rows,) or (rows, targets), the values at the same times as the rows of X; NaN: not measured.
+            validation_split: share of rows, in [0, 1). 0: the training windows select the epoch.
             verbose: show a progress bar.
 
         Raises:
             DataError: shapes don't agree, X is not finite, or there are too few rows.
-            ConfigError: a size in `config` is not that of the data, a key needs the target's past and X lacks it, or
-                `series_embedding` is set.
-            TrainingError: the loss was not finite.
+            ConfigError: a size in `config` is not that of the data, a key needs the target's past and X lacks it,
+                `series_embedding` is set, or this machine lacks the device or its precision.
+            TrainingError: the loss was never finite.
         """
         x, targets = finite_matrix(X), target_matrix(y)
         if len(x) != len(targets):
             raise DataError(f"X and y must have equally many rows, but got {len(x)} and {len(targets)}.")
         if not isinstance(validation_split, int | float) or not 0 <= validation_split < 1:
             raise ConfigError(f"`0 <= validation_split < 1` must hold, but got {validation_split!r}.")
-        config = self._sized(x, targets)
+        config = self._config_with_sizes(x, targets)
         self._check_rows(len(x), validation_split)
         self._flat = np.ndim(y) == 1
         train, validation = self._split(x, targets, validation_split)
-        for part, name in ((train, "training"), (validation, "validation")):
-            if torch.isnan(part.targets[self.config.sequence_length :]).all():
+        for windows, name in ((train, "training"), (validation, "validation")):
+            if torch.isnan(windows.targets[self.config.sequence_length :]).all():
                 raise DataError(f"y has no measured value in the {name} rows: all of them are NaN.")
         network = ForecastNetwork(config, self._target_columns(x, targets))
         self._naive_error = self._in_sample_error(targets[: len(train.features)])
         with _progress(config.epochs, verbose) as on_epoch:
-            fitted = fit(network, train, validation, on_epoch)
-        self._network, self.train_history = fitted.network, fitted.history
+            result = fit(network, train, validation, on_epoch)
+        self._network, self.train_history = result.network, result.history
         return self
 
     def predict(self, X: Any, steps: int = 1) -> np.ndarray:  # noqa: N803
@@ -83,29 +83,29 @@ class LSTMModel:
 
         Args:
             X: (rows, features), scaled as for `fit`.
-            steps: how far ahead; over `horizon` only where every feature is a target, by feeding
-                forecasts back.
+            steps: steps ahead. More than `horizon` needs every feature to be a target: forecasts are fed back.
 
         Returns:
-            (rows - sequence_length + 1, steps[, outputs]) float32; the last axis as y had it. Row k has
-            seen `X[k : k + sequence_length]`. With `quantiles` set: the median.
+            (rows - sequence_length + 1, steps[, targets]) float32, with the last axis if y had one. Row k is the
+            forecast from `X[k : k + sequence_length]`. With `quantiles` set it is the median.
 
         Raises:
             DataError: not fitted, fewer rows than a window, or other columns than fitted.
-            ConfigError: `steps` is under 1, or over `horizon` where that can't be.
+            ConfigError: `steps` is under 1, or over `horizon` with features that are no targets.
         """
-        network = self._fitted()
+        network = self._fitted_network()
         out = self._forecast(X, steps)[..., outputs.point_index(network.config)]
         return out[..., 0] if self._flat else out
 
     def predict_quantiles(self, X: Any, steps: int = 1) -> np.ndarray:  # noqa: N803
-        """As `predict`, with a last axis of the levels of `quantiles`, rising; those of the distribution with a
-        likelihood as the loss (0.1, 0.5, 0.9 unless `quantiles` says otherwise).
+        """Forecast quantiles: as `predict`, with a last axis for the levels.
+
+        The levels are those of `quantiles`; by default 0.1, 0.5, 0.9 with a likelihood as the loss.
 
         Raises:
             ConfigError: the model forecasts points alone; and as `predict`.
         """
-        config = self._fitted().config
+        config = self._fitted_network().config
         if len(config.levels) == 1:
             raise ConfigError(
                 "predict_quantiles needs a model with quantiles: LSTMModel({'quantiles': [0.1, 0.5, 0.9]})."
@@ -119,7 +119,7 @@ class LSTMModel:
         Raises:
             DataError: shapes don't agree, or there are too few rows.
         """
-        network = self._fitted()
+        network = self._fitted_network()
         horizon, length = network.config.horizon, network.config.sequence_length
         x, targets = self._inputs(X), target_matrix(y)
         if len(x) != len(targets) or targets.shape[1] != network.n_targets or len(x) < length + horizon:
@@ -133,8 +133,8 @@ class LSTMModel:
         return point_scores(actual, out.astype(np.float64), np.array(self._naive_error))
 
     def save(self, path: str) -> None:
-        """Write weights and JSON into one safetensors file, whatever the name says; never a pickle."""
-        network = self._fitted()
+        """Write weights and JSON to one safetensors file, whatever the suffix of `path`."""
+        network = self._fitted_network()
         meta = {
             "config": network.config.model_dump(mode="json"),
             "target_columns": network.target_columns,
@@ -148,7 +148,7 @@ class LSTMModel:
         save_checkpoint(path, network.state_dict(), meta)
 
     def load(self, path: str) -> Self:
-        """Become the saved model, bit for bit; returns self.
+        """Restore a saved model, bit for bit, and return self.
 
         Raises:
             CheckpointError: the file is missing, a pickle, or damaged.
@@ -165,19 +165,18 @@ class LSTMModel:
         self.train_history = meta["train_history"]
         return self
 
-    def _fitted(self) -> ForecastNetwork:
+    def _fitted_network(self) -> ForecastNetwork:
         if self._network is None:
             raise DataError("this LSTMModel is not fitted. Call fit or load first.")
         return self._network
 
-    def _sized(self, x: np.ndarray, targets: np.ndarray) -> ModelConfig:
-        for key, given, found in (
-            ("input_size", self.config.input_size, x.shape[1]),
-            ("output_size", self.config.output_size, targets.shape[1]),
-        ):
-            if given is not None and given != found:
-                raise ConfigError(f"{key}={given}, but the data have {found}. Leave {key} out: it is inferred.")
-        return self.config.replace(input_size=x.shape[1], output_size=targets.shape[1])
+    def _config_with_sizes(self, x: np.ndarray, targets: np.ndarray) -> ModelConfig:
+        sizes = {"input_size": x.shape[1], "output_size": targets.shape[1]}
+        for key, size in sizes.items():
+            given = getattr(self.config, key)
+            if given not in (None, size):
+                raise ConfigError(f"{key}={given}, but the data have {size}. Leave {key} out: it is inferred.")
+        return self.config.model_copy(update=sizes)
 
     def _check_rows(self, rows: int, validation_split: float) -> None:
         window = self.config.sequence_length + self.config.horizon
@@ -194,17 +193,17 @@ class LSTMModel:
         train = _windows(x[:cut], targets[:cut], length, horizon)
         if cut == len(x):
             return train, train
-        # The look-back of the first validation window reaches over the cut; its targets do not.
+        # The lookback of the first validation window reaches over the cut; its targets do not.
         return train, _windows(x[cut - length :], targets[cut - length :], length, horizon)
 
     def _target_columns(self, x: np.ndarray, targets: np.ndarray) -> list[int]:
-        """Which columns of X are the targets themselves: needed by anchors, and to forecast past the horizon."""
+        """Return which columns of X are the targets: anchors need them, and forecasts past the horizon."""
         columns: list[int] = []
-        needing = _needing_the_past(self.config)
+        needing = _key_that_needs_past(self.config)
         for output in range(targets.shape[1]):
-            there = ~np.isnan(targets[:, output])
-            own = targets[there, output]
-            same = [n for n in range(x.shape[1]) if there.any() and np.array_equal(x[there, n], own)]
+            measured = ~np.isnan(targets[:, output])
+            values = targets[measured, output]
+            same = [n for n in range(x.shape[1]) if measured.any() and np.array_equal(x[measured, n], values)]
             if not same and needing:
                 raise ConfigError(
                     f"{needing} needs the target's own past: pass y (output {output}) as a column of X, scaled alike, "
@@ -216,25 +215,27 @@ class LSTMModel:
         return columns
 
     def _in_sample_error(self, targets: np.ndarray) -> list[float]:
-        one = np.zeros(len(targets), dtype=np.int64)
-        errors = naive_errors(one, one, targets.astype(np.float64), self.config.season or 1, 1)
+        single_series = np.zeros(len(targets), dtype=np.int64)
+        errors = naive_errors(single_series, single_series, targets.astype(np.float64), self.config.season or 1, 1)
         return [float(error) for error in errors[0]]
 
     def _inputs(self, X: Any) -> np.ndarray:  # noqa: N803
         x = finite_matrix(X)
-        if x.shape[1] != self._fitted().config.input_size:
-            raise DataError(f"X must have {self._fitted().config.input_size} columns as fitted, but has {x.shape[1]}.")
+        if x.shape[1] != self._fitted_network().config.input_size:
+            raise DataError(
+                f"X must have {self._fitted_network().config.input_size} columns as fitted, but has {x.shape[1]}."
+            )
         return x
 
     def _forecast(self, X: Any, steps: int) -> np.ndarray:  # noqa: N803
-        network, x = self._fitted(), self._inputs(X)
+        network, x = self._fitted_network(), self._inputs(X)
         config = network.config
         if not isinstance(steps, int | np.integer) or steps < 1:
             raise ConfigError(f"`steps >= 1` must hold for a whole number, but got {steps!r}.")
         if len(x) < config.sequence_length:
             raise DataError(f"X must have at least sequence_length={config.sequence_length} rows, but has {len(x)}.")
         ends = _windows(x, np.zeros((len(x), network.n_targets), np.float32), config.sequence_length, 0)
-        windows = replace(ends, horizon=config.horizon)  # the last one's lies past the rows
+        windows = replace(ends, horizon=config.horizon)  # the last horizons lie beyond the rows of X
         if steps <= config.horizon:
             return forecast(network, windows)[:, :steps].numpy()
         if sorted(network.target_columns) != list(range(x.shape[1])) or x.shape[1] != network.n_targets:
@@ -242,11 +243,11 @@ class LSTMModel:
                 f"`steps <= horizon` must hold where X has columns besides the targets (their future is unknown), but "
                 f"got steps={steps}, horizon={config.horizon}. Fit with LSTMModel({{'horizon': {steps}}})."
             )
-        return _rolled(network, windows, steps)
+        return _roll_forward(network, windows, steps)
 
 
-def _needing_the_past(config: ModelConfig) -> str:
-    """The first key that needs the targets' own past, empty if none does."""
+def _key_that_needs_past(config: ModelConfig) -> str:
+    """Return the first key that needs the targets' own past, empty if none does."""
     keys = {
         f"anchor={config.anchor!r}": config.anchor != "none",
         f"lags={list(config.lags)}": bool(config.lags),
@@ -256,16 +257,16 @@ def _needing_the_past(config: ModelConfig) -> str:
     return next((key for key, needs in keys.items() if needs), "")
 
 
-def _rolled(network: ForecastNetwork, windows: Windows, steps: int) -> np.ndarray:
-    """Feed the point forecast back as history until `steps` are there."""
-    place = outputs.point_index(network.config)
+def _roll_forward(network: ForecastNetwork, windows: Windows, steps: int) -> np.ndarray:
+    """Forecast `steps` steps by feeding point forecasts back as history."""
+    point = outputs.point_index(network.config)
     past, known, _ = windows.inputs(torch.arange(len(windows)))
     parts: list[torch.Tensor] = []
     with torch.inference_mode():
         while sum(part.shape[1] for part in parts) < steps:
             parts.append(network(past, known))
             ahead = torch.empty_like(past[:, :1]).repeat(1, network.config.horizon, 1)
-            ahead[..., network.target_columns] = parts[-1][..., place]
+            ahead[..., network.target_columns] = parts[-1][..., point]
             past = torch.cat([past, ahead], dim=1)[:, -network.config.sequence_length :]
     return torch.cat(parts, dim=1)[:, :steps].numpy()
 
@@ -277,14 +278,14 @@ def _windows(x: np.ndarray, targets: np.ndarray, length: int, horizon: int) -> W
 
 @contextmanager
 def _progress(epochs: int, verbose: bool) -> Iterator[OnEpoch | None]:
-    """A progress bar over the epochs: the callback that moves it, or None where nothing is to be shown."""
+    """Show a progress bar over the epochs; yield the callback that advances it, or None without `verbose`."""
     if not verbose:
         yield None
         return
     with Progress(transient=True) as bar:
         task = bar.add_task("training", total=epochs)
 
-        def move(epoch: EpochRecord) -> None:
+        def advance(epoch: EpochRecord) -> None:
             bar.update(task, completed=epoch["epoch"], description=f"val_loss {epoch['val_loss']:.4f}")
 
-        yield move
+        yield advance

@@ -1,4 +1,4 @@
-"""Scratch folders that say whether somebody is still at them."""
+"""Temporary folders that are locked while their process lives, so that orphaned ones can be removed."""
 
 import fcntl
 import os
@@ -8,33 +8,33 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-_NEW = 60.0  # seconds within which a folder may not be locked yet
+_GRACE_S = 60.0  # age up to which a folder may not be locked yet
 
 
 @contextmanager
-def scratch_folder(name: str, place: Path) -> Iterator[Path]:
-    """A folder `.NAME-…` in `place` that goes with the block. It is locked, and a lock ends with its process."""
-    with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=place, ignore_cleanup_errors=True) as made:
-        lock = os.open(made, os.O_RDONLY)
+def scratch_folder(name: str, parent: Path) -> Iterator[Path]:
+    """Make a folder `.NAME-…` in `parent`, locked by this process, and remove it after the block."""
+    with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=parent, ignore_cleanup_errors=True) as folder:
+        lock = os.open(folder, os.O_RDONLY)
         try:
-            with suppress(OSError):  # a file system without locks: what is left there is never told from what is used
+            with suppress(OSError):  # a file system without locks
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            yield Path(made)
+            yield Path(folder)
         finally:
             os.close(lock)
 
 
-def orphaned_folders(place: Path) -> list[Path]:
-    """The scratch folders in `place` that no process has locked any more."""
-    return [path for path in place.glob(".*-*") if path.is_dir() and not path.is_symlink() and _is_left(path)]
+def orphaned_folders(parent: Path) -> list[Path]:
+    """Return the scratch folders in `parent` whose process has ended."""
+    return [path for path in parent.glob(".*-*") if path.is_dir() and not path.is_symlink() and _is_orphaned(path)]
 
 
-def _is_left(path: Path) -> bool:
+def _is_orphaned(path: Path) -> bool:
     try:
-        if time.time() - path.stat().st_mtime < _NEW:
+        if time.time() - path.stat().st_mtime < _GRACE_S:
             return False
         lock = os.open(path, os.O_RDONLY)
-    except OSError:  # somebody was faster
+    except OSError:  # removed in between
         return False
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

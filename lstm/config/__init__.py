@@ -1,1 +1,1 @@
-"""Configuration: what a YAML file may say, as validated models."""
+"""Configuration models: the sections of a YAML file, validated."""

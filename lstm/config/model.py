@@ -87,9 +87,7 @@ class ModelConfig(StrictModel):
     batch_norm: bool = False
     weight_decay: float = Field(0.01, ge=0)
     gradient_clip: float | None = Field(1.0, gt=0, description="largest gradient norm; null: no clipping")
-    patience: int | None = Field(
-        10, ge=1, description="epochs without gain before the stop; null: never"
-    )
+    patience: int | None = Field(10, ge=1, description="epochs without gain before the stop; null: never")
     scheduler: Literal["cosine", "onecycle", "plateau", "step", "none"] = "cosine"
     steps_per_epoch: int | None = Field(
         None, ge=1, description="steps of the optimizer until the next validation; null: a pass over all windows"

@@ -1,4 +1,4 @@
-"""The configuration of what goes on after a training: where it runs, forecasts, monitoring, and what is kept."""
+"""The sections `execution`, `forecast`, `monitor` and `retention`."""
 
 import re
 from typing import Literal, Self
@@ -17,9 +17,9 @@ class ExecutionSpec(StrictModel):
 
     runner: Literal["local", "dask", "ray"] = "local"
     address: str | None = Field(
-        None, min_length=1, description="of the cluster's scheduler; by default a cluster of this machine"
+        None, min_length=1, description="of the cluster's scheduler; by default a cluster on this machine"
     )
-    workers: int | None = Field(None, ge=1, le=10_000, description="machines' shares of the search; default: all")
+    workers: int | None = Field(None, ge=1, le=10_000, description="nodes that take part in the search; default: all")
 
     @field_validator("address")
     @classmethod
@@ -36,15 +36,15 @@ class ExecutionSpec(StrictModel):
 
 
 class LogSpec(StrictModel):
-    """Where scheduled forecasts are kept."""
+    """Where scheduled forecasts are stored."""
 
     format: Literal["parquet", "csv", "sql"] = "parquet"
     uri: str | None = Field(None, description="env:NAME of the variable that holds the SQLAlchemy URL, for sql")
-    table: str = Field("lstm_forecasts", pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,62}$", description="of the database")
+    table: str = Field("lstm_forecasts", pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,62}$", description="in the database")
 
     @field_validator("uri")
     @classmethod
-    def _from_the_environment(cls, value: str | None) -> str | None:
+    def _is_environment_variable(cls, value: str | None) -> str | None:
         if value is not None and not re.fullmatch(VARIABLE, value):
             raise ValueError("must name an environment variable such as env:DB_URI, but got another text (not shown)")
         return value
@@ -57,17 +57,17 @@ class LogSpec(StrictModel):
 
 
 class ForecastSpec(StrictModel):
-    """Scheduled forecasts: one slot each step of a schedule."""
+    """Scheduled forecasts, one for each slot of a schedule."""
 
     every: str | None = Field(
         None, description="between two slots: a duration of whole seconds, B, W-MON, MS, …; default: data.frequency"
     )
-    backfill: int = Field(24, ge=0, le=10_000, description="missed slots that a run makes up for, at most")
+    backfill: int = Field(24, ge=0, le=10_000, description="missed slots that one run catches up on, at most")
     log: LogSpec = LogSpec()
 
     @field_validator("every")
     @classmethod
-    def _whole_seconds(cls, value: str | None) -> str | None:
+    def _in_whole_seconds(cls, value: str | None) -> str | None:
         if value is not None:
             step = Frequency.parse(value)
             if step.unit is None and step.step % pd.Timedelta(1, "s"):
@@ -76,19 +76,21 @@ class ForecastSpec(StrictModel):
 
 
 class MonitorSpec(StrictModel):
-    """When the world has moved."""
+    """When live errors or inputs count as drift."""
 
-    window: Duration = Field("30d", description="newest forecasts and inputs that are looked at")
-    cooldown: Duration = Field("7d", description="no second alarm of the same champion within it")
-    cusum: float = Field(4.0, gt=0, le=100, description="days' errors over the backtest's, summed, in its deviations")
-    ratio: float = Field(2.0, ge=1, le=100, description="newest error over the backtest's: with cusum, drift")
-    psi: float = Field(0.25, gt=0, le=100, description="population stability index of an input")
-    ks: float = Field(0.2, gt=0, le=1, description="Kolmogorov-Smirnov distance of an input: with psi, a warning")
+    window: Duration = Field("30d", description="newest forecasts and inputs that are compared")
+    cooldown: Duration = Field("7d", description="time without a second alarm for the same champion")
+    cusum: float = Field(
+        4.0, gt=0, le=100, description="summed excess of daily errors over the backtest's, in deviations"
+    )
+    ratio: float = Field(2.0, ge=1, le=100, description="newest error over the backtest's; drift needs cusum and ratio")
+    psi: float = Field(0.25, gt=0, le=100, description="population stability index of an input; with ks, a warning")
+    ks: float = Field(0.2, gt=0, le=1, description="Kolmogorov-Smirnov distance of an input")
 
 
 class RetentionSpec(StrictModel):
-    """What is removed, and when. A version that has an alias, or was champion once, is never touched."""
+    """What is removed and when. A version that has an alias, or was ever champion, is kept."""
 
-    runs: int = Field(50, ge=1, description="runs of the name, of each kind the newest, that are kept whole")
-    forecasts: Duration = Field("400d", description="scheduled forecasts")
-    work: Duration = Field("30d", description="prepared tables and windows that no run has used since")
+    runs: int = Field(50, ge=1, description="newest runs of each kind whose files are kept")
+    forecasts: Duration = Field("400d", description="age of scheduled forecasts")
+    work: Duration = Field("30d", description="time without use of prepared tables and windows")

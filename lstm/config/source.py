@@ -1,4 +1,4 @@
-"""The configuration of where a table comes from. Credentials come from the environment alone."""
+"""The keys of `data.source` and `data.csv`. Credentials come from the environment alone."""
 
 import re
 from typing import Literal
@@ -12,14 +12,14 @@ VARIABLE = r"env:[A-Za-z_][A-Za-z0-9_]*"
 
 
 class CsvSpec(StrictModel):
-    """How a CSV is written."""
+    """The format of a CSV file."""
 
-    separator: Literal["auto", ",", ";", "\t", "|"] = Field("auto", description="auto: what the header is cut by")
+    separator: Literal["auto", ",", ";", "\t", "|"] = Field("auto", description="auto: read from the header")
     decimal: Literal[".", ","] = "."
 
 
 class SqlSource(StrictModel):
-    """A query; where the database is stands in the environment, since it holds the password."""
+    """A query, and the environment variable with the database's URL."""
 
     sql: str = Field(min_length=1)
     uri: str = Field(description="env:NAME of the variable that holds the SQLAlchemy URL")
@@ -29,14 +29,14 @@ class SqlSource(StrictModel):
     def _from_the_environment(cls, value: str) -> str:
         if not re.fullmatch(VARIABLE, value):
             raise ValueError(
-                "must name an environment variable such as env:DB_URI: a database URL holds a password, which must "
-                "not stand in a file, but got another text (not shown)"
+                "must name an environment variable such as env:DB_URI, since a database URL holds a password, but got "
+                "another text (not shown)"
             )
         return value
 
 
 def holds_credentials(source: str) -> bool:
-    """Whether an address has a password or a signature in it."""
+    """Whether a URL contains a password or a signature."""
     parts = urlsplit(source)
     secret = re.search(r"(?i)(?:^|&)[^=&]*(?:signature|token|sig|secret|password|key)[^=&]*=", parts.query)
     return bool(parts.scheme and parts.netloc and ("@" in parts.netloc or secret))

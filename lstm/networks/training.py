@@ -187,7 +187,10 @@ class _TrainingLoop:
             )
         self.network.load_state_dict(self.best_weights)
         self.network.zero_grad(set_to_none=True)
-        return TrainingResult(self.network.cpu().eval(), self.history, self.best_epoch, tuple(self.findings))
+        network = self.network.cpu().eval()
+        for parameter in network.parameters():
+            parameter.data = parameter.data.clone()  # aligned as after loading: CPU kernels round by alignment
+        return TrainingResult(network, self.history, self.best_epoch, tuple(self.findings))
 
 
 def forecast(network: ForecastNetwork, windows: Windows) -> Tensor:

@@ -7,10 +7,10 @@ import math
 from typing import Any
 
 from lstm.config.pipeline import PipelineConfig
-from lstm.config.search import Options, Range, choices
+from lstm.config.search_space import Options, Range, choices
 from lstm.errors import ConfigError
 from lstm.presets.recipes import ModelParams, drop_unreachable_lags, largest_divisor, suggest_networks
-from lstm.profiling.run_lengths import Runs
+from lstm.profiling.run_lengths import RunLengths
 
 _MEMBERS = {"fast": 2, "accurate": 8}  # at most
 _SEARCHED = 4  # trials beside the members, of `accurate` and wherever the configuration has a space
@@ -21,7 +21,7 @@ _LENGTHS = {"sequence_length", "patch_length"}
 _COMMON = {"num_layers": 1, "batch_size": 64, "patience": 3}
 
 
-def with_defaults(config: PipelineConfig, runs: Runs | None = None) -> PipelineConfig:
+def with_defaults(config: PipelineConfig, runs: RunLengths | None = None) -> PipelineConfig:
     """The configuration with every default written out.
 
     Args:
@@ -57,7 +57,7 @@ def _beside(config: PipelineConfig, space: dict[str, Any]) -> int:
     return _SEARCHED if config.preset == "accurate" or "space" in config.explicit_values.get("search", {}) else 0
 
 
-def _model_and_members(config: PipelineConfig, runs: Runs | None) -> tuple[ModelParams, list[ModelParams]]:
+def _model_and_members(config: PipelineConfig, runs: RunLengths | None) -> tuple[ModelParams, list[ModelParams]]:
     """What the first network is, and what each changes in it."""
     said = config.explicit_values.get("model", {})
     made = suggest_networks(config, runs)[: _MEMBERS[config.preset]]
@@ -127,7 +127,7 @@ def _fitting(config: PipelineConfig, members: list[ModelParams]) -> list[ModelPa
     return list(found.values())
 
 
-def _stride(config: PipelineConfig, model: ModelParams, runs: Runs | None) -> int:
+def _stride(config: PipelineConfig, model: ModelParams, runs: RunLengths | None) -> int:
     """Thin the training windows of long data: neighbours tell almost the same."""
     if runs is None:
         return 1

@@ -24,11 +24,11 @@ from typing import Any
 
 from lstm.calendars.frequency import Frequency
 from lstm.config.pipeline import PipelineConfig
-from lstm.profiling.run_lengths import Runs
+from lstm.profiling.run_lengths import RunLengths
 
 _FEW = 30_000  # training windows
-_SHOWS = 1.12  # of `Runs.change`: the weather's is 1.08, ETTh1's 1.28, CO2's 1.7, that of flights 3.2
-_CERTAIN = 0.6  # of `Runs.change`: below it the last value tells most of what comes next
+_SHOWS = 1.12  # of `RunLengths.persistence_ratio`: the weather's is 1.08, ETTh1's 1.28, CO2's 1.7, that of flights 3.2
+_CERTAIN = 0.6  # of `RunLengths.persistence_ratio`: below it the last value tells most of what comes next
 _LONGEST_PATCH = 48
 _LONGEST = 1_000_000  # that `sequence_length` may be
 _DAY = 86_400  # seconds
@@ -43,10 +43,10 @@ class ForecastTask:
     horizon: int
     daily: bool  # a season is a day
     known: bool  # covariates are known ahead, beyond the calendar
-    runs: Runs | None  # None: before the data are known
+    runs: RunLengths | None  # None: before the data are known
 
     @classmethod
-    def of(cls, config: PipelineConfig, runs: Runs | None) -> "ForecastTask":
+    def of(cls, config: PipelineConfig, runs: RunLengths | None) -> "ForecastTask":
         """The task of a configuration."""
         season, frequency = config.evaluate.season, config.data.frequency
         return cls(season, config.window.horizon, _is_day(season, frequency), bool(config.data.known), runs)
@@ -59,13 +59,13 @@ class ForecastTask:
     @property
     def seasonal(self) -> bool:
         """Whether the value a season before tells more than the last one."""
-        return self.runs is None or not self.runs.change <= _SHOWS
+        return self.runs is None or not self.runs.persistence_ratio <= _SHOWS
 
     @property
     def certain(self) -> bool:
         """Whether the next few steps hang on the last ones almost without noise."""
         near = self.horizon <= self.season / 4
-        return near and (self.runs is None or self.runs.change < _CERTAIN)
+        return near and (self.runs is None or self.runs.persistence_ratio < _CERTAIN)
 
     def lengths(self, seasons: int, patch: float) -> dict[str, int]:
         """A look-back of so many seasons, or as many as the data bear, and the largest patch that divides it."""
@@ -75,7 +75,7 @@ class ForecastTask:
         return {"sequence_length": length, "patch_length": largest_divisor(length, most)}
 
 
-def suggest_networks(config: PipelineConfig, runs: Runs | None) -> list[ModelParams]:
+def suggest_networks(config: PipelineConfig, runs: RunLengths | None) -> list[ModelParams]:
     """Keys of the model for each network, the most useful first; they differ in what an average gains from.
 
     Args:
@@ -209,7 +209,7 @@ def _cycle(task: ForecastTask) -> int:
     return 7 if task.daily else 4
 
 
-def _affordable(length: int, season: int, horizon: int, runs: Runs) -> int:
+def _affordable(length: int, season: int, horizon: int, runs: RunLengths) -> int:
     """The longest look-back of up to `length` that leaves windows; whole seasons, or less than one."""
     seasons = [count * season for count in range(length // season, 0, -1)]
     shorter = [season * part // 8 for part in range(7, 0, -1)]
@@ -219,7 +219,7 @@ def _affordable(length: int, season: int, horizon: int, runs: Runs) -> int:
     return 1
 
 
-def _bears(runs: Runs, length: int, season: int, horizon: int) -> bool:
+def _bears(runs: RunLengths, length: int, season: int, horizon: int) -> bool:
     """Whether a look-back costs few windows. Validation and test look back one season at least: the naive does."""
     least, found = runs.windows(1, horizon)[0], runs.windows(length, horizon)[0]
     scored, kept = runs.windows(season, horizon)[1:], runs.windows(max(length, season), horizon)[1:]

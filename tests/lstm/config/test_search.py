@@ -4,7 +4,8 @@ import pytest
 import yaml
 
 from lstm.config.pipeline import PipelineConfig
-from lstm.config.search import DEFAULT_SPACE, Choices, Range, SearchSpec, grid_values, nearest_to, is_valid
+from lstm.config.search import DEFAULT_SPACE, SearchSpec
+from lstm.config.search_space import Choices, Range, grid_values, is_valid, nearest_to
 from lstm.errors import ConfigError
 from lstm.load_config import load_config
 from lstm.presets.presets import with_defaults

@@ -59,6 +59,7 @@ def test_same_seed_same_bits_and_the_global_generator_is_left_alone():
     assert not torch.equal(first, weights(fit(wave_network(seed=5), windows, windows).network))
 
 
+@pytest.mark.slow
 def test_another_process_gets_the_same_result():
     code = (
         "import torch; torch.set_num_threads(1)\n"
@@ -114,6 +115,17 @@ def test_a_last_window_alone_does_not_stop_batch_norm(head):
     windows = wave_windows(12 + 2 + 33)  # 33 windows: two batches of 16 and one window
     fitted = fit(wave_network(batch_norm=True, batch_size=16, head=head), windows, windows)
     assert len(windows) == 33 and len(fitted.history) == 3
+
+
+@pytest.mark.parametrize("name", ["channels", "channels-series-recursive", "strong", "quantiles"])
+def test_a_trained_network_forecasts_the_same_bits_as_after_loading(name):
+    windows = mixed_windows()
+    trained = fit(network_of(**VARIANTS[name], device="cpu", epochs=1), windows, windows).network
+    loaded = network_of(**VARIANTS[name], device="cpu", epochs=1)
+    loaded.load_state_dict(trained.state_dict())
+    assert torch.equal(forecast(trained, windows), forecast(loaded, windows))
+    # CPU kernels round by the alignment of the weights, which must not be that of the optimizer's flat parameter.
+    assert all(p.untyped_storage().nbytes() == p.nbytes for p in trained.parameters())
 
 
 def test_what_the_callback_raises_ends_the_training():

@@ -56,6 +56,7 @@ def test_every_member_has_windows_wherever_one_step_and_the_seasonal_naive_have(
         assert [count > 0 for count in kept] == [count > 0 for count in scored]
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(CONFIGS, st.none() | run_lengths())
 def test_what_is_completed_stays_as_it_is_even_as_a_file(asked, panel):
@@ -88,7 +89,7 @@ def config_with(asked: PipelineConfig, **sections: object) -> PipelineConfig:
 @pytest.mark.parametrize("change", [SURE, LEVEL, SHOWN])
 def test_members_are_the_networks_of_the_rules_as_differences_to_the_first(season, horizon, data, rows, change):
     asked = make_config(season, horizon, data=data, preset="accurate")
-    panel = replace(one_run(rows, 20_000, 20_000), change=change)
+    panel = replace(one_run(rows, 20_000, 20_000), persistence_ratio=change)
     done, made = with_defaults(asked, panel), recipes.suggest_networks(asked, panel)
     first, *others = done.ensemble.members
     assert first == {}
@@ -99,7 +100,7 @@ def test_members_are_the_networks_of_the_rules_as_differences_to_the_first(seaso
 
 
 @pytest.mark.parametrize(("season", "horizon", "data"), TASKS)
-@pytest.mark.parametrize("panel", [None, *(replace(LONG, change=change) for change in (SURE, LEVEL, SHOWN))])
+@pytest.mark.parametrize("panel", [None, *(replace(LONG, persistence_ratio=change) for change in (SURE, LEVEL, SHOWN))])
 def test_fast_takes_the_first_two_networks_of_accurate(season, horizon, data, panel):
     fast, accurate = (with_defaults(make_config(season, horizon, data=data, preset=preset), panel) for preset in PRESETS)
     assert fast.model == accurate.model

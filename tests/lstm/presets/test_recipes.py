@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from lstm.config.pipeline import PipelineConfig
 from lstm.data.arrays import SplitArrays
 from lstm.data.panel_store import write_splits
-from lstm.presets.recipes import ModelParams, largest_divisor, suggest_networks, drop_unreachable_lags
-from lstm.profiling.run_lengths import Runs
+from lstm.presets.recipes import ModelParams, drop_unreachable_lags, largest_divisor, suggest_networks
+from lstm.profiling.run_lengths import RunLengths
 from tests.support.panels import store_panel
 from tests.support.preset_inputs import (
     CONFIGS,
@@ -63,7 +63,7 @@ def test_runs_count_the_windows_that_one_finds_by_trying_each_row(data):
 def test_runs_of_a_panel_hold_the_windows_that_training_and_evaluation_get(hourly, tmp_path):
     gaps = [*range(100, 120), *range(860, 875), *range(1800, 1900)]  # none short enough to be filled
     _, panel = store_panel(hourly[~hourly.index.isin(gaps)], tmp_path)
-    found = Runs.of(panel, 24, 24)
+    found = RunLengths.of(panel, 24, 24)
     for back, ahead in ((1, 1), (24, 12), (48, 24), (30, 100)):
         (folder := tmp_path / f"splits-{back}").mkdir()
         write_splits(panel, back, folder)
@@ -80,7 +80,7 @@ def change(folder: Path, *series: np.ndarray, season: int = 24, horizon: int = 2
     """Of hourly series of up to 40 days, the last ten of them validation and test."""
     frames = [make_hourly(shops=(f"{number}",)) for number in range(len(series))]
     parts = [frame[: len(one)].assign(sales=one) for frame, one in zip(frames, series, strict=True)]
-    return Runs.of(store_panel(pd.concat(parts, ignore_index=True), folder)[1], season, horizon).change
+    return RunLengths.of(store_panel(pd.concat(parts, ignore_index=True), folder)[1], season, horizon).persistence_ratio
 
 
 @pytest.mark.parametrize(("season", "horizon", "expected"), [(24, 2, 1.5 / 24), (4, 6, 2.5 / 4), (1, 5, 1)])
@@ -138,7 +138,7 @@ TABLE = [  # season, horizon, frequency, data, change; look-backs and patches, a
 
 @pytest.mark.parametrize(("season", "horizon", "frequency", "data", "change", "pairs", "anchors", "head"), TABLE)
 def test_networks_are_those_of_the_table(season, horizon, frequency, data, change, pairs, anchors, head):
-    made = suggest_networks(make_config(season, horizon, frequency, data=data), replace(LONG, change=change))
+    made = suggest_networks(make_config(season, horizon, frequency, data=data), replace(LONG, persistence_ratio=change))
     assert lengths(made[:1]) <= pairs <= lengths(made)
     assert max(values(made, "sequence_length")) == max(pairs)[0]
     assert values(made, "anchor") == anchors
@@ -150,7 +150,7 @@ def test_before_the_data_are_known_there_is_enough_of_them():
     for season, horizon, data in ((24, 24, {}), (24, 96, {}), (24, 24, KNOWN), (1, 12, {})):
         asked = make_config(season, horizon, data=data)
         assert suggest_networks(asked, None) == suggest_networks(asked, LONG)
-    assert suggest_networks(make_config(24, 6), None) == suggest_networks(make_config(24, 6), replace(LONG, change=SURE))
+    assert suggest_networks(make_config(24, 6), None) == suggest_networks(make_config(24, 6), replace(LONG, persistence_ratio=SURE))
 
 
 @pytest.mark.parametrize("frequency", ["infer", "irregular"])
@@ -162,7 +162,7 @@ def test_without_a_frequency_a_season_is_not_taken_for_a_day(frequency):
 @pytest.mark.parametrize(("season", "horizon"), [(1, 12), (24, 6), (24, 96)])
 def test_where_the_level_counts_few_windows_get_smaller_networks(season, horizon):
     few, enough = (
-        suggest_networks(make_config(season, horizon), replace(one_run(30_000 + rows, 5000, 5000), change=LEVEL))[0]
+        suggest_networks(make_config(season, horizon), replace(one_run(30_000 + rows, 5000, 5000), persistence_ratio=LEVEL))[0]
         for rows in (horizon - 1, horizon)
     )
     assert few["hidden_size"] < enough["hidden_size"] and few["learning_rate"] < enough["learning_rate"]
@@ -172,7 +172,7 @@ def test_where_the_level_counts_few_windows_get_smaller_networks(season, horizon
 # What a look-back costs.
 
 
-def lookback(asked: PipelineConfig, panel: Runs) -> int:
+def lookback(asked: PipelineConfig, panel: RunLengths) -> int:
     return suggest_networks(asked, panel)[0]["sequence_length"]
 
 
@@ -236,9 +236,9 @@ def test_covariates_known_ahead_are_read_beside_the_target_a_season_and_a_cycle_
 
 @pytest.mark.parametrize(("season", "horizon", "change"), [(1, 12, SHOWN), (24, 24, LEVEL), (24, 96, SHOWN)])
 def test_without_known_covariates_only_near_horizons_of_seasons_that_show_are_shown_lags(season, horizon, change):
-    assert not any(one["lags"] for one in suggest_networks(make_config(season, horizon), replace(LONG, change=change)))
+    assert not any(one["lags"] for one in suggest_networks(make_config(season, horizon), replace(LONG, persistence_ratio=change)))
     for near, shows in ((24, SHOWN), (6, SURE)):
-        assert any(one["lags"] for one in suggest_networks(make_config(24, near), replace(LONG, change=shows)))
+        assert any(one["lags"] for one in suggest_networks(make_config(24, near), replace(LONG, persistence_ratio=shows)))
 
 
 @given(st.integers(1, 500), st.integers(2, 100), st.sampled_from(["none", "last", "seasonal", "gate"]))
