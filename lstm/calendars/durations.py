@@ -1,4 +1,4 @@
-"""Lengths of time as people write them: `30d`, `6h`, `10min`, `1d 12h`."""
+"""Parsing of durations: `30d`, `6h`, `10min`, `1d 12h`."""
 
 import re
 
@@ -6,10 +6,10 @@ import pandas as pd
 
 
 def parse_duration(text: str) -> pd.Timedelta:
-    """Parse a duration in pandas' units; `d` and `w` may be small, which pandas is giving up.
+    """Parse a duration in pandas' units; lower-case `d` and `w`, which pandas deprecates, are accepted.
 
     Raises:
-        ValueError: it is none, or not above zero.
+        ValueError: `text` is not a duration, or not above zero.
     """
     length = pd.Timedelta(re.sub(r"(?<=\d)\s*([dw])(?![a-z])", lambda unit: unit[1].upper(), text))
     if not length > pd.Timedelta(0):

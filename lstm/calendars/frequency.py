@@ -1,8 +1,8 @@
-"""The grid that a series lies on: every so much elapsed time, or calendar steps in local time.
+"""Frequencies of time grids: steps of elapsed time, or calendar steps in local time.
 
-Steps shorter than a day are elapsed time: an hour is an hour when the clocks change. Steps of whole days
-and longer (`1d`, `B`, `W-MON`, `MS`, `QE`, `YS`, …) are calendar steps in the data's time zone: they keep
-the local time of day, so that a day may have 23 or 25 hours.
+Steps shorter than a day are elapsed time: an hour stays an hour when the clocks change. Steps of whole days and longer
+(`1d`, `B`, `W-MON`, `MS`, `QE`, `YS`, …) are calendar steps in the data's time zone: they keep the local time of day,
+so that a day may have 23 or 25 hours.
 """
 
 import warnings
@@ -25,9 +25,9 @@ class Frequency:
     """Positions on a grid, counted from the first row of a series."""
 
     text: str
-    step: pd.Timedelta  # elapsed time of a step; of a calendar step, what it lasts on average
+    step: pd.Timedelta  # duration of a step; of a calendar step, the average
     unit: str | None  # pandas' alias of one calendar step; None: elapsed time
-    multiple: int  # calendar units a step
+    multiple: int  # calendar units per step
     timezone: str
 
     @classmethod
@@ -35,10 +35,10 @@ class Frequency:
         """Read `10min`, `1h`, `1d`, `1w`, `B`, `W-MON`, `MS`, `2QS`, …
 
         Raises:
-            ValueError: it is neither a duration of 1 ms or more nor a calendar step of pandas.
+            ValueError: `text` is neither a duration of at least 1 ms nor a calendar step of pandas.
         """
         with warnings.catch_warnings():
-            # A unit that pandas is giving up, such as 1H, is refused. No other warning: filters hold for all threads.
+            # Refuse deprecated units such as 1H. Filter nothing else: warning filters apply to all threads.
             warnings.filterwarnings("error", "'.+' is deprecated")
             try:
                 length = parse_duration(f"1{text}" if text in ("h", "min", "s", "ms") else text)
@@ -55,8 +55,8 @@ class Frequency:
         try:
             offset = pd.tseries.frequencies.to_offset(text)
             assert offset is not None and offset.n > 0
-            one = offset.base.freqstr
-            days = _days(one)
+            unit = offset.base.freqstr
+            days = _days(unit)
             assert (pd.DatetimeIndex(days[:50]).normalize() == days[:50]).all() and len(days) > 100
         except (ValueError, AttributeError, AssertionError, TypeError, OverflowError, Warning):
             raise ValueError(
@@ -64,31 +64,31 @@ class Frequency:
                 f"MS (start of month), ME, QS or YS, or infer, or irregular, but got {text!r}"
             ) from None
         average = (days[-1] - days[0]) / (len(days) - 1)
-        return cls(text, pd.Timedelta(average * offset.n), one, offset.n, timezone)
+        return cls(text, pd.Timedelta(average * offset.n), unit, offset.n, timezone)
 
     def anchors(self, times: np.ndarray, starts: np.ndarray) -> np.ndarray:
-        """The moment that each series' grid is counted from: (series,) datetime64[us], UTC.
+        """Return the time that the grid of each series is counted from: (series,) datetime64[us], UTC.
 
-        Its first row; but where the clocks skipped the local time of a first row, the step before it, since the
-        others tell the time of day that it stands for.
+        This is the time of the first row, or the step before it if the clocks skipped its local time of day, which the
+        other rows then tell.
 
         Args:
             times: (rows,) datetime64[us], UTC, of series one after the other.
-            starts: (rows,) bool, the first row of each series.
+            starts: (rows,) bool: whether a row is the first of its series.
         """
         first = times[starts]
         if self.unit is None or not len(first):
             return first
-        days, wall = _days(self.unit).to_numpy(), self._wall(times)
+        days, wall = _days(self.unit).to_numpy(), self._to_local(times)
         date = wall.astype("datetime64[D]")
-        clock = np.minimum.reduceat(wall - date, np.flatnonzero(starts))  # a skipped time is written as a later one
+        clock = np.minimum.reduceat(wall - date, np.flatnonzero(starts))  # a skipped time appears as a later one
         skipped = (wall - date)[starts] != clock
-        skipped &= self._utc(date[starts] + clock) == first
+        skipped &= self._to_utc(date[starts] + clock) == first
         before = days[np.searchsorted(days, date[starts]) - self.multiple] + clock
-        return np.where(skipped, self._utc(before), first)
+        return np.where(skipped, self._to_utc(before), first)
 
     def positions(self, times: np.ndarray, first: np.ndarray) -> np.ndarray:
-        """How many steps each time lies after the first of its series; -1 where it lies between two.
+        """Return how many steps each time is after the first of its series; -1: off the grid.
 
         Args:
             times, first: (rows,) datetime64[us], UTC.
@@ -100,49 +100,49 @@ class Frequency:
             steps, rest = np.divmod((times - first).astype(np.int64), self._microseconds)
             return np.where(rest == 0, steps, -1)
         days = _days(self.unit).to_numpy()
-        wall, wall_first = self._wall(times), self._wall(first)
+        wall, wall_first = self._to_local(times), self._to_local(first)
         start = np.searchsorted(days, wall_first.astype("datetime64[D]"))
-        # A midnight that the clocks jump over is written as the moment after: its day is right all the same.
+        # A midnight that the clocks skip appears as a later time, but on the right day.
         steps, rest = np.divmod(np.searchsorted(days, wall.astype("datetime64[D]")) - start, self.multiple)
         on_grid = (rest == 0) & (steps >= 0)
         on_grid &= self.times(first, np.where(on_grid, steps, 0)) == times
         return np.where(on_grid, steps, -1)
 
     def times(self, first: np.ndarray, steps: np.ndarray) -> np.ndarray:
-        """The moment so many steps after the first of its series: (rows,) datetime64[us], UTC."""
+        """Return the times `steps` steps after `first`: (rows,) datetime64[us], UTC."""
         if self.unit is None:
-            moments: np.ndarray = first + steps * np.timedelta64(self._microseconds, "us")
-            return moments
+            times: np.ndarray = first + steps * np.timedelta64(self._microseconds, "us")
+            return times
         days = _days(self.unit).to_numpy()
-        wall = self._wall(first)
+        wall = self._to_local(first)
         date = wall.astype("datetime64[D]")
         start = np.searchsorted(days, date)
         later = days[np.clip(start + steps * self.multiple, 0, len(days) - 1)] + (wall - date)
-        return self._utc(later)
+        return self._to_utc(later)
 
     def floor(self, times: np.ndarray) -> np.ndarray:
-        """The start of the step that each time lies in: (rows,) datetime64[us], UTC."""
+        """Return the start of the step that contains each time: (rows,) datetime64[us], UTC."""
         if self.unit is None:
-            whole = times.astype("datetime64[us]").astype(np.int64) // self._microseconds * self._microseconds
-            return whole.astype("datetime64[us]")
+            start = times.astype("datetime64[us]").astype(np.int64) // self._microseconds * self._microseconds
+            return start.astype("datetime64[us]")
         days = _days(self.unit).to_numpy()
-        position = np.searchsorted(days, self._wall(times), side="right") - 1
-        return self._utc(days[position // self.multiple * self.multiple])
+        position = np.searchsorted(days, self._to_local(times), side="right") - 1
+        return self._to_utc(days[position // self.multiple * self.multiple])
 
-    def shift(self, moment: np.datetime64, steps: int) -> np.datetime64:
-        """The moment so many steps later, or earlier where `steps` is negative."""
-        moved: np.datetime64 = self.times(np.array([moment], "datetime64[us]"), np.array([steps]))[0]
-        return moved
+    def shift(self, time: np.datetime64, steps: int) -> np.datetime64:
+        """Return the time `steps` steps later, or earlier if `steps` is negative."""
+        shifted: np.datetime64 = self.times(np.array([time], "datetime64[us]"), np.array([steps]))[0]
+        return shifted
 
     @property
     def _microseconds(self) -> int:
         return self.step.value // 1000
 
-    def _wall(self, times: np.ndarray) -> np.ndarray:
+    def _to_local(self, times: np.ndarray) -> np.ndarray:
         stamps = pd.DatetimeIndex(times.astype("datetime64[us]"), tz="UTC")
         return stamps.tz_convert(self.timezone).tz_localize(None).to_numpy("datetime64[us]")
 
-    def _utc(self, wall: np.ndarray) -> np.ndarray:
+    def _to_utc(self, wall: np.ndarray) -> np.ndarray:
         stamps = pd.DatetimeIndex(wall.astype("datetime64[us]"))
         local = stamps.tz_localize(self.timezone, ambiguous=np.ones(len(stamps), bool), nonexistent="shift_forward")
         return local.tz_convert("UTC").tz_localize(None).to_numpy("datetime64[us]")
@@ -150,15 +150,16 @@ class Frequency:
 
 @cache
 def _days(unit: str) -> pd.DatetimeIndex:
-    """Every day that a calendar step may fall on."""
+    """Return all days that a calendar step can fall on."""
     return pd.date_range(*_SPAN, freq=unit).as_unit("us")
 
 
 def infer_frequency(times: np.ndarray, timezone: str) -> str | None:
-    """The frequency of one series, gaps allowed: what most of its rows follow, or None.
+    """Return the frequency that most rows of a series follow, or None. There may be gaps.
 
     Args:
-        times: (rows,) datetime64[us], UTC, rising.
+        times: (rows,) datetime64[us], UTC, ascending.
+        timezone: of calendar steps.
     """
     if len(times) < 3:
         return None
@@ -168,11 +169,11 @@ def infer_frequency(times: np.ndarray, timezone: str) -> str | None:
         return _calendar_frequency(times, timezone)
     if counts.max() < 0.5 * counts.sum():
         return None
-    return _as_text(common)
+    return _format_step(common)
 
 
 def _calendar_frequency(times: np.ndarray, timezone: str) -> str | None:
-    """The coarsest calendar step that nine rows in ten follow each other by."""
+    """Return the coarsest calendar step with 99 % of rows on its grid and half of them one step apart."""
     for text in ("YS", "YE", "QS", "QE", "MS", "ME", "1w", "B", "1d"):
         frequency = Frequency.parse(text, timezone)
         positions = frequency.positions(times, np.full_like(times, times[0]))
@@ -181,7 +182,7 @@ def _calendar_frequency(times: np.ndarray, timezone: str) -> str | None:
     return None
 
 
-def _as_text(length: pd.Timedelta) -> str:
+def _format_step(length: pd.Timedelta) -> str:
     for unit, size in (("h", 3600_000), ("min", 60_000), ("s", 1000), ("ms", 1)):
         count, rest = divmod(length.value, size * 1_000_000)
         if not rest:

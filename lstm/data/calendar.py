@@ -1,11 +1,11 @@
-"""Known-ahead features that follow from the time stamp alone, in local time."""
+"""Calendar features, computed from the local time of each timestamp."""
 
 import numpy as np
 import pandas as pd
 
 from lstm.config.data import CalendarSpec
 
-# Feature: the attribute of a DatetimeIndex, and its period
+# Feature: the attribute of a DatetimeIndex and its period.
 _CYCLES = {
     "hour": ("hour", 24.0),
     "dayofweek": ("day_of_week", 7.0),
@@ -15,24 +15,24 @@ _CYCLES = {
 
 
 def calendar_columns(spec: CalendarSpec) -> list[str]:
-    """Names of the columns that `calendar_features` makes, in order."""
-    waves = [f"{feature}_{wave}" for feature in spec.features for wave in ("sin", "cos")]
-    return waves + (["holiday"] if spec.holidays else [])
+    """Return the names of the columns of `calendar_features`, in order."""
+    cycles = [f"{feature}_{function}" for feature in spec.features for function in ("sin", "cos")]
+    return cycles + (["holiday"] if spec.holidays else [])
 
 
 def calendar_features(times: pd.DatetimeIndex, spec: CalendarSpec, timezone: str) -> np.ndarray:
-    """Sine and cosine of each cyclic feature, and a 0/1 column of public holidays.
+    """Compute sine and cosine of each cyclic feature, and a 0/1 column of public holidays.
 
     Args:
-        times: (rows,) time stamps in UTC.
-        spec: which features.
-        timezone: where the clock hangs: 18:00 is 18:00 there in summer and winter.
+        times: (rows,) timestamps in UTC.
+        spec: the features to compute.
+        timezone: of the local time; 18:00 stays 18:00 in summer and winter.
 
     Returns:
-        (rows, columns) float64 in [-1, 1], columns as `calendar_columns` names them.
+        (rows, columns) float64 in [-1, 1], columns in the order of `calendar_columns`.
     """
-    moments = times.unique()  # series share their moments: each is looked at once
-    local = moments.tz_convert(timezone)
+    distinct = times.unique()  # series share timestamps: compute each once
+    local = distinct.tz_convert(timezone)
     columns = []
     for feature in spec.features:
         attribute, period = _CYCLES[feature]
@@ -43,13 +43,13 @@ def calendar_features(times: pd.DatetimeIndex, spec: CalendarSpec, timezone: str
         columns += [np.sin(angle), np.cos(angle)]
     if spec.holidays:
         columns.append(_holidays(local, spec.holidays))
-    return np.stack(columns, axis=1)[moments.get_indexer(times)] if columns else np.zeros((len(times), 0))
+    return np.stack(columns, axis=1)[distinct.get_indexer(times)] if columns else np.zeros((len(times), 0))
 
 
 def _holidays(local: pd.DatetimeIndex, country: str) -> np.ndarray:
     from holidays import country_holidays
 
     days = local.tz_localize(None).normalize()
-    code, _, part = country.partition("-")
-    calendar = country_holidays(code, subdiv=part or None, years=sorted(set(days.year)))
+    code, _, subdivision = country.partition("-")
+    calendar = country_holidays(code, subdiv=subdivision or None, years=sorted(set(days.year)))
     return days.isin(pd.DatetimeIndex(sorted(calendar))).astype(np.float64)

@@ -1,4 +1,4 @@
-"""DuckDB for sums over what does not fit into memory: straight from Parquet files, spilling to disk."""
+"""Aggregation with DuckDB for tables that don't fit into memory: reads Parquet files, spills to disk."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -9,23 +9,23 @@ import duckdb
 
 from lstm.errors import DataError
 
-_MEMORY = ("192MB", "768MB", "3GB")  # what it may hold before it writes to disk; more where that is not enough
-_THREADS = 1  # sums in one order: the same to the last bit each time
+_MEMORY_LIMITS = ("192MB", "768MB", "3GB")  # before DuckDB spills; the next one is tried when it runs out
+_THREADS = 1  # a fixed order of summation makes results reproducible to the bit
 
 
 def query(scratch: Path, *statements: str) -> list[tuple[Any, ...]]:
-    """The rows of the last statement.
+    """Run SQL statements and return the rows of the last one.
 
     Args:
         scratch: folder to spill into.
-        statements: SQL, done one after the other.
+        statements: SQL, run one after the other.
 
     Raises:
-        DataError: there is not enough memory.
+        DataError: the largest memory limit is not enough.
     """
-    for allowance in _MEMORY:
+    for memory_limit in _MEMORY_LIMITS:
         settings: dict[str, Any] = {
-            "memory_limit": allowance,
+            "memory_limit": memory_limit,
             "temp_directory": str(scratch),
             "threads": _THREADS,
             "preserve_insertion_order": False,
@@ -34,15 +34,15 @@ def query(scratch: Path, *statements: str) -> list[tuple[Any, ...]]:
             for statement in statements:
                 database.execute(statement)
             return database.fetchall()
-    raise DataError(f"the table can't be summed in {_MEMORY[-1]} of memory. Name fewer columns or series.")
+    raise DataError(f"the table can't be aggregated in {_MEMORY_LIMITS[-1]} of memory. Name fewer columns or series.")
 
 
 def from_parquet(path: Path, columns: Sequence[str] = ()) -> str:
-    """A Parquet file in a FROM clause, its columns under other names: DuckDB takes `Temp` and `temp` for one."""
+    """Return the SQL relation of a Parquet file, with columns renamed: DuckDB can't tell `Temp` from `temp`."""
     return f"read_parquet({quote_path(path)})" + (f" AS source({', '.join(columns)})" if columns else "")
 
 
 def quote_path(path: Path) -> str:
-    """A path as SQL writes text."""
+    """Return a path as an SQL string literal."""
     text = str(path).replace("'", "''")
     return f"'{text}'"

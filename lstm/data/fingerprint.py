@@ -1,4 +1,4 @@
-"""The content of a canonical table as one number: the key of caches, studies and lineage."""
+"""The fingerprint of a canonical table: the sha256 that keys caches, studies and provenance."""
 
 import hashlib
 from typing import Any
@@ -10,19 +10,19 @@ from lstm.data.rows import SERIES, TIME
 
 
 class Fingerprint:
-    """sha256 of a canonical table, taken in piece by piece: the same for any order of the source's rows and columns."""
+    """sha256 of a canonical table, computed piece by piece, independent of the source's row and column order."""
 
     def __init__(self) -> None:
-        """Of no rows yet."""
+        """Start without rows."""
         self._columns: dict[str, Any] = {}
         self._names = hashlib.sha256()
-        self._open: tuple[str, int] = ("", 0)
+        self._current: tuple[str, int] = ("", 0)  # the last series so far, and its rows
 
     def update(self, table: pd.DataFrame) -> None:
-        """Take in the next piece, in canonical order."""
+        """Add the next piece, in canonical order."""
         for column in table.columns:
             if column == SERIES:
-                self._add_names(table[SERIES])
+                self._add_series(table[SERIES])
                 continue
             digest = self._columns.setdefault(column, hashlib.sha256())
             values = table[column]
@@ -30,35 +30,37 @@ class Fingerprint:
                 digest.update(values.to_numpy("datetime64[us]").tobytes())
             elif pd.api.types.is_float_dtype(values):
                 numbers = values.to_numpy("float64")
-                digest.update(np.where(np.isnan(numbers), np.nan, numbers + 0.0).tobytes())  # one NaN, one zero
+                digest.update(
+                    np.where(np.isnan(numbers), np.nan, numbers + 0.0).tobytes()
+                )  # one bit pattern for NaN, one for zero
             else:
                 digest.update("".join(f"{text}\0" for text in values.fillna("\1")).encode())
 
-    def _add_names(self, names: pd.Series) -> None:
+    def _add_series(self, names: pd.Series) -> None:
         starts = np.flatnonzero((names != names.shift()).to_numpy(bool))
         for start, count in zip(starts, np.diff(np.r_[starts, len(names)]), strict=True):
             name = str(names.iloc[start])
-            if name == self._open[0]:
-                self._open = (name, self._open[1] + int(count))
+            if name == self._current[0]:
+                self._current = (name, self._current[1] + int(count))
             else:
-                self._close()
-                self._open = (name, int(count))
+                self._end_series()
+                self._current = (name, int(count))
 
-    def _close(self) -> None:
-        if self._open[1]:
-            self._names.update(f"{self._open[0]}\0{self._open[1]}\0".encode())
+    def _end_series(self) -> None:
+        if self._current[1]:
+            self._names.update(f"{self._current[0]}\0{self._current[1]}\0".encode())
 
     def hexdigest(self) -> str:
-        """Of all pieces; nothing can be added any more."""
-        self._close()
-        whole = hashlib.sha256(self._names.digest())
+        """Return the digest of all pieces. Nothing can be added afterwards."""
+        self._end_series()
+        total = hashlib.sha256(self._names.digest())
         for column in sorted(self._columns):
-            whole.update(column.encode() + b"\0" + self._columns[column].digest())
-        return whole.hexdigest()
+            total.update(column.encode() + b"\0" + self._columns[column].digest())
+        return total.hexdigest()
 
 
 def fingerprint(table: pd.DataFrame) -> str:
-    """sha256 of a canonical table that is at hand as a whole."""
+    """Return the fingerprint of a canonical table in memory."""
     digest = Fingerprint()
     digest.update(table)
     return digest.hexdigest()

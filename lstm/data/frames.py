@@ -1,4 +1,4 @@
-"""A pandas frame as a source: it becomes a file, since a run has to find it again."""
+"""DataFrames as sources: they are stored as files, so that a run can be reproduced."""
 
 import hashlib
 import os
@@ -12,25 +12,25 @@ from lstm.errors import DataError
 
 
 def store_frame(frame: pd.DataFrame, work: Path) -> Path:
-    """A Parquet file of a frame in `work`, so that what was trained on it can be trained again.
+    """Write a frame to a Parquet file in `work`, named by its content, and return the path.
 
     A named index becomes columns.
 
     Raises:
-        DataError: it is no frame, or a column holds what Parquet can't.
+        DataError: `frame` is not a DataFrame, or a column can't be stored as Parquet.
     """
     if not isinstance(frame, pd.DataFrame):
         raise DataError(f"frame: must be a pandas DataFrame, but is a {type(frame).__name__}.")
     named = any(name is not None for name in frame.index.names)
     with tempfile.TemporaryDirectory(prefix=".frame-", dir=work) as scratch:
-        made = Path(scratch) / "frame.parquet"
+        file = Path(scratch) / "frame.parquet"
         try:
-            (frame.reset_index() if named else frame).to_parquet(made, index=False)
+            (frame.reset_index() if named else frame).to_parquet(file, index=False)
         except (pa.ArrowException, ValueError, TypeError) as error:
             reason = str(error).splitlines()[0]
             raise DataError(
-                f"frame: can't be stored ({reason}). Give each column one type, and a name of text."
+                f"frame: can't be stored ({reason}). Give each column one type and a name that is text."
             ) from None
-        path = work / f"frame-{hashlib.sha256(made.read_bytes()).hexdigest()[:16]}.parquet"
-        os.replace(made, path)
+        path = work / f"frame-{hashlib.sha256(file.read_bytes()).hexdigest()[:16]}.parquet"
+        os.replace(file, path)
     return path

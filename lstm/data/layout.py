@@ -1,4 +1,4 @@
-"""Which columns a panel has, in which order: what a network reads, and what it may know ahead."""
+"""The columns of a panel, their order, and their roles."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,27 +12,27 @@ SINCE_LAST = "since_last"
 
 @dataclass(frozen=True)
 class Layout:
-    """Columns of a panel: targets, observed inputs, then the known ones.
+    """Columns of a panel: targets, observed inputs, then known inputs.
 
-    Observed are the observed columns, their categories, the missing indicators and, with irregular rows, the
-    time since the last one. Known are the known columns, the static ones, their categories, and the calendar.
+    Observed inputs: the observed columns, their categories, the missing indicators and, for irregular rows, the time
+    since the row before. Known inputs: the known and static columns, their categories, and the calendar.
     """
 
     columns: tuple[str, ...]
     n_targets: int
-    n_known: int  # the last columns
-    scaled: tuple[int, ...]  # positions of the columns that are normalised: measured numbers
-    static: tuple[int, ...]  # positions of the scaled columns that never change within a series
+    n_known: int  # known inputs, the last columns
+    scaled: tuple[int, ...]  # positions of the columns that are normalized: measured numbers
+    static: tuple[int, ...]  # positions of the scaled columns that are constant within a series
 
     @classmethod
     def of(cls, spec: DataSpec, categories: Mapping[str, Sequence[str]]) -> Self:
-        """The layout of a specification; `categories` are the categories that each categorical column had in training."""
-        observed = [*spec.target, *_numbers(spec, spec.observed)]
-        past = [*observed, *_categories(spec, spec.observed, categories)]
+        """Return the layout of a specification; `categories` are those of each column in training."""
+        observed = [*spec.target, *numeric_columns(spec, spec.observed)]
+        past = [*observed, *_category_columns(spec, spec.observed, categories)]
         past += [f"{name}_missing" for name in observed] if spec.missing.indicators else []
         past += [SINCE_LAST] if spec.frequency == "irregular" else []
-        known, static = _numbers(spec, spec.known), _numbers(spec, spec.static)
-        ahead = [*known, *static, *_categories(spec, (*spec.known, *spec.static), categories)]
+        known, static = numeric_columns(spec, spec.known), numeric_columns(spec, spec.static)
+        ahead = [*known, *static, *_category_columns(spec, (*spec.known, *spec.static), categories)]
         ahead += calendar_columns(spec.calendar)
         first_static = len(past) + len(known)
         first_unscaled = first_static + len(static)
@@ -46,14 +46,15 @@ class Layout:
 
 
 def category_column(column: str, category: str) -> str:
-    """The name of the 0/1 input of one category."""
+    """Return the name of the 0/1 input of a category."""
     return f"{column}={category}"
 
 
-def _numbers(spec: DataSpec, names: Sequence[str]) -> list[str]:
+def numeric_columns(spec: DataSpec, names: Sequence[str]) -> list[str]:
+    """Return those of `names` that are not categorical."""
     return [name for name in names if name not in spec.categorical]
 
 
-def _categories(spec: DataSpec, names: Sequence[str], categories: Mapping[str, Sequence[str]]) -> list[str]:
-    chosen = [name for name in names if name in spec.categorical]
-    return [category_column(name, category) for name in chosen for category in categories[name]]
+def _category_columns(spec: DataSpec, names: Sequence[str], categories: Mapping[str, Sequence[str]]) -> list[str]:
+    categorical = [name for name in names if name in spec.categorical]
+    return [category_column(name, category) for name in categorical for category in categories[name]]

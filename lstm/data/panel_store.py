@@ -1,4 +1,4 @@
-"""From a canonical table on disk to a normalised panel on disk, and from there to its splits, block by block."""
+"""Normalized panels and their splits on disk, written block by block."""
 
 import itertools
 import json
@@ -23,15 +23,15 @@ from lstm.data.statistics import compute_training_statistics, frequent_categorie
 from lstm.data.writer import ArrayWriter
 from lstm.errors import DataError
 
-_MAX_CATEGORIES = 50  # rarer categories of a column count as unknown
+_MAX_CATEGORIES = 50  # of a column; rarer ones count as unknown
 _DESCRIPTION = "panel.json"
 _ARRAYS = ("features", "targets", "causal", "segment", "series", "times")
-_ROWS = 1_000_000  # copied at a time
+_ROWS = 1_000_000  # rows that are copied at a time
 
 
 @dataclass(frozen=True)
 class PanelStore:
-    """A normalised panel in a folder, its arrays as .npy files: features, targets, causal, segment, series, times."""
+    """A normalized panel in a folder, with its arrays (`_ARRAYS`) as .npy files."""
 
     folder: Path
     names: tuple[str, ...]  # of the series
@@ -40,11 +40,11 @@ class PanelStore:
     normalizer: PanelNormalizer
     categories: dict[str, list[str]]  # of each categorical column
     cuts: Cuts
-    left_out: dict[str, str]  # series: why
+    left_out: dict[str, str]  # reason by series
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """What `write_panel` wrote."""
+        """Read the description that `write_panel` wrote."""
         state = json.loads((folder / _DESCRIPTION).read_text(encoding="utf-8"))
         return cls(
             folder=folder,
@@ -59,37 +59,37 @@ class PanelStore:
 
     @classmethod
     def is_complete(cls, folder: Path) -> bool:
-        """Whether the description and all arrays are there, of as many rows each."""
+        """Return whether the description and all arrays exist, the arrays with the same number of rows."""
         try:
             return len({len(cls.load(folder).array(name)) for name in _ARRAYS}) == 1
         except (OSError, ValueError, KeyError):
             return False
 
     def array(self, name: str) -> np.ndarray:
-        """One of the arrays, memory-mapped."""
-        mapped: np.ndarray = np.load(self.folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
-        return mapped
+        """Return one of the arrays, memory-mapped."""
+        array: np.ndarray = np.load(self.folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+        return array
 
 
 def write_panel(table: Table, spec: DataSpec, normalize: NormalizeSpec, cuts: Cuts, folder: Path) -> None:
-    """Grid, fill, scale, and write.
+    """Build the panel of a table, normalize it, and write it.
 
     Args:
         table: canonical.
         spec: roles and rules, with the table's frequency.
-        normalize: strategy, by series or not.
-        cuts: statistics and categories come from [start, validation) alone; rows after the end are left out.
-        folder: to write into; also scratch space.
+        normalize: strategy, and whether it is fitted per series.
+        cuts: statistics and categories come from [start, validation) only; rows after the end are left out.
+        folder: to write into; also used as scratch space.
 
     Raises:
-        DataError: no series has what a normaliser needs in the training span, or a target has no logarithm.
+        DataError: no series can be normalized from the training span, or a target has no logarithm.
     """
     categorical = [name for name in spec.values if name in spec.categorical]
     categories = {name: frequent_categories(table.path, name, cuts, folder, _MAX_CATEGORIES) for name in categorical}
-    normalizer, left_out = _fitted(table, spec, normalize, cuts, folder)
+    normalizer, left_out = _fit_normalizer(table, spec, normalize, cuts, folder)
     names: list[str] = []
     with ArrayWriter(folder) as writer:
-        pieces = _known(table, normalizer, left_out, cuts.end)
+        pieces = _normalizable_pieces(table, normalizer, left_out, cuts.end)
         for block in panel_blocks(pieces, spec, categories, borders=(cuts.validation, cuts.test)):
             new = block.names[1:] if names and block.names[:1] == (names[-1],) else block.names
             names += new
@@ -114,46 +114,46 @@ def write_panel(table: Table, spec: DataSpec, normalize: NormalizeSpec, cuts: Cu
     (folder / _DESCRIPTION).write_text(json.dumps(description), encoding="utf-8")
 
 
-def _fitted(
+def _fit_normalizer(
     table: Table, spec: DataSpec, normalize: NormalizeSpec, cuts: Cuts, scratch: Path
 ) -> tuple[PanelNormalizer, dict[str, str]]:
-    """The normaliser, and the series that it can't be fitted for."""
+    """Return the normalizer, and the series that it can't be fitted for with the reason."""
     columns = [name for name in (*spec.target, *spec.observed, *spec.known, *spec.static) if name in spec.numeric]
     static = [name for name in spec.static if name in spec.numeric]
-    together, quartiles = (ALL_SERIES if normalize.per == "all" else None), normalize.strategy == "robust"
+    pool_name, quartiles = (ALL_SERIES if normalize.per == "all" else None), normalize.strategy == "robust"
     logs = spec.target if normalize.log else ()
-    found = compute_training_statistics(table.path, columns, cuts, scratch, together, quartiles, logs)
+    statistics = compute_training_statistics(table.path, columns, cuts, scratch, pool_name, quartiles, logs)
     pooled = compute_training_statistics(table.path, static, cuts, scratch, ALL_SERIES, quartiles) if static else None
-    own = len(columns) - len(static)
-    empty = np.isnan(found.mean[:, :own])
-    if not len(found.names) or empty.all(axis=0).any() or (pooled and np.isnan(pooled.mean).any()):
-        _raise_empty(found, pooled, columns, own)
-    whole = ~empty.any(axis=1)
-    if not whole.any():
+    n_varying = len(columns) - len(static)
+    empty = np.isnan(statistics.mean[:, :n_varying])
+    if not len(statistics.names) or empty.all(axis=0).any() or (pooled and np.isnan(pooled.mean).any()):
+        _raise_empty(statistics, pooled, columns, n_varying)
+    complete = ~empty.any(axis=1)
+    if not complete.any():
         raise DataError(
             "no series has a value of every column in the training span. Leave out the column that is most often "
             "empty, set normalize.per: all, or shorten split.validation."
         )
     left_out = {
         name: f"column {columns[int(row.argmax())]!r} has no value in the training span"
-        for name, row in zip(found.names, empty, strict=True)
+        for name, row in zip(statistics.names, empty, strict=True)
         if row.any()
     }
     kept = Statistics(
-        mean=found.mean[whole],
-        std=found.std[whole],
-        low=found.low[whole],
-        high=found.high[whole],
-        quartiles=None if found.quartiles is None else found.quartiles[:, whole],
-        names=tuple(np.array(found.names, dtype=object)[whole]),
+        mean=statistics.mean[complete],
+        std=statistics.std[complete],
+        low=statistics.low[complete],
+        high=statistics.high[complete],
+        quartiles=None if statistics.quartiles is None else statistics.quartiles[:, complete],
+        names=tuple(np.array(statistics.names, dtype=object)[complete]),
     )
     return PanelNormalizer.fit(kept, normalize, len(spec.target), pooled), left_out
 
 
-def _raise_empty(found: Statistics, pooled: Statistics | None, columns: list[str], own: int) -> None:
-    if not len(found.names):
+def _raise_empty(statistics: Statistics, pooled: Statistics | None, columns: list[str], n_varying: int) -> None:
+    if not len(statistics.names):
         raise DataError("the training span holds no row. Shorten split.validation and split.test.")
-    empty = np.isnan(found.mean[:, :own]).all(axis=0)
+    empty = np.isnan(statistics.mean[:, :n_varying]).all(axis=0)
     if pooled is not None:
         empty = np.r_[empty, np.isnan(pooled.mean[0])]
     raise DataError(
@@ -162,10 +162,10 @@ def _raise_empty(found: Statistics, pooled: Statistics | None, columns: list[str
     )
 
 
-def _known(
+def _normalizable_pieces(
     table: Table, normalizer: PanelNormalizer, left_out: dict[str, str], end: np.datetime64
 ) -> Iterator[pd.DataFrame]:
-    """The measured span, before `end`, of the series that can be normalised; the others are noted in `left_out`."""
+    """Yield the measured rows before `end` of the series that can be normalized; add the others to `left_out`."""
     last, until = pd.Timestamp(table.last), pd.Timestamp(end, tz="UTC")
     for piece in table.pieces():
         unknown = [name for name in piece[SERIES].unique() if not normalizer.knows(name)]
@@ -177,33 +177,35 @@ def _known(
 
 
 def write_splits(panel: PanelStore, lookback: int, folder: Path) -> None:
-    """Cut a panel into `train`, `validation` and `test`, a folder each as `SplitArrays` reads it.
+    """Cut a panel into the folders `train`, `validation` and `test` for `SplitArrays.load`.
 
-    Validation and test rows are preceded by the `lookback` rows of their series that their first windows see, and
-    may be the origin of a window only where so many unbroken rows come before.
+    Validation and test rows are preceded by `lookback` rows of their series, the history of their first windows. A row
+    may be the origin of a window only if `lookback` rows of its segment come before it.
     """
     names = ("features", "targets", "segment", "series", "times")
     arrays = {name: panel.array(name) for name in (*names, "causal")}
-    codes = np.arange(len(panel.names) + 1, dtype=np.int32)  # of another type, numpy would convert the whole array
+    codes = np.arange(
+        len(panel.names) + 1, dtype=np.int32
+    )  # the type of `series`: numpy would convert the array otherwise
     bounds = np.searchsorted(arrays["series"], codes)
     for split, (start, end) in panel.cuts.spans.items():
-        before = 0 if split == "train" else lookback
+        history = 0 if split == "train" else lookback
         with ArrayWriter(folder / split) as writer:
             writer.append(**{name: arrays[name][:0] for name in names}, allowed=arrays["causal"][:0])
             for low, high in itertools.pairwise(bounds.tolist()):
                 first, last = low + np.searchsorted(arrays["times"][low:high], np.array([start, end]))
                 for begin in range(first, last, _ROWS):
                     stop = min(begin + _ROWS, last)
-                    seen = max(begin - before, low) if begin == first else begin
-                    rows = {name: arrays[name][seen:stop] for name in names}
-                    writer.append(**rows, allowed=_allowed(arrays, seen, begin, stop, before))
+                    since = max(begin - history, low) if begin == first else begin
+                    rows = {name: arrays[name][since:stop] for name in names}
+                    writer.append(**rows, allowed=_allowed_origins(arrays, since, begin, stop, history))
 
 
-def _allowed(arrays: dict[str, np.ndarray], seen: int, begin: int, stop: int, lookback: int) -> np.ndarray:
-    """(stop - seen,) bool: whether a window may have its origin in the row; not before `begin`."""
+def _allowed_origins(arrays: dict[str, np.ndarray], since: int, begin: int, stop: int, lookback: int) -> np.ndarray:
+    """(stop - since,) bool: whether a row may be the origin of a window; never before `begin`."""
     row = np.arange(begin, stop)
-    allowed = arrays["causal"][np.maximum(row - 1, 0)] | (row == 0)  # the last row that a window sees
+    allowed = arrays["causal"][np.maximum(row - 1, 0)] | (row == 0)  # the last row of a window's history
     if lookback:
         allowed &= row >= lookback
         allowed &= arrays["segment"][np.maximum(row - lookback, 0)] == arrays["segment"][begin:stop]
-    return np.r_[np.zeros(begin - seen, bool), allowed]
+    return np.r_[np.zeros(begin - since, bool), allowed]

@@ -1,4 +1,4 @@
-"""One normaliser a series (or one for all), between a panel in raw units and arrays for a network."""
+"""Normalizers per series (or one for all): from a panel in raw units to arrays for a network."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,14 +13,14 @@ from lstm.data.normalize import Statistics, center_and_scale
 from lstm.data.panel import Panel
 from lstm.errors import DataError, did_you_mean
 
-ALL_SERIES = "\0all"  # a name that no file can give to a series
-_LONGEST = 300  # characters of a list of series, of which there may be thousands
-_LARGEST = 700.0  # of a logarithm: exp of more is no number any more
+ALL_SERIES = "\0all"  # can't be the name of a series in a file
+_MAX_LIST = 300  # characters of a list of series in a message
+_MAX_LOG = 700.0  # exp of more overflows
 
 
 @dataclass(frozen=True)
 class TargetScale:
-    """Between targets in raw units and what networks see: `(x - center) / scale`, x being ln(raw) where `log`."""
+    """Maps targets to the scale of the networks and back: `(x - center) / scale`; x is ln(raw) if `log`."""
 
     center: np.ndarray  # (..., targets) float64
     scale: np.ndarray  # the same shape
@@ -30,39 +30,39 @@ class TargetScale:
         return TargetScale(self.center[index], self.scale[index], self.log)
 
     def normalize(self, raw: np.ndarray) -> np.ndarray:
-        """What networks see of raw values; their shape must fit to (..., targets)."""
+        """Map raw values to the scale of the networks; their shape must broadcast with (..., targets)."""
         return ((np.log(raw) if self.log else raw) - self.center) / self.scale
 
     def denormalize(self, normalized: np.ndarray) -> np.ndarray:
-        """In the units of the targets.
+        """Map normalized values back to raw units.
 
-        With `log` a median stays the median and a quantile the quantile, but a mean does not: the mean of exp is not
-        exp of the mean. So a forecast is the median in raw units, and lies below the mean.
+        With `log`, quantiles stay quantiles but the mean does not stay the mean: a forecast is the median in raw units
+        and lies below the mean.
         """
         values = normalized * self.scale + self.center
-        return np.exp(np.minimum(values, _LARGEST)) if self.log else values
+        return np.exp(np.minimum(values, _MAX_LOG)) if self.log else values
 
 
 @dataclass(frozen=True)
 class PanelNormalizer:
-    """Center and scale of each measured column by series; the single name `ALL_SERIES` stands for all series."""
+    """Center and scale of each measured column, per series or, under the name `ALL_SERIES`, for all series."""
 
     names: tuple[str, ...]
-    center: np.ndarray  # (names, scaled columns) float64, of the targets' logarithm where `log`
+    center: np.ndarray  # (names, scaled columns) float64; of the targets' logarithms if `log`
     scale: np.ndarray  # (names, scaled columns) float64
     n_targets: int
     log: bool = False
 
     @classmethod
     def fit(cls, statistics: Statistics, spec: NormalizeSpec, n_targets: int, static: Statistics | None = None) -> Self:
-        """Learn from statistics of the training span.
+        """Fit to statistics of the training span.
 
         Args:
-            statistics: of the scaled columns, in the layout's order; no value may be missing.
-            spec: strategy, and whether the statistics of the targets are those of their logarithms.
-            n_targets: how many of the first columns are targets.
-            static: of the static columns (the last ones), over all series together: scaled within its series
-                a column that never changes would always be 0.
+            statistics: of the scaled columns, in the layout's order, complete.
+            spec: strategy, and whether the statistics of the targets are of their logarithms.
+            n_targets: number of targets, the first columns.
+            static: of the static columns (the last ones), over all series: scaled per series, a static column would
+                always be 0.
         """
         center, scale = center_and_scale(spec.strategy, statistics)
         if static is not None:
@@ -75,59 +75,61 @@ class PanelNormalizer:
         return {name: number for number, name in enumerate(self.names)}
 
     def knows(self, name: str) -> bool:
-        """Whether the series was there in training, or one normaliser serves all."""
+        """Return whether the series was in the training, or one normalizer serves all series."""
         return self.names == (ALL_SERIES,) or name in self._position
 
     def series_rows(self, names: Sequence[str]) -> np.ndarray:
-        """Where the center and scale of these series are: (series,) int64.
+        """Return the rows of `center` and `scale` for these series: (series,) int64.
 
         Raises:
-            DataError: a series was not there in training.
+            DataError: a series was not in the training.
         """
         if self.names == (ALL_SERIES,):
             return np.zeros(len(names), np.int64)
         for name in names:
             if name not in self._position:
-                raise DataError(f"series {name!r} was not there in training.{did_you_mean(name, self.names, _LONGEST)}")
+                raise DataError(
+                    f"series {name!r} was not there in training.{did_you_mean(name, self.names, _MAX_LIST)}"
+                )
         return np.array([self._position[name] for name in names], np.int64)
 
     def normalize_features(self, panel: Panel) -> np.ndarray:
-        """Normalised values, (rows, columns) float32. A missing covariate becomes 0: its training center.
+        """Return normalized values, (rows, columns) float32. A missing covariate becomes 0, its training center.
 
         Raises:
-            DataError: a series was not there in training, or a target has no logarithm.
+            DataError: a series was not in the training, or a target has no logarithm.
         """
         row, width = self.series_rows(panel.names)[panel.series], self.n_targets
         features = panel.values.astype(np.float32)
-        features[:, :width] = self._normalized(panel, panel.values[:, :width])
+        features[:, :width] = self._normalize(panel, panel.values[:, :width])
         for number, column in enumerate(panel.layout.scaled[width:], start=width):
             features[:, column] = (panel.values[:, column] - self.center[row, number]) / self.scale[row, number]
         features[:, width:] = np.nan_to_num(features[:, width:])
         return features
 
     def normalize_targets(self, panel: Panel) -> np.ndarray:
-        """Normalised measured targets, (rows, targets) float32, NaN where not measured.
+        """Return normalized measured targets, (rows, targets) float32, NaN where not measured.
 
         Raises:
-            DataError: as `features` does.
+            DataError: as for `normalize_features`.
         """
-        return self._normalized(panel, panel.actual).astype(np.float32)
+        return self._normalize(panel, panel.actual).astype(np.float32)
 
     def target_scale(self, names: Sequence[str]) -> TargetScale:
-        """The scale of the targets of these series: (series, targets)."""
+        """Return the scale of the targets of these series: (series, targets)."""
         rows = self.series_rows(names)
         return TargetScale(self.center[rows, : self.n_targets], self.scale[rows, : self.n_targets], self.log)
 
-    def _normalized(self, panel: Panel, targets: np.ndarray) -> np.ndarray:
-        """Targets in raw units, (rows, targets) of the panel, on the networks' scale."""
+    def _normalize(self, panel: Panel, targets: np.ndarray) -> np.ndarray:
+        """Map targets in raw units, (rows, targets) of the panel, to the scale of the networks."""
         if self.log and (targets <= 0).any():
             row, column = np.argwhere(targets <= 0)[0]
-            series, moment = panel.names[panel.series[row]], pd.Timestamp(panel.times[row])
-            raise log_domain_error(series, panel.layout.columns[column], targets[row, column], moment)
+            series, time = panel.names[panel.series[row]], pd.Timestamp(panel.times[row])
+            raise log_domain_error(series, panel.layout.columns[column], targets[row, column], time)
         return self.target_scale(panel.names)[panel.series].normalize(targets)
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready, for `from_dict`."""
+        """Return a JSON-ready description for `from_dict`."""
         return {
             "n_targets": self.n_targets,
             "names": list(self.names),
@@ -138,14 +140,14 @@ class PanelNormalizer:
 
     @classmethod
     def from_dict(cls, state: dict[str, Any]) -> Self:
-        """What `to_dict` described; `log` is younger than the rest of it."""
+        """Return the normalizer that `to_dict` described; older descriptions have no `log`."""
         center, scale = (np.array(state[key], np.float64) for key in ("center", "scale"))
         return cls(tuple(state["names"]), center, scale, state["n_targets"], state.get("log", False))
 
 
-def log_domain_error(series: str, column: str, value: float, moment: pd.Timestamp) -> DataError:
-    """That a target can't be modelled on the log scale: `moment` in UTC, without a zone."""
+def log_domain_error(series: str, column: str, value: float, time: pd.Timestamp) -> DataError:
+    """Return the error that a target has no logarithm at `time` (UTC, without a zone)."""
     return DataError(
         f"series {series!r}: target {column!r} must be above 0 where normalize.log is true, but is {value:g} at "
-        f"{moment.isoformat()}Z. Set normalize.log: false, or leave a missing value empty."
+        f"{time.isoformat()}Z. Set normalize.log: false, or leave a missing value empty."
     )

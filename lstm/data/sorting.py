@@ -1,7 +1,7 @@
-"""Sorting rows that don't fit into memory: each goes to the bucket that its key falls into, then bucket after bucket.
+"""Sorting of rows that don't fit into memory: distribute them to buckets by key, then sort each bucket.
 
-The buckets' borders come from a sample of the keys, so that all are of about the same size (sample sort; Frazer and
-McKellar, Journal of the ACM 17, 1970).
+The borders of the buckets come from a sample of the keys, which makes the buckets about equally large (sample sort;
+Frazer and McKellar, Journal of the ACM 17, 1970).
 """
 
 from bisect import bisect_left
@@ -16,36 +16,36 @@ import pyarrow as pa
 
 from lstm.data.rows import ROW, SERIES, TIME
 
-BUCKET_ROWS = 500_000  # of a bucket, which is sorted in memory
-_MOST_BUCKETS = 500  # files that are open at a time
-_EVERY = 1000  # one key of so many is in the sample
+BUCKET_ROWS = 500_000  # rows of a bucket, which is sorted in memory
+_MAX_BUCKETS = 500  # files that are open at a time
+_SAMPLE_EVERY = 1000  # rows per key of the sample
 
 
 def sort_rows(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows sorted by series, time, and their place in the source."""
+    """Sort rows by series, time and row number in the source."""
     codes, _ = pd.factorize(rows[SERIES], sort=True)
     order = np.lexsort((rows[ROW].to_numpy(), rows[TIME].to_numpy("datetime64[us]"), codes))
     return rows.iloc[order].reset_index(drop=True)
 
 
 def sample_keys(rows: pd.DataFrame) -> list[tuple[str, Any]]:
-    """Some of the keys of sorted rows."""
-    few = rows.iloc[::_EVERY]
-    return list(zip(few[SERIES], few[TIME].to_numpy("datetime64[us]"), strict=True))
+    """Return a sample of the keys of sorted rows."""
+    sample = rows.iloc[::_SAMPLE_EVERY]
+    return list(zip(sample[SERIES], sample[TIME].to_numpy("datetime64[us]"), strict=True))
 
 
 def sort_in_buckets(
     runs: Iterator[pa.Table], sample: list[tuple[str, Any]], rows: int, scratch: Path
 ) -> Iterator[pd.DataFrame]:
-    """The rows of all runs in order, a bucket at a time.
+    """Yield the rows of all runs in order, one bucket at a time.
 
     Args:
-        runs: tables of one schema, each sorted.
+        runs: sorted tables with the same schema.
         sample: of the keys of all runs.
-        rows: of all runs together.
+        rows: number of rows of all runs.
         scratch: folder for the buckets.
     """
-    count = min(-(-rows // BUCKET_ROWS), _MOST_BUCKETS)
+    count = min(-(-rows // BUCKET_ROWS), _MAX_BUCKETS)
     sample = sorted(sample)
     borders = [sample[number * len(sample) // count] for number in range(1, count)]
     paths = [scratch / f"bucket-{number:03d}.arrow" for number in range(count)]
@@ -71,7 +71,7 @@ def _distribute(runs: Iterator[pa.Table], borders: list[tuple[str, Any]], paths:
 
 
 class _Keys:
-    """The keys of a sorted run as a sequence to bisect: nothing is converted but what is looked at."""
+    """The keys of a sorted run as a sequence for bisect; keys are converted only when accessed."""
 
     def __init__(self, run: pa.Table) -> None:
         self._series = run[SERIES].combine_chunks()

@@ -1,7 +1,7 @@
-"""Where training ends, validation ends and the test begins: two moments, the same for every series.
+"""The cuts between training, validation and test, the same times for every series.
 
-Spans are counted back from the end of the data, so that the newest rows are the test. Where all three are row counts
-they are counted from the start instead, as papers state their splits, and rows after the test are left unused.
+Spans are counted back from the end of the data, so that the newest rows are the test. If all three are row counts, they
+are counted from the start, as papers state their splits, and rows after the test are unused.
 """
 
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ class Cuts:
 
     @property
     def spans(self) -> dict[str, tuple[np.datetime64, np.datetime64]]:
-        """First moment and end of each split."""
+        """First time and end (exclusive) of each split."""
         return {
             "train": (self.start, self.validation),
             "validation": (self.validation, self.test),
@@ -37,26 +37,26 @@ class Cuts:
 
 
 def compute_cuts(first: pd.Timestamp, last: pd.Timestamp, frequency: Frequency | None, split: SplitSpec) -> Cuts:
-    """Find the cuts of a table.
+    """Compute the cuts of a table.
 
     Args:
-        first, last: the first and the last time of all series.
+        first, last: first and last time of all series.
         frequency: of the grid; None: rows are irregular.
         split: each span as rows of the grid, a fraction of the whole span, or a duration.
 
     Raises:
-        DataError: nothing is left to train on, there are fewer rows than are counted, or a span counts rows where
+        DataError: nothing is left to train on, there are fewer rows than the splits need, or a span is a row count and
             rows are irregular.
     """
-    first, last = (_naive(moment) for moment in (first, last))
+    first, last = (_to_naive(time) for time in (first, last))
     counts = [span for span in (split.train, split.validation, split.test) if isinstance(span, int)]
     if len(counts) == 3 and frequency is not None:
-        return _counted(first, last, frequency, counts)
-    end = _shifted(last, 1, frequency)
-    whole = end - first
-    test = _before(end, split.test, whole, frequency)
-    validation = _before(test, split.validation, whole, frequency)
-    start = first if split.train is None else max(first, _before(validation, split.train, whole, frequency))
+        return _cuts_from_counts(first, last, frequency, counts)
+    end = _shift(last, 1, frequency)
+    total = end - first
+    test = _before(end, split.test, total, frequency)
+    validation = _before(test, split.validation, total, frequency)
+    start = first if split.train is None else max(first, _before(validation, split.train, total, frequency))
     if validation <= first:
         raise DataError(
             f"split: validation={split.validation} and test={split.test} leave nothing to train on: the data span "
@@ -66,8 +66,8 @@ def compute_cuts(first: pd.Timestamp, last: pd.Timestamp, frequency: Frequency |
 
 
 def count_unused_rows(cuts: Cuts, last: pd.Timestamp, frequency: Frequency) -> int:
-    """Rows of the grid after the end of the test, up to the last time of all series."""
-    return _rows(pd.Timestamp(cuts.end), _naive(last), frequency)
+    """Return the rows of the grid after the test, up to the last time of all series."""
+    return _grid_rows(pd.Timestamp(cuts.end), _to_naive(last), frequency)
 
 
 def check_window_counts(counts: dict[str, int], config: PipelineConfig, cuts: Cuts) -> None:
@@ -95,43 +95,43 @@ def check_window_counts(counts: dict[str, int], config: PipelineConfig, cuts: Cu
             )
 
 
-def _counted(first: pd.Timestamp, last: pd.Timestamp, frequency: Frequency, counts: list[int]) -> Cuts:
-    """Training, validation and test of so many rows each, from the start."""
-    there = _rows(first, last, frequency)
-    if sum(counts) > there:
+def _cuts_from_counts(first: pd.Timestamp, last: pd.Timestamp, frequency: Frequency, counts: list[int]) -> Cuts:
+    """Cut training, validation and test of these numbers of rows, from the start."""
+    available = _grid_rows(first, last, frequency)
+    if sum(counts) > available:
         train, validation, test = counts
         raise DataError(
             f"split: train={train}, validation={validation} and test={test} are {sum(counts)} rows, but the data hold "
-            f"{there}, from {first.isoformat()} to {last.isoformat()}. Make them shorter, or bring more data."
+            f"{available}, from {first.isoformat()} to {last.isoformat()}. Make them shorter, or bring more data."
         )
-    return _cuts(*(_shifted(first, rows, frequency) for rows in (0, *accumulate(counts))))
+    return _cuts(*(_shift(first, rows, frequency) for rows in (0, *accumulate(counts))))
 
 
-def _rows(first: pd.Timestamp, last: pd.Timestamp, frequency: Frequency) -> int:
-    """Rows of the grid from one moment to another, both included; 0 where the other comes before it."""
+def _grid_rows(first: pd.Timestamp, last: pd.Timestamp, frequency: Frequency) -> int:
+    """Return the rows of the grid from `first` to `last`, both included; 0 if `last` is earlier."""
     if last < first:
         return 0
-    moments = (np.array([moment], "datetime64[us]") for moment in (last, first))
-    steps = int(frequency.positions(*moments)[0])
-    return 1 + (steps if steps >= 0 else int((last - first) / frequency.step))  # of series whose grids differ
+    times = (np.array([time], "datetime64[us]") for time in (last, first))
+    steps = int(frequency.positions(*times)[0])
+    return 1 + (steps if steps >= 0 else int((last - first) / frequency.step))  # series may have different grids
 
 
-def _cuts(*moments: pd.Timestamp) -> Cuts:
-    return Cuts(*(np.datetime64(moment, "us") for moment in moments))
+def _cuts(*times: pd.Timestamp) -> Cuts:
+    return Cuts(*(np.datetime64(time, "us") for time in times))
 
 
-def _naive(moment: pd.Timestamp) -> pd.Timestamp:
-    return moment.tz_convert("UTC").tz_localize(None)
+def _to_naive(time: pd.Timestamp) -> pd.Timestamp:
+    return time.tz_convert("UTC").tz_localize(None)
 
 
-def _shifted(moment: pd.Timestamp, steps: int, frequency: Frequency | None) -> pd.Timestamp:
+def _shift(time: pd.Timestamp, steps: int, frequency: Frequency | None) -> pd.Timestamp:
     if frequency is None:
-        return moment + steps * pd.Timedelta(1, "us")
-    return pd.Timestamp(frequency.shift(np.datetime64(moment, "us"), steps))
+        return time + steps * pd.Timedelta(1, "us")
+    return pd.Timestamp(frequency.shift(np.datetime64(time, "us"), steps))
 
 
 def _before(
-    end: pd.Timestamp, span: int | float | str, whole: pd.Timedelta, frequency: Frequency | None
+    end: pd.Timestamp, span: int | float | str, total: pd.Timedelta, frequency: Frequency | None
 ) -> pd.Timestamp:
     if isinstance(span, str):
         return end - parse_duration(span)
@@ -140,6 +140,6 @@ def _before(
             raise DataError(
                 f"split: {span} rows of an irregular series are no span of time. Use a duration such as 30d."
             )
-        return end - whole * span
-    steps = span if isinstance(span, int) else max(round(whole / frequency.step * span), 1)
-    return _shifted(end, -steps, frequency)
+        return end - total * span
+    steps = span if isinstance(span, int) else max(round(total / frequency.step * span), 1)
+    return _shift(end, -steps, frequency)

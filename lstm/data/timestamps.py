@@ -1,4 +1,4 @@
-"""From a column of time stamps, however they are typed, to UTC; what can't be told for sure is refused."""
+"""From a column of timestamps of any type to UTC. Ambiguous timestamps are refused."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,52 +10,54 @@ from lstm.calendars.frequency import Frequency
 from lstm.config.data import DataSpec
 from lstm.errors import DataError
 
-_BLANK = r"[ \t\n\r\f\v]*"  # \s would make pandas leave Arrow's fast expressions
-_OFFSET = rf"[T ]{_BLANK}\d[\d:.]*{_BLANK}(?:Z|[+-]\d\d?(?::?\d\d)?){_BLANK}$"  # behind a time: a date has a - too
+_BLANK = r"[ \t\n\r\f\v]*"  # with \s pandas would not use Arrow's fast regular expressions
+_OFFSET = (
+    rf"[T ]{_BLANK}\d[\d:.]*{_BLANK}(?:Z|[+-]\d\d?(?::?\d\d)?){_BLANK}$"  # after a time only: dates contain a - too
+)
 _FIRST, _END = np.datetime64("1800", "us"), np.datetime64("2201", "us")
-_PRESENT = ("now", "today")  # which pandas reads as the time of reading
+_PRESENT = ("now", "today")  # pandas would parse them as the current time
 _ISO = "Use ISO 8601 such as 2013-01-31T18:00:00Z, or say how times are written: data.time_format: '%d/%m/%Y %H:%M'."
 _SINCE = "and nobody says since when"
 
-Cell = Callable[[pd.Series, Any], str]  # what messages call the first cell of a column where an array is True
+Cell = Callable[[pd.Series, Any], str]  # returns the name, in messages, of the first cell where an array is True
 
 
 class TimestampReader:
-    """Reads one chunk after the other: all stamps of a table carry their offset, or none does."""
+    """Reads one chunk after the other. All timestamps of a table must have an offset, or none."""
 
     def __init__(self, spec: DataSpec, name: str) -> None:
-        """Read by `spec`; messages call the table `name`."""
+        """Use `spec`; messages call the table `name`."""
         self.spec, self.name = spec, name
-        self._zoned: bool | None = None
+        self._has_offsets: bool | None = None
 
     def read(self, raw: pd.Series, cell: Cell) -> pd.Series:
-        """The moments of a column: datetime64[us], UTC.
+        """Return the times of a column: datetime64[us], UTC.
 
         Raises:
-            DataError: a time is missing, unparsable, out of range, or comes twice or never on the local clock.
+            DataError: a time is missing, unparsable, out of range, or ambiguous or nonexistent in the local time zone.
         """
-        raw = self._written(raw)
-        times = _by_value(raw, self._parsed)
+        raw = self._to_text(raw)
+        times = _map_distinct(raw, self._parse)
         if _is_text(raw) and (present := raw.isin(_PRESENT)).any():
             times = times.mask(present)
         bad = times.isna().to_numpy()
         if bad.any():
-            raise DataError(f"{cell(raw, bad)}: {self._unparsable(raw, bad)}")
-        moments = times.to_numpy("datetime64[us]")
-        outside = (moments < _FIRST) | (moments >= _END)
+            raise DataError(f"{cell(raw, bad)}: {self._parse_problem(raw, bad)}")
+        values = times.to_numpy("datetime64[us]")
+        outside = (values < _FIRST) | (values >= _END)
         if outside.any():
             raise DataError(
                 f"{cell(raw, outside)}: {format_cell(raw, outside)} is not in 1800 to 2200. Correct the time."
             )
-        if not self._has_zone(raw, cell):
-            times = self._localized(times.dt.tz_localize(None), raw, cell).dt.tz_convert("UTC")
+        if not self._check_offsets(raw, cell):
+            times = self._localize(times.dt.tz_localize(None), raw, cell).dt.tz_convert("UTC")
         return times.dt.as_unit("us")
 
-    def _parsed(self, raw: pd.Series) -> pd.Series:
+    def _parse(self, raw: pd.Series) -> pd.Series:
         return pd.to_datetime(raw, errors="coerce", utc=True, format=self.spec.time_format or "ISO8601")
 
-    def _written(self, raw: pd.Series) -> pd.Series:
-        """Text or dates; whole numbers are text where a format says what their digits mean."""
+    def _to_text(self, raw: pd.Series) -> pd.Series:
+        """Return text or dates; whole numbers become text if data.time_format describes their digits."""
         if raw.dtype == object and raw.map(type).isin([bytes]).any():
             return raw.astype("str")
         if not pd.api.types.is_numeric_dtype(raw) or raw.empty:
@@ -64,58 +66,60 @@ class TimestampReader:
             return raw.astype("Int64").astype("str").where(raw.notna())
         raise DataError(f"{self.name}: column {raw.name!r} holds numbers, {_SINCE}. {_ISO}")
 
-    def _unparsable(self, raw: pd.Series, bad: np.ndarray) -> str:
-        found = format_cell(raw, bad)
+    def _parse_problem(self, raw: pd.Series, bad: np.ndarray) -> str:
+        text = format_cell(raw, bad)
         if raw[bad].isna().iloc[0]:
             return "the time is empty or NA. Fill it in, or leave the row out."
         if self.spec.time_format:
-            return f"{found} is not what data.time_format {self.spec.time_format!r} describes. Correct one of them."
-        number = found.strip("'").replace(".", "", 1).isdigit()
-        return f"{found} is a number, {_SINCE}. {_ISO}" if number else f"{found} is no time. {_ISO}"
+            return f"{text} is not what data.time_format {self.spec.time_format!r} describes. Correct one of them."
+        is_number = text.strip("'").replace(".", "", 1).isdigit()
+        return f"{text} is a number, {_SINCE}. {_ISO}" if is_number else f"{text} is no time. {_ISO}"
 
-    def _has_zone(self, raw: pd.Series, cell: Cell) -> bool:
-        found = self._offsets(raw)
-        if self._zoned is None and len(found):
-            self._zoned = bool(found[0])
-        other = found != self._zoned
+    def _check_offsets(self, raw: pd.Series, cell: Cell) -> bool:
+        """Check that all timestamps have an offset, or none, and return whether they have."""
+        has_offset = self._with_offset(raw)
+        if self._has_offsets is None and len(has_offset):
+            self._has_offsets = bool(has_offset[0])
+        other = has_offset != self._has_offsets
         if other.any():
-            has = "has no offset" if self._zoned else "has an offset"
+            problem = "has no offset" if self._has_offsets else "has an offset"
             raise DataError(
-                f"{cell(raw, other)}: {format_cell(raw, other)} {has}, unlike the rows before. "
+                f"{cell(raw, other)}: {format_cell(raw, other)} {problem}, unlike the rows before. "
                 "Write all times with an offset, or all without."
             )
-        return bool(self._zoned)
+        return bool(self._has_offsets)
 
-    def _offsets(self, raw: pd.Series) -> np.ndarray:
-        """(rows,) bool: whether a stamp carries its offset."""
+    def _with_offset(self, raw: pd.Series) -> np.ndarray:
+        """(rows,) bool: whether a timestamp has an offset."""
         if pd.api.types.is_datetime64_any_dtype(raw):
             return np.full(len(raw), getattr(raw.dt, "tz", None) is not None)
         if self.spec.time_format:
             return np.full(len(raw), "%z" in self.spec.time_format.lower())
-        return _by_value(raw.astype("str"), _with_offset).to_numpy(bool, na_value=False)
+        return _map_distinct(raw.astype("str"), _ends_with_offset).to_numpy(bool, na_value=False)
 
-    def _localized(self, wall: pd.Series, raw: pd.Series, cell: Cell) -> pd.Series:
+    def _localize(self, wall: pd.Series, raw: pd.Series, cell: Cell) -> pd.Series:
         zone = self.spec.timezone
         local = wall.dt.tz_localize(zone, ambiguous="NaT", nonexistent="NaT")
         if local.notna().all():
             return local
         first = np.ones(len(wall), bool)
-        if self._counts_days(wall):
-            # A day begins with its first moment, where the clocks skip or repeat midnight.
+        if self._has_calendar_steps(wall):
+            # Where the clocks skip or repeat midnight, a day begins with its first moment.
             days = wall.dt.tz_localize(zone, ambiguous=first, nonexistent="shift_forward")
-            begins = (wall == wall.dt.normalize()) & (wall == days.dt.tz_localize(None).dt.normalize())
-            local = local.where(local.notna() | ~begins, days)
+            is_midnight = (wall == wall.dt.normalize()) & (wall == days.dt.tz_localize(None).dt.normalize())
+            local = local.where(local.notna() | ~is_midnight, days)
         bad = local.isna().to_numpy()
         if not bad.any():
             return local
-        sure = wall.dt.tz_localize(zone, ambiguous=first, nonexistent="NaT")
-        what = "does not exist" if sure.isna().to_numpy()[bad.argmax()] else "comes twice"
+        unskipped = wall.dt.tz_localize(zone, ambiguous=first, nonexistent="NaT")
+        problem = "does not exist" if unskipped.isna().to_numpy()[bad.argmax()] else "comes twice"
         raise DataError(
-            f"{cell(raw, bad)}: local time {format_cell(raw, bad)} {what} in {zone}, where the clocks change. "
+            f"{cell(raw, bad)}: local time {format_cell(raw, bad)} {problem} in {zone}, where the clocks change. "
             "Write times with their offset (2013-11-03T01:30:00-04:00), or in UTC with a Z."
         )
 
-    def _counts_days(self, wall: pd.Series) -> bool:
+    def _has_calendar_steps(self, wall: pd.Series) -> bool:
+        """Return whether the steps are whole days or longer."""
         spec = self.spec
         if spec.frequency in ("infer", "irregular"):
             return spec.frequency == "infer" and bool((wall == wall.dt.normalize()).all())
@@ -123,7 +127,7 @@ class TimestampReader:
 
 
 def format_cell(raw: pd.Series, bad: Any) -> str:
-    """The first cell where `bad` is True as its user knows it: `inf`, not `np.float64(inf)`."""
+    """Format the first cell where `bad` is True as the user knows it: `inf`, not `np.float64(inf)`."""
     value = raw.iloc[int(np.asarray(bad).argmax())]
     if hasattr(value, "isoformat") and not pd.isna(value):
         return str(value.isoformat())
@@ -131,16 +135,16 @@ def format_cell(raw: pd.Series, bad: Any) -> str:
     return text if len(text) <= 60 else f"{text[:60]}…"
 
 
-def _with_offset(raw: pd.Series) -> pd.Series:
+def _ends_with_offset(raw: pd.Series) -> pd.Series:
     return raw.str.contains(_OFFSET, regex=True)
 
 
-def _by_value(raw: pd.Series, made: Callable[[pd.Series], pd.Series]) -> pd.Series:
-    """What `made` makes of a column; of text it is asked once a value, since series share their times."""
+def _map_distinct(raw: pd.Series, function: Callable[[pd.Series], pd.Series]) -> pd.Series:
+    """Apply a function to a column; of text, to its distinct values only, since series share timestamps."""
     if not isinstance(raw.dtype, pd.StringDtype):
-        return made(raw)
+        return function(raw)
     codes, values = pd.factorize(raw, use_na_sentinel=False)
-    return made(pd.Series(values)).take(codes).set_axis(raw.index)
+    return function(pd.Series(values)).take(codes).set_axis(raw.index)
 
 
 def _is_text(raw: pd.Series) -> bool:

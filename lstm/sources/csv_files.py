@@ -1,4 +1,4 @@
-"""CSV files as frames, a bounded number of rows at a time, with every way a file can be bad told in one line."""
+"""CSV files as frames, a bounded number of rows at a time."""
 
 import csv
 import gzip
@@ -36,14 +36,14 @@ class CsvFiles:
     files: Files
     separators: dict[str, str]  # by file
     decimal: str
-    names: list[str]
+    names: list[str]  # of all columns
 
     @classmethod
     def open(cls, files: Files, spec: CsvSpec, time: str) -> "CsvFiles":
-        """Look into the header of each file.
+        """Read the header of each file.
 
         Raises:
-            DataError: one is no CSV, or has other columns than the first.
+            DataError: a file is not CSV, or has other columns than the first.
         """
         separators, headers = {}, {}
         for part in files.parts:
@@ -61,15 +61,15 @@ class CsvFiles:
         return cls(files, separators, spec.decimal, names)
 
     def columns(self) -> list[str]:
-        """Names of all columns."""
+        """Return the names of all columns."""
         return self.names
 
     def frames(
         self, columns: Sequence[str] | None, text: Sequence[str], rows: int, _: WantedValues = MappingProxyType({})
     ) -> Iterator[pd.DataFrame]:
-        """The rows, in the order of the files.
+        """Yield the rows in the order of the files.
 
-        Every column is parsed, since pandas, told to use some of them, no longer minds a row with too many fields.
+        All columns are parsed: with `usecols`, pandas would accept rows with too many fields.
         """
         wanted, rows = select_columns(self.names, columns), limit_rows(rows, len(self.names))
         for part, separator in self.separators.items():
@@ -93,7 +93,7 @@ def _options(path: Path, separator: str) -> dict[str, Any]:
         "encoding": "utf-8-sig",
         "compression": "gzip" if _zipped(path) else None,
         "low_memory": False,
-        "index_col": False,  # else a row with a field too many moves all columns by one
+        "index_col": False,  # otherwise a row with an extra field shifts all columns
     }
 
 
@@ -108,24 +108,26 @@ def _zipped(path: Path) -> bool:
 
 
 def _check_content(path: Path, label: str) -> None:
-    """A file that is something else than its name says."""
+    """Check that the content fits the extension, and that it is a table."""
     with path.open("rb") as stream:
         head = stream.read(512)
     if not head:
         raise DataError(f"{label}: is empty. Name a file with data.")
-    looks = next((kind for magic, kind in _MAGIC.items() if head.startswith(magic)), "plain text")
+    content = next((name for magic, name in _MAGIC.items() if head.startswith(magic)), "plain text")
     expected: Literal["gzip", "plain text"] = "gzip" if _zipped(path) else "plain text"
-    if looks != expected:
-        raise DataError(f"{label}: is {looks}, not {'gzip' if _zipped(path) else 'CSV'}. Give it the right extension.")
-    with _opened(path) as content:
-        if content.read(512).lstrip(b"\xef\xbb\xbf \r\n\t").lower().startswith(_MARKUP):
+    if content != expected:
+        raise DataError(
+            f"{label}: is {content}, not {'gzip' if _zipped(path) else 'CSV'}. Give it the right extension."
+        )
+    with _open(path) as stream:
+        if stream.read(512).lstrip(b"\xef\xbb\xbf \r\n\t").lower().startswith(_MARKUP):
             raise DataError(f"{label}: is a web page or XML, not CSV. Fetch the file itself (is a login needed?).")
 
 
 def _check_end(path: Path, separator: str, columns: int, label: str) -> None:
-    """A file that ends within a line, with fields missing: pandas would take them for empty."""
+    """Check that the file doesn't end within a line: pandas would read the missing fields as empty."""
     if _zipped(path):
-        return  # which tells by itself that it is cut off
+        return  # gzip detects the end
     with path.open("rb") as stream:
         stream.seek(max(0, path.stat().st_size - 1_000_000))
         last = stream.read().rsplit(b"\n", 1)[-1]
@@ -136,12 +138,12 @@ def _check_end(path: Path, separator: str, columns: int, label: str) -> None:
         )
 
 
-def _opened(path: Path) -> IO[bytes]:
+def _open(path: Path) -> IO[bytes]:
     return gzip.open(path, "rb") if _zipped(path) else path.open("rb")  # type: ignore[return-value]
 
 
 def _separator(path: Path, separator: str, time: str) -> str:
-    """The given one, or the one under which the header holds the time, and then the most columns."""
+    """Return the given separator; for `auto`, the one that finds the time column, then the most columns."""
     if separator != "auto":
         return separator
     headers = {candidate: _header(path, candidate) for candidate in _SEPARATORS}
@@ -149,7 +151,7 @@ def _separator(path: Path, separator: str, time: str) -> str:
 
 
 def _header(path: Path, separator: str) -> list[str]:
-    with _opened(path) as stream:
+    with _open(path) as stream:
         lines = (line.decode("utf-8-sig") for line in iter(lambda: stream.readline(10_000_000), b""))
         records = csv.reader(lines, delimiter=separator)
         return next((record for record in records if len(record) > 1 or "".join(record).strip()), [])

@@ -1,7 +1,7 @@
-"""Files from the network, through fsspec: streamed to disk, complete or not at all, and kept by their content.
+"""Downloads through fsspec: complete or not at all, stored under the sha256 of their content.
 
-An address may hold a password or a signature. So no text of another library's error reaches a message: the kind of
-the error picks one of ours.
+A URL may contain a password or a signature. So messages never repeat the text of another library's error; the type of
+the error selects one of our texts.
 """
 
 import errno
@@ -23,7 +23,7 @@ _UNREACHABLE = "no network: {place} could not be reached ({reason})"
 _DENIED = "{place} may not be read ({reason})"
 _MISSING = "there is no file at {place} ({reason})"
 _BROKEN = "{place} could not be fetched ({reason})"
-_KINDS = {  # by the name of the error's class, so that no optional package is imported to ask
+_ERRORS = {  # by name of the class, so that no optional package needs to be imported
     "ClientConnectorDNSError": (_UNREACHABLE, "the name of the host is unknown"),
     "ClientConnectorCertificateError": (_UNREACHABLE, "its TLS certificate is not trusted"),
     "EndpointConnectionError": (_UNREACHABLE, "connection failed"),
@@ -42,91 +42,91 @@ _KINDS = {  # by the name of the error's class, so that no optional package is i
     "ParamValidationError": (_BROKEN, "not an address"),
     "ValueError": (_BROKEN, "not an address"),
 }
-_OF_THE_DISK = (errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EFBIG)
+_DISK_ERRORS = (errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclass(frozen=True)
 class Remote:
-    """A place on the network."""
+    """A URL of a file, a folder or a pattern."""
 
     url: str = field(repr=False)
     name: str  # of the source, in messages
-    place: str  # the address in messages: without credentials and query
+    place: str  # the URL in messages: without credentials and query
     fix: str = "Check the address and the network."
 
     @classmethod
     def of(cls, url: str) -> "Remote":
-        """The place that a configuration names."""
+        """Return the URL that a configuration names."""
         parts = urlsplit(url)
         host = parts.netloc.rpartition("@")[2]
         return cls(url, PurePosixPath(parts.path).name or host, f"{parts.scheme}://{host}{parts.path}")
 
     @classmethod
     def secret(cls, url: str, alias: str) -> "Remote":
-        """The place that a variable of the environment names: no part of it is ever shown."""
+        """Return the URL that an environment variable names; no part of it is shown in messages."""
         return cls(url, alias, "its address", "Check the address in the variable, and the network.")
 
     @property
     def suffix(self) -> str:
-        """The extension of a table in the address, if there is one."""
+        """The extension of a table in the URL, if there is one."""
         return table_suffix(urlsplit(self.url).path)
 
 
 def url_scheme(source: str) -> str | None:
-    """`https` of `https://…`; None for a path."""
+    """Return `https` of `https://…`; None for a path."""
     match = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", source)
     return match[1].lower() if match else None
 
 
 def fetch(remote: Remote, downloads: Path, pin: Pin | None = None) -> Files:
-    """Download, unless the pinned content is there already.
+    """Download files, unless the pinned content is stored already.
 
     Args:
-        remote: where from.
-        downloads: folder that keeps each content under its sha256.
-        pin: the content that is wanted.
+        remote: the URL.
+        downloads: folder that stores each content under its sha256.
+        pin: the sha256 that the content must have.
 
     Raises:
-        DataError: there is no network, no such file, no right to it, it broke off, or it is another content than the
-            pinned one. Nothing is left behind.
+        DataError: the file can't be reached, found, read or downloaded to its end, or the content has another sha256.
+            No file is left then.
     """
-    kept = _kept(downloads / pin.sha256, remote.name) if pin else None
-    if kept and all(part.endswith(remote.suffix) for part in kept.parts):
-        return kept
+    stored = _stored_files(downloads / pin.sha256, remote.name) if pin else None
+    if stored and all(part.endswith(remote.suffix) for part in stored.parts):
+        return stored
     try:
         downloads.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".partial-", dir=downloads) as scratch:
-            return _keep(_copy(remote, Path(scratch) / "content").check(pin), downloads)
-    except OSError as error:  # of the disk: the network's own are told by then
+            return _store(_download(remote, Path(scratch) / "content").check(pin), downloads)
+    except OSError as error:  # of the disk; errors of the network are DataErrors by now
         raise DataError(
             f"{remote.name}: can't be kept in {downloads} ({error.strerror}). Make room, or allow it."
         ) from None
 
 
-def _kept(folder: Path, name: str) -> Files | None:
-    """What an earlier download left, unless it was damaged since."""
+def _stored_files(folder: Path, name: str) -> Files | None:
+    """Return the files of an earlier download, unless they are missing or damaged."""
     with suppress(OSError):
-        os.utime(folder)  # in use: downloads that nobody has used for long are removed some day
+        os.utime(folder)  # marks the download as used: unused ones are removed after a while
     parts = tuple(sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()))
     files = Files(name, folder, parts, many=len(parts) > 1)
     return files if parts and files.sha256 == folder.name else None
 
 
-def _keep(files: Files, downloads: Path) -> Files:
-    """Move a complete download to its place, where the same content may be already."""
-    place = downloads / files.sha256
-    if not _moved(files, place):
-        kept = _kept(place, files.name)  # looked at only now: another run may have just put it there, and read it
-        if kept is None or kept.parts != files.parts:
-            shutil.rmtree(place, ignore_errors=True)
-            _moved(files, place)
-    return Files(files.name, place, files.parts, files.many, files.sha256)
+def _store(files: Files, downloads: Path) -> Files:
+    """Move a complete download to the folder of its content, which may exist already."""
+    folder = downloads / files.sha256
+    if not _move(files, folder):  # another run may have stored the same content just now
+        stored = _stored_files(folder, files.name)
+        if stored is None or stored.parts != files.parts:
+            shutil.rmtree(folder, ignore_errors=True)
+            _move(files, folder)
+    return Files(files.name, folder, files.parts, files.many, files.sha256)
 
 
-def _moved(files: Files, place: Path) -> bool:
-    """Whether the files could be moved to a place where nothing was."""
+def _move(files: Files, folder: Path) -> bool:
+    """Move the files to `folder`; return False if it exists already."""
     try:
-        os.replace(files.base, place)
+        os.replace(files.base, folder)
     except OSError as error:
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
             raise
@@ -134,11 +134,11 @@ def _moved(files: Files, place: Path) -> bool:
     return True
 
 
-def _copy(remote: Remote, folder: Path) -> Files:
-    """Stream all files of a place into `folder`."""
-    with _told(remote):
+def _download(remote: Remote, folder: Path) -> Files:
+    """Download all files of a URL into `folder`."""
+    with _download_errors(remote):
         system, path = _file_system(remote)
-        sources = _listed(remote, system, path)
+        sources = _list_tables(remote, system, path)
         many = sources is not None
         if sources is None:
             file_format(remote.suffix, remote.name)
@@ -149,14 +149,15 @@ def _copy(remote: Remote, folder: Path) -> Files:
     return Files(remote.name, folder, tuple(sorted(sources)), many)
 
 
-def _listed(remote: Remote, system: Any, path: str) -> dict[str, str] | None:
-    """The tables of a folder or pattern by their path below it; None for a single file, as always on the web."""
+def _list_tables(remote: Remote, system: Any, path: str) -> dict[str, str] | None:
+    """Return the tables of a folder or pattern by relative path; None for a single file, as any HTTP URL is."""
     pattern = re.search(r"[*\[]", path)
     if url_scheme(remote.url) in ("http", "https") or not (pattern or system.isdir(path)):
         return None
     base = path[: pattern.start()].rpartition("/")[0] if pattern else path.rstrip("/")
-    found = {str(file)[len(base) :].lstrip("/"): str(file) for file in (system.glob if pattern else system.find)(path)}
-    tables = {part: file for part, file in found.items() if pattern or is_table(part)}
+    paths = map(str, (system.glob if pattern else system.find)(path))
+    files = {file[len(base) :].lstrip("/"): file for file in paths}
+    tables = {part: file for part, file in files.items() if pattern or is_table(part)}
     for part in tables:
         file_format(part, part)
         if ".." in part.split("/"):
@@ -177,15 +178,15 @@ def _file_system(remote: Remote) -> tuple[Any, str]:
             "database, write data.source: {sql: …, uri: env:NAME}."
         )
     try:
-        system, path = url_to_fs(remote.url, skip_instance_cache=True, **_options(remote.url))
+        system, path = url_to_fs(remote.url, skip_instance_cache=True, **_http_options(remote.url))
     except ImportError:
         package = "lstm[s3]" if scheme in ("s3", "s3a") else f"fsspec[{scheme}]"
         raise DataError(f"{remote.name}: {scheme}:// needs another package. Run: pip install '{package}'") from None
     return system, str(path)
 
 
-def _options(url: str) -> dict[str, Any]:
-    """A large file takes its time, but a server that says nothing for a minute is gone; proxies are honoured."""
+def _http_options(url: str) -> dict[str, Any]:
+    """Return options for HTTP: no limit for the whole download, 60 s without data, and proxies are used."""
     if url_scheme(url) not in ("http", "https"):
         return {}
     from aiohttp import ClientTimeout
@@ -195,29 +196,30 @@ def _options(url: str) -> dict[str, Any]:
 
 
 @contextmanager
-def _told(remote: Remote) -> Iterator[None]:
+def _download_errors(remote: Remote) -> Iterator[None]:
     try:
         yield
     except DataError:
         raise
-    except Exception as error:  # each file system raises kinds of its own
-        if getattr(error, "errno", None) in _OF_THE_DISK:
+    except Exception as error:  # each file system raises its own types
+        if getattr(error, "errno", None) in _DISK_ERRORS:
             raise
-        what, reason = _explained(error)
-        raise DataError(f"{remote.name}: {what.format(place=remote.place, reason=reason)}. {remote.fix}") from None
+        template, reason = _download_error(error)
+        raise DataError(f"{remote.name}: {template.format(place=remote.place, reason=reason)}. {remote.fix}") from None
 
 
-def _explained(error: Exception) -> tuple[str, str]:
+def _download_error(error: Exception) -> tuple[str, str]:
+    """Return the template and the reason of the message for an error."""
     status = getattr(error, "status", None)
     if isinstance(status, int):
         return _DENIED if status in (401, 403) else _BROKEN, f"HTTP status {status}"
     for link in filter(None, (error, error.__cause__)):
         for name in (cls.__name__ for cls in type(link).__mro__):
-            if name in _KINDS:
-                return _KINDS[name]
+            if name in _ERRORS:
+                return _ERRORS[name]
     number = getattr(error, "errno", None)
     if isinstance(number, int) and number < 0:  # getaddrinfo's
-        return _KINDS["ClientConnectorDNSError"]
+        return _ERRORS["ClientConnectorDNSError"]
     if isinstance(number, int) and number != errno.EIO:
         return _UNREACHABLE, os.strerror(number).lower()
     network = "Connection" in "".join(cls.__name__ for cls in type(error).__mro__)

@@ -1,4 +1,4 @@
-"""The files of one source: a single one, a folder, or what matches a pattern."""
+"""The files of one source: a single file, a folder, or the matches of a pattern."""
 
 import glob
 import hashlib
@@ -14,18 +14,19 @@ from typing import Literal
 import pandas as pd
 
 from lstm.errors import DataError, did_you_mean
+from lstm.sources.reading import FILE
 
 FileFormat = Literal["CSV", "Parquet"]
-_KINDS: dict[str, FileFormat] = {".csv": "CSV", ".csv.gz": "CSV", ".parquet": "Parquet"}
+_FORMATS: dict[str, FileFormat] = {".csv": "CSV", ".csv.gz": "CSV", ".parquet": "Parquet"}
 
 
 @dataclass(frozen=True)
 class Pin:
-    """The content that is wanted."""
+    """The sha256 that a content must have."""
 
     sha256: str
     source: str  # where it is stated, in messages
-    fix: str
+    fix: str  # in messages, if it has another one
 
 
 @dataclass(frozen=True)
@@ -34,24 +35,24 @@ class Files:
 
     name: str  # of the source, in messages
     base: Path
-    parts: tuple[str, ...]  # paths below `base`, with /
-    many: bool = False  # a folder or a pattern: messages then name the single file
-    digest: str | None = None  # the sha256 where it is known already
+    parts: tuple[str, ...]  # paths relative to `base`, with /
+    many: bool = False  # a folder or a pattern: messages name the file
+    digest: str | None = None  # the sha256, if known already
 
     def path(self, part: str) -> Path:
-        """Where a file is."""
+        """Return the path of a file."""
         return self.base / part
 
     def label(self, part: str) -> str:
-        """What messages call a file."""
+        """Return the name of a file in messages."""
         return part if self.many else self.name
 
     @property
     def format(self) -> FileFormat:
-        """The one kind of all files.
+        """The format of all files.
 
         Raises:
-            DataError: an unknown kind, or two.
+            DataError: the format is unknown, or there are two.
         """
         firsts: dict[FileFormat, str] = {}
         for part in self.parts:
@@ -63,9 +64,9 @@ class Files:
 
     @cached_property
     def sha256(self) -> str:
-        """Of the bytes: one file's own; of several what `sha256sum FILE… | sha256sum` prints, in order of their paths.
+        """sha256 of a single file; of several, the output of `sha256sum FILE… | sha256sum` in order of their paths.
 
-        The paths are in it, since a folder such as year=2024 is a column of the table.
+        It includes the paths, since a folder such as year=2024 is a column of the table.
         """
         if self.digest:
             return self.digest
@@ -76,16 +77,16 @@ class Files:
         return hashlib.sha256(lines.encode("utf-8", "surrogateescape")).hexdigest()
 
     def tag_file(self, frame: pd.DataFrame, part: str) -> pd.DataFrame:
-        """A frame that says which file it comes from, where there are several."""
+        """Note in `attrs` which file a frame comes from, if there are several."""
         if self.many:
-            frame.attrs["file"] = self.label(part)
+            frame.attrs[FILE] = self.label(part)
         return frame
 
     def check(self, pin: Pin | None) -> "Files":
-        """Self, if the content is the pinned one or there is no pin.
+        """Return self if the content has the pinned sha256, or there is no pin.
 
         Raises:
-            DataError: it is another one.
+            DataError: it has another sha256.
         """
         if pin is not None and self.sha256 != pin.sha256:
             raise DataError(f"{self.name}: its sha256 is {self.sha256}, but {pin.source} says {pin.sha256}. {pin.fix}")
@@ -93,40 +94,44 @@ class Files:
 
 
 def table_suffix(path: str) -> str:
-    """`.csv`, `.csv.gz` or `.parquet`; nothing for another name."""
-    return next((suffix for suffix in _KINDS if path.lower().endswith(suffix)), "")
+    """Return `.csv`, `.csv.gz` or `.parquet`, or an empty string for other names."""
+    return next((suffix for suffix in _FORMATS if path.lower().endswith(suffix)), "")
 
 
 def file_format(path: str, label: str) -> FileFormat:
-    """What a file is, by its name."""
+    """Return the format of a file by its extension.
+
+    Raises:
+        DataError: the extension is not that of a table.
+    """
     suffix = table_suffix(path)
     if not suffix:
         raise DataError(f"{label}: must end in .csv, .csv.gz or .parquet. Convert it, or rename it.")
-    return _KINDS[suffix]
+    return _FORMATS[suffix]
 
 
 def find_tables(base: Path, name: str) -> Files:
-    """All tables in a folder and its folders; files of other kinds, and those marked as no data (_x, .x), are left out.
+    """Return all tables below a folder, without other files and those named _x or .x.
 
     Raises:
         DataError: there is none.
     """
     parts = (path.relative_to(base).as_posix() for path in base.rglob("*") if path.is_file())
-    return _several(name, base, (part for part in parts if is_table(part)), "holds no .csv, .csv.gz or .parquet file")
+    return _collect(name, base, (part for part in parts if is_table(part)), "holds no .csv, .csv.gz or .parquet file")
 
 
 def is_table(part: str) -> bool:
-    """Whether a file of a folder is a table: no `_SUCCESS`, no `.crc`, no README."""
+    """Return whether a file in a folder is a table, unlike `_SUCCESS`, `.crc` files and README."""
     return bool(table_suffix(part)) and not re.search(r"(?:^|/)[_.]", part)
 
 
 def find_files(source: str, known: Iterable[str] = (), alias: str | None = None) -> Files:
-    """The files that a path, a folder or a pattern names.
+    """Return the files that a path or a pattern names.
 
     Args:
-        source: the path.
-        known: what else the user may have meant.
-        alias: what messages say instead of the path, which then stays unsaid.
+        source: path of a file or folder, or a pattern.
+        known: names that the user may have meant instead.
+        alias: what messages show instead of the path.
 
     Raises:
         DataError: there is no such file.
@@ -140,23 +145,23 @@ def find_files(source: str, known: Iterable[str] = (), alias: str | None = None)
     if glob.has_magic(source):
         base = Path(*takewhile(lambda part: not glob.has_magic(part), path.parts))
         matches = (Path(match) for match in glob.iglob(source, recursive=True) if os.path.isfile(match))
-        return _several(
+        return _collect(
             alias or source, base, (match.relative_to(base).as_posix() for match in matches), "no file fits"
         )
     if alias:
         raise DataError(f"{alias}: names no file that is there (not shown). Check the variable's value.")
-    raise DataError(f"{source}: no such file, nor a data set of the catalogue.{_meant(path, list(known))}")
+    raise DataError(f"{source}: no such file, nor a data set of the catalogue.{_suggest(path, list(known))}")
 
 
-def _several(name: str, base: Path, parts: Iterable[str], nothing: str) -> Files:
-    found = tuple(sorted(set(parts)))
-    if not found:
-        raise DataError(f"{name}: {nothing}. Check the path.")
-    return Files(name, base, found, many=True)
+def _collect(name: str, base: Path, parts: Iterable[str], problem: str) -> Files:
+    paths = tuple(sorted(set(parts)))
+    if not paths:
+        raise DataError(f"{name}: {problem}. Check the path.")
+    return Files(name, base, paths, many=True)
 
 
-def _meant(path: Path, known: list[str]) -> str:
-    """The closest table of the same folder, or name of the catalogue."""
+def _suggest(path: Path, known: list[str]) -> str:
+    """Return a hint at the closest table of the folder or known name."""
     folder = path.parent
     tables = [other for other in os.listdir(folder) if table_suffix(other)] if os.path.isdir(folder) else []
     close = did_you_mean(path.name, [*known, *tables])

@@ -1,4 +1,4 @@
-"""Parquet files as frames, a bounded number of rows at a time, with the columns that folders such as year=2024 name."""
+"""Parquet files as frames, a bounded number of rows at a time. Folders such as year=2024 become columns."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -27,9 +27,9 @@ from lstm.sources.reading import (
 
 _MAGIC = b"PAR1"
 _NULL = "__HIVE_DEFAULT_PARTITION__"
-_INDEX = r"__index_level_\d+__"  # pandas' unnamed index: no column
-_BATCH = 65_536  # rows that are decoded at a time
-_BUFFER = 1 << 20  # bytes of a column that are read at a time; without it a whole row group is
+_INDEX = r"__index_level_\d+__"  # pandas' unnamed index, which is not a column
+_BATCH_ROWS = 65_536  # rows that are decoded at a time
+_BUFFER_BYTES = 1 << 20  # of a column that are read at a time, instead of a whole row group
 
 
 @dataclass(frozen=True)
@@ -37,15 +37,15 @@ class ParquetFiles:
     """Parquet files with the same columns."""
 
     files: Files
-    schema: Any  # pa.Schema of the files: types that all of them fit into
-    folders: dict[str, dict[str, str]]  # by file: what its folders name
+    schema: Any  # pa.Schema with types that fit all files
+    folders: dict[str, dict[str, str]]  # by file: the values of its folders by column
 
     @classmethod
     def open(cls, files: Files) -> "ParquetFiles":
-        """Look into the schema of each file.
+        """Read the schema of each file.
 
         Raises:
-            DataError: one is no Parquet file, or has other columns or types than the others.
+            DataError: a file is not Parquet, or has other columns or types than the others.
         """
         schemas = {part: _schema(files.path(part), files.label(part)) for part in files.parts}
         folders = {part: _folders(part) for part in files.parts}
@@ -53,49 +53,52 @@ class ParquetFiles:
             check_same_columns({files.label(part): list(names) for part, names in columns.items()}, files.name)
         for part, schema in schemas.items():
             check_unique_columns([*schema.names, *folders[part]], files.label(part))
-        return cls(files, _common(schemas, files), folders)
+        return cls(files, _common_schema(schemas, files), folders)
 
     def columns(self) -> list[str]:
-        """Names of all columns."""
+        """Return the names of all columns."""
         return [*self.schema.names, *self.folders[self.files.parts[0]]]
 
     def frames(
         self, columns: Sequence[str] | None, text: Sequence[str], rows: int, where: WantedValues = MappingProxyType({})
     ) -> Iterator[pd.DataFrame]:
-        """The rows, in the order of the files; files and row groups that can't hold a row of `where` are left out."""
+        """Yield the rows in the order of the files, without files and row groups that can't hold a row of `where`."""
         wanted = select_columns(self.columns(), columns)
-        own, rows = select_columns(self.schema.names, wanted), limit_rows(rows, len(wanted))
+        stored, rows = select_columns(self.schema.names, wanted), limit_rows(rows, len(wanted))
         constants = self._constants(wanted, text)
-        before = 0  # rows of the files before
+        rows_before = 0  # of the files before
         for part in self.files.parts:
             label, path = self.files.label(part), self.files.path(part)
             with read_errors(label):
-                groups = pq.read_metadata(path)
-            chosen_groups = select_row_groups(groups, where, constants[part])
-            tables = self._tables(path, own, rows, chosen_groups)
-            while (found := _next(tables, label)) is not None:
-                start, frame = found
+                metadata = pq.read_metadata(path)
+            groups = select_row_groups(metadata, where, constants[part])
+            tables = self._tables(path, stored, rows, groups)
+            while (table := _next(tables, label)) is not None:
+                start, frame = table
                 frame = frame.assign(**constants[part])[wanted]
-                frame.attrs[PLACE] = (before + start, before)
+                frame.attrs[PLACE] = (rows_before + start, rows_before)
                 yield self.files.tag_file(frame, part)
-            before += groups.num_rows
+            rows_before += metadata.num_rows
 
     def _tables(
         self, path: Path, names: list[str], rows: int, runs: Sequence[GroupRun]
     ) -> Iterator[tuple[int, pd.DataFrame]]:
-        """ParquetFile, not a dataset: that one decodes a whole row group at once, which may be the whole file."""
+        """Yield frames and the rows of the file before each.
+
+        ParquetFile decodes in batches; a dataset would decode a whole row group, which may be the whole file.
+        """
         schema = pa.schema([self.schema.field(name) for name in names])
-        with pq.ParquetFile(path, buffer_size=_BUFFER, pre_buffer=False, page_checksum_verification=True) as file:
+        with pq.ParquetFile(path, buffer_size=_BUFFER_BYTES, pre_buffer=False, page_checksum_verification=True) as file:
             for start, groups in runs:
-                batches = file.iter_batches(min(rows, _BATCH), groups, columns=names or self.schema.names[:1])
-                for held in _gathered(batches, rows):
-                    count = sum(batch.num_rows for batch in held)
-                    tables = [pa.Table.from_batches([batch]).select(names).cast(schema) for batch in held]
+                batches = file.iter_batches(min(rows, _BATCH_ROWS), groups, columns=names or self.schema.names[:1])
+                for group in _group_batches(batches, rows):
+                    count = sum(batch.num_rows for batch in group)
+                    tables = [pa.Table.from_batches([batch]).select(names).cast(schema) for batch in group]
                     yield start, _frame(pa.concat_tables([schema.empty_table(), *tables]), count)
                     start += count
 
     def _constants(self, wanted: Sequence[str], text: Sequence[str]) -> dict[str, dict[str, Any]]:
-        """By file, the values of its folders: whole numbers where all are and the column is no id, else text."""
+        """Return the values of the folders by file: integers if all are and the column isn't in `text`, else text."""
         values = pd.DataFrame.from_dict(self.folders, orient="index")
         for name in values.columns:
             filled = values[name].dropna()
@@ -105,14 +108,15 @@ class ParquetFiles:
         return {part: {name: values.at[part, name] for name in kept} for part in self.files.parts}
 
 
-def _gathered(batches: Iterator[Any], rows: int) -> Iterator[list[Any]]:
-    held: list[Any] = []
+def _group_batches(batches: Iterator[Any], rows: int) -> Iterator[list[Any]]:
+    """Yield lists of batches with at most `rows` rows together."""
+    group: list[Any] = []
     for batch in batches:
-        if held and sum(other.num_rows for other in held) + batch.num_rows > rows:
-            yield held
-            held = []
-        held.append(batch)
-    yield held
+        if group and sum(other.num_rows for other in group) + batch.num_rows > rows:
+            yield group
+            group = []
+        group.append(batch)
+    yield group
 
 
 def _frame(table: Any, rows: int) -> pd.DataFrame:
@@ -144,17 +148,17 @@ def _schema(path: Path, label: str) -> Any:
 
 
 def _folders(part: str) -> dict[str, str]:
-    """What `year=2024/shop=north/a.parquet` says: {"year": "2024", "shop": "north"}."""
+    """Parse the folders of `year=2024/shop=north/a.parquet`: {"year": "2024", "shop": "north"}."""
     pairs = (folder.split("=", 1) for folder in part.split("/")[:-1] if "=" in folder)
     return {name: None if value == _NULL else unquote(value) for name, value in pairs}  # type: ignore[misc]
 
 
-def _common(schemas: dict[str, Any], files: Files) -> Any:
+def _common_schema(schemas: dict[str, Any], files: Files) -> Any:
     first = common = schemas[files.parts[0]]
     for part, schema in schemas.items():
         for name in schema.names:
             try:
-                merged = _merged(common.field(name), schema.field(name))
+                merged = _merge_fields(common.field(name), schema.field(name))
             except pa.ArrowException:
                 types = f"{schema.field(name).type}, but {first.field(name).type} in {files.label(files.parts[0])}"
                 raise DataError(f"{files.label(part)}: column {name!r} holds {types}. Write it in one type.") from None
@@ -162,12 +166,12 @@ def _common(schemas: dict[str, Any], files: Files) -> Any:
     return common
 
 
-def _merged(one: Any, other: Any) -> Any:
-    """A column of a type that both fit into; categories of one file are the text of another."""
-    if one.type == other.type:
-        return one
+def _merge_fields(first: Any, second: Any) -> Any:
+    """Return a column of a type that fits both; dictionary-encoded text counts as text."""
+    if first.type == second.type:
+        return first
     both = (
         column.with_type(column.type.value_type) if pa.types.is_dictionary(column.type) else column
-        for column in (one, other)
+        for column in (first, second)
     )
     return pa.unify_schemas([pa.schema([column]) for column in both], promote_options="permissive").field(0)

@@ -1,4 +1,4 @@
-"""The rows of a query, through SQLAlchemy and a cursor that stays on the server, with no password in any message."""
+"""Rows of SQL queries, through SQLAlchemy and a server-side cursor. Messages never contain a password."""
 
 import os
 import re
@@ -15,14 +15,14 @@ import pandas as pd
 from lstm.errors import DataError
 from lstm.sources.reading import WantedValues, check_unique_columns, limit_rows, select_columns
 
-MAX_CHUNK_ROWS = 100_000  # of a chunk: a row of Python objects takes ten times the memory of its numbers
+MAX_CHUNK_ROWS = 100_000  # a row of Python objects needs ten times the memory of its numbers
 _PASSWORD = re.compile(r"//[^/]*?:(.*)@|(?:password|passwd|pwd|token|secret|key)=([^&;]*)", re.IGNORECASE)
 _FORM = "Write postgresql://user:password@host/database."
 _PACKAGES = {"psycopg": "lstm[postgres]", "MySQLdb": "mysqlclient"}
 
 
 def read_environment(variable: str) -> str:
-    """The value of `env:NAME`.
+    """Return the value of the environment variable that `env:NAME` names.
 
     Raises:
         DataError: it is not set.
@@ -35,58 +35,58 @@ def read_environment(variable: str) -> str:
 
 
 def parse_database_url(variable: str, name: str) -> Any:
-    """The SQLAlchemy URL that a variable holds, with the driver that is installed; messages call it `name`.
+    """Return the SQLAlchemy URL that a variable `env:NAME` holds; messages call the source `name`.
 
     Raises:
-        DataError: the variable is not set, or holds no such URL.
+        DataError: the variable is not set, or its value is not a database URL.
     """
     from sqlalchemy.engine import make_url
 
     value = read_environment(variable)
     try:
         url = make_url(value)
-    except Exception:  # an ArgumentError, or a ValueError for a port that is no number
+    except Exception:  # ArgumentError, or ValueError for a port that is no number
         raise DataError(f"{name}: the variable's value (not shown) is no database URL. {_FORM}") from None
-    if url.drivername in ("postgres", "postgresql"):  # the driver that lstm[postgres] brings
+    if url.drivername in ("postgres", "postgresql"):  # the driver of lstm[postgres]
         return url.set(drivername="postgresql+psycopg")
     return url
 
 
 @dataclass(frozen=True)
 class Query:
-    """A query. Where the database is, is read from the environment at each use and kept nowhere."""
+    """An SQL query. The URL of the database is read from the environment at each use and never stored."""
 
     sql: str
-    variable: str
-    name: str
+    variable: str  # env:NAME, whose value is the URL of the database
+    name: str  # in messages
 
     def columns(self) -> list[str]:
-        """Names of all columns, without a row."""
+        """Return the names of all columns without reading rows."""
         with self._result(1) as result:
             return self._names(result)
 
     def frames(
         self, columns: Sequence[str] | None, text: Sequence[str], rows: int, _: WantedValues = MappingProxyType({})
     ) -> Iterator[pd.DataFrame]:
-        """The rows, as the database orders them."""
+        """Yield the rows in the order of the database."""
         with self._result(min(rows, MAX_CHUNK_ROWS)) as result:
             names = self._names(result)
             rows, wanted = limit_rows(min(rows, MAX_CHUNK_ROWS), 10 * len(names)), select_columns(names, columns)
-            part = self._fetched(result, rows)
-            yield self._frame(part, names)[wanted]
-            while part := self._fetched(result, rows):
-                yield self._frame(part, names)[wanted]
+            records = self._fetch(result, rows)
+            yield self._to_frame(records, names)[wanted]
+            while records := self._fetch(result, rows):
+                yield self._to_frame(records, names)[wanted]
 
-    def _frame(self, part: list[tuple[Any, ...]], names: list[str]) -> pd.DataFrame:
-        return pd.DataFrame.from_records(part, columns=names, coerce_float=True)
+    def _to_frame(self, records: list[tuple[Any, ...]], names: list[str]) -> pd.DataFrame:
+        return pd.DataFrame.from_records(records, columns=names, coerce_float=True)
 
     def _names(self, result: Any) -> list[str]:
         names = list(map(str, result.keys()))
         check_unique_columns(names, self.name)
         return names
 
-    def _fetched(self, result: Any, rows: int) -> list[tuple[Any, ...]]:
-        with self._told():
+    def _fetch(self, result: Any, rows: int) -> list[tuple[Any, ...]]:
+        with self._driver_errors():
             return [tuple(row) for row in result.fetchmany(rows)]
 
     @contextmanager
@@ -94,16 +94,20 @@ class Query:
         from sqlalchemy import create_engine
         from sqlalchemy.pool import NullPool
 
-        options = {"stream_results": True, "max_row_buffer": rows, "no_parameters": True}  # a % stays a %
-        with self._told():
+        options = {
+            "stream_results": True,
+            "max_row_buffer": rows,
+            "no_parameters": True,
+        }  # a % in the query is no placeholder
+        with self._driver_errors():
             engine = create_engine(self._url(), poolclass=NullPool, hide_parameters=True)
             connection = engine.connect().execution_options(**options)
         with ExitStack() as stack:
-            stack.callback(_closed, connection)
-            with self._told():
+            stack.callback(_close, connection)
+            with self._driver_errors():
                 result = connection.exec_driver_sql(self.sql)
-                stack.callback(_closed, result)
-                result.keys()  # a statement without rows is told here
+                stack.callback(_close, result)
+                result.keys()  # raises for a statement without rows
             yield result
 
     def _url(self) -> Any:
@@ -120,23 +124,24 @@ class Query:
         return url
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
+    def _driver_errors(self) -> Iterator[None]:
         try:
             yield
         except DataError:
             raise
-        except Exception as error:  # SQLAlchemy's and each driver's own
-            raise DataError(f"{self.name}: {_explained(error, read_environment(self.variable))}") from None
+        except Exception as error:  # SQLAlchemy's errors and each driver's own
+            raise DataError(f"{self.name}: {_driver_error(error, read_environment(self.variable))}") from None
 
 
-def _closed(what: Any) -> None:
+def _close(resource: Any) -> None:
     from sqlalchemy.exc import SQLAlchemyError
 
-    with suppress(SQLAlchemyError):  # of a connection that is broken already
-        what.close()
+    with suppress(SQLAlchemyError):  # the connection may be broken
+        resource.close()
 
 
-def _explained(error: Exception, secret: str) -> str:
+def _driver_error(error: Exception, secret: str) -> str:
+    """Return the message for an error, without any part of `secret`, the URL."""
     from sqlalchemy.exc import NoSuchModuleError, OperationalError, ResourceClosedError
 
     if isinstance(error, ImportError):
@@ -146,12 +151,12 @@ def _explained(error: Exception, secret: str) -> str:
         return f"SQLAlchemy knows no such database or driver as the variable's value (not shown) names. {_FORM}"
     if isinstance(error, ResourceClosedError):
         return "the statement gives no rows. Write a SELECT."
-    what = "the database can't be reached or refuses" if isinstance(error, OperationalError) else "the query failed"
-    return f"{what} ({scrub_secrets(error, secret)}). Check data.source.sql and the address in the variable."
+    problem = "the database can't be reached or refuses" if isinstance(error, OperationalError) else "the query failed"
+    return f"{problem} ({scrub_secrets(error, secret)}). Check data.source.sql and the address in the variable."
 
 
 def scrub_secrets(error: Exception, secret: str) -> str:
-    """The first line of a driver's message without any part of the address; or only its kind, if a password is left."""
+    """Return the first line of a driver's message without parts of the URL, or its type if a password remains."""
     text = next(iter(str(getattr(error, "orig", None) or error).strip().splitlines()), "")
     forms = (secret, unquote(secret), unquote_plus(secret))
     words = {word for form in forms for word in re.split(r"[:/@?&=;,\s]+", form) if word}

@@ -1,4 +1,4 @@
-"""What the readers of files and queries have in common: which columns are read, and how what is wrong is told."""
+"""Shared parts of the readers of files and queries: columns, chunk sizes, and error messages."""
 
 import csv
 import gzip
@@ -11,28 +11,28 @@ from pandas.errors import EmptyDataError, ParserError, ParserWarning
 
 from lstm.errors import DataError
 
-WantedValues = Mapping[
-    str, Mapping[str, Any]
-]  # by column, and by the text a value is compared by: rows that will be kept
-PLACE = "place"  # in `attrs` of a chunk: rows of the source, and those of other files, before it
-MAX_CELLS = 20_000_000  # of a chunk: a wide table comes in fewer rows
+# By column and comparison key: the values whose rows are kept.
+WantedValues = Mapping[str, Mapping[str, Any]]
+FILE = "file"  # in `attrs` of a chunk: its file, if there are several
+PLACE = "place"  # in `attrs` of a chunk: rows of the source before it, and rows of the files before its own
+MAX_CELLS = 20_000_000  # of a chunk: wide tables have fewer rows in one
 
 
 def select_columns(names: Sequence[str], columns: Sequence[str] | None) -> list[str]:
-    """Those of `names` that are wanted, in their own order."""
+    """Return those of `names` that are in `columns` (None: all), in the order of `names`."""
     return [name for name in names if columns is None or name in columns]
 
 
 def limit_rows(rows: int, columns: int) -> int:
-    """Rows of a chunk."""
+    """Return the rows of a chunk: `rows`, or fewer if there are many columns."""
     return max(1, min(rows, MAX_CELLS // max(1, columns)))
 
 
 def check_unique_columns(names: Sequence[str], label: str) -> None:
-    """Every column must have a name of its own.
+    """Check that no two columns have the same name.
 
     Raises:
-        DataError: one has not.
+        DataError: two have.
     """
     seen: set[str] = set()
     for name in names:
@@ -42,32 +42,32 @@ def check_unique_columns(names: Sequence[str], label: str) -> None:
 
 
 def check_same_columns(columns: dict[str, list[str]], name: str) -> None:
-    """All files must have the columns of the first, in any order.
+    """Check that all files have the columns of the first, in any order.
 
     Raises:
         DataError: one has not; the message names the file and the column.
     """
-    (first, wanted), *others = columns.items()
-    for label, found in others:
+    (first, expected), *others = columns.items()
+    for label, names in others:
         fix = f"Give all files of {name} the same columns."
-        for column in sorted(set(wanted) - set(found)):
+        for column in sorted(set(expected) - set(names)):
             raise DataError(f"{label}: column {column!r} is not there, but is in {first}. {fix}")
-        for column in sorted(set(found) - set(wanted)):
+        for column in sorted(set(names) - set(expected)):
             raise DataError(f"{label}: column {column!r} is there, but is not in {first}. {fix}")
 
 
 @contextmanager
 def read_errors(label: str) -> Iterator[None]:
-    """Tell what a reader of files raises, in one line that names the file."""
+    """Raise errors of a reader of files as DataError with a message of one line that names the file."""
     try:
         yield
     except DataError:
         raise
-    except Exception as error:  # pandas, pyarrow, gzip and csv raise a dozen kinds
-        raise DataError(f"{label}: {_told(error)}") from None
+    except Exception as error:  # pandas, pyarrow, gzip and csv raise many types
+        raise DataError(f"{label}: {_read_error(error)}") from None
 
 
-def _told(error: Exception) -> str:
+def _read_error(error: Exception) -> str:
     if isinstance(error, UnicodeDecodeError):
         return f"is not UTF-8 text (byte 0x{error.object[error.start]:02x}). Save it as UTF-8."
     if isinstance(error, EmptyDataError):
@@ -85,6 +85,6 @@ def _told(error: Exception) -> str:
 
 
 def _first_line(error: Exception) -> str:
-    """The reason, unless it may hold a path: the path may be a secret of the environment."""
+    """Return the first line of the message, or the type if it may contain a path, which may be a secret."""
     line = next(iter(str(error).strip().splitlines()), "")[:150].rstrip(". ")
     return line if line and "/" not in line and "\\" not in line else type(error).__name__

@@ -1,6 +1,6 @@
-"""Where a table comes from: a data set of the catalogue, files, addresses on the network, or a query.
+"""Sources of tables: data sets of the catalogue, files, URLs, and queries.
 
-Whatever it is, it is read a bounded number of rows at a time, and what is wrong with it is one line that names it.
+Every source is read a bounded number of rows at a time. Errors have a message of one line that names the source.
 """
 
 from collections.abc import Iterator, Sequence
@@ -27,27 +27,27 @@ CHUNK_ROWS = 250_000
 
 
 class Reader(Protocol):
-    """One kind of source."""
+    """Reads one type of source."""
 
     def columns(self) -> list[str]:
-        """Names of all columns."""
+        """Return the names of all columns."""
 
     def frames(
         self, columns: Sequence[str] | None, text: Sequence[str], rows: int, where: WantedValues
     ) -> Iterator[pd.DataFrame]:
-        """The rows of some columns, or some more than those of `where`; without rows, one empty frame."""
+        """Yield the rows of some columns. Rows that `where` excludes may be skipped. No rows: one empty frame."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """A table somewhere."""
+    """A table that can be read in chunks."""
 
-    name: str  # what messages call it: no credentials, nor the query of a URL
+    name: str  # in messages: without credentials and URL query
     sha256: str | None  # of the bytes of all files; None for a query
     reader: Reader = field(repr=False)
 
     def columns(self) -> list[str]:
-        """Names of all columns, without reading rows."""
+        """Return the names of all columns without reading rows."""
         return list(self.reader.columns())
 
     def chunks(
@@ -57,37 +57,37 @@ class Source:
         rows: int = CHUNK_ROWS,
         where: WantedValues = MappingProxyType({}),
     ) -> Iterator[pd.DataFrame]:
-        """The table, at most `rows` rows at a time, in a bounded amount of memory; without rows, one empty frame.
+        """Yield the table, at most `rows` rows at a time, in a bounded amount of memory. No rows: one empty frame.
 
         Args:
-            columns: what to read, in the source's own order; a name that is not there is left out. None: all.
-            text: columns of a CSV, or of a folder's name, that stay text, such as ids: 007 is not 7.
-            rows: the largest chunk; a wide table comes in smaller ones.
-            where: rows that will be kept: what surely holds none of them may be left out, and need not be.
+            columns: to read, in the order of the source; unknown names are ignored. None: all.
+            text: columns of CSV files and folder names that stay text, such as ids: 007 is not 7.
+            rows: of a chunk; chunks of wide tables are smaller.
+            where: the rows that the caller keeps; others may be skipped.
 
         Raises:
-            DataError: the source can't be read, or not to its end.
+            DataError: the source can't be read to its end.
         """
-        without, some = pd.DataFrame(), False
+        empty, any_rows = pd.DataFrame(), False
         for frame in self.reader.frames(columns, text, rows, where):
             if len(frame):
-                some = True
+                any_rows = True
                 yield frame.reset_index(drop=True)
             else:
-                without = frame
-        if not some:
-            yield without
+                empty = frame
+        if not any_rows:
+            yield empty
 
 
 def open_source(spec: DataSpec, downloads: Path) -> Source:
-    """Find the source, fetch it where it is remote, and look at its columns.
+    """Find the source, download it if it is remote, and read its columns.
 
     Args:
-        spec: what to open, the sha256 that it must have, and how a CSV is written.
-        downloads: folder for what comes over the network.
+        spec: the source, the sha256 that it must have, and the CSV format.
+        downloads: folder for files from the network.
 
     Raises:
-        DataError: there is no such source, it can't be reached or read, or it is not the pinned one.
+        DataError: the source doesn't exist, can't be reached or read, or has another sha256.
     """
     if isinstance(spec.source, SqlSource):
         return _query(spec.source, spec.sha256)
@@ -96,8 +96,8 @@ def open_source(spec: DataSpec, downloads: Path) -> Source:
         files = _files(read_environment(spec.source), downloads, pin, alias=spec.source)
     else:
         files = _files(spec.source, downloads, pin)
-    kind = files.check(pin).format
-    reader = ParquetFiles.open(files) if kind == "Parquet" else CsvFiles.open(files, spec.csv, spec.time)
+    file_format = files.check(pin).format
+    reader = ParquetFiles.open(files) if file_format == "Parquet" else CsvFiles.open(files, spec.csv, spec.time)
     return Source(files.name, files.sha256, reader)
 
 

@@ -9,14 +9,14 @@ from lstm.config.model import Method
 from lstm.data.augment import augment
 
 METHODS = get_args(Method)
-OF_THE_PAST = ["jitter", "time_warp", "slicing", "bootstrap"]
-KEEP_THE_NEWEST = ["time_warp", "slicing", "bootstrap"]
+PAST_METHODS = ["jitter", "time_warp", "slicing", "bootstrap"]
+METHODS_THAT_KEEP_THE_NEWEST = ["time_warp", "slicing", "bootstrap"]
 N_KNOWN = 2
 
 
-def windows(batch=16, length=24, horizon=5, own=3, targets=2, seed=0):
+def windows(batch=16, length=24, horizon=5, n_observed=3, targets=2, seed=0):
     draw = torch.Generator().manual_seed(seed)
-    past = torch.randn(batch, length, own + N_KNOWN, generator=draw)
+    past = torch.randn(batch, length, n_observed + N_KNOWN, generator=draw)
     known = torch.randn(batch, horizon, N_KNOWN, generator=draw)
     return past, known, torch.randn(batch, horizon, targets, generator=draw)
 
@@ -26,7 +26,7 @@ def ones(batch, length, horizon):
 
 
 def ramps(batch=64, length=40):
-    """Column 0 of the past says its step, column 1 is anything: (B, L, 2)."""
+    """Column 0 is the step, column 1 is random: (B, L, 2)."""
     steps = torch.arange(length, dtype=torch.float32).expand(batch, length)
     return torch.stack([steps, torch.randn(batch, length, generator=torch.Generator().manual_seed(3))], dim=2)
 
@@ -49,22 +49,22 @@ def edge_padded_average(column, width):
 def test_a_copy_is_changed_and_the_inputs_are_left_alone(method):
     given = windows()
     before = [tensor.clone() for tensor in given]
-    made = change(method, *given)
-    assert not torch.equal(made[0], given[0])
-    for new, old, was in zip(made, given, before, strict=True):
+    augmented = change(method, *given)
+    assert not torch.equal(augmented[0], given[0])
+    for new, old, original in zip(augmented, given, before, strict=True):
         assert (new.shape, new.dtype) == (old.shape, old.dtype)
-        assert torch.equal(old, was)
+        assert torch.equal(old, original)
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_the_generator_alone_decides(method):
+def test_only_the_generator_determines_the_result(method):
     given = windows()
     torch.manual_seed(1)
     first = change(method, *given, seed=7)
     torch.manual_seed(2)
     state = torch.random.get_rng_state()
     second = change(method, *given, seed=7)
-    assert all(torch.equal(one, other) for one, other in zip(first, second, strict=True))
+    assert all(torch.equal(left, right) for left, right in zip(first, second, strict=True))
     assert torch.equal(torch.random.get_rng_state(), state)
     assert not torch.equal(first[0], change(method, *given, seed=8)[0])
 
@@ -77,7 +77,7 @@ def test_a_generator_moves_on_from_call_to_call(method):
 
 
 @pytest.mark.parametrize("method", [name for name in METHODS if name != "mixup"])
-def test_known_inputs_are_facts_that_no_method_but_mixup_touches(method):
+def test_only_mixup_changes_known_inputs(method):
     past, known, actual = windows()
     new_past, new_known, _ = change(method, past, known, actual)
     assert torch.equal(new_past[..., -N_KNOWN:], past[..., -N_KNOWN:])
@@ -85,20 +85,20 @@ def test_known_inputs_are_facts_that_no_method_but_mixup_touches(method):
 
 
 @pytest.mark.parametrize("method", [name for name in METHODS if name != "mixup"])
-def test_windows_draw_each_for_themselves(method):
+def test_each_window_has_its_own_random_numbers(method):
     past, known, actual = (tensor[:1].expand(2, -1, -1) for tensor in windows())
-    one, other = change(method, past, known, actual)[0]
-    assert not torch.equal(one, other)
+    first, second = change(method, past, known, actual)[0]
+    assert not torch.equal(first, second)
 
 
-@pytest.mark.parametrize("method", OF_THE_PAST)
-def test_what_came_is_left_alone_where_only_the_past_changes(method):
+@pytest.mark.parametrize("method", PAST_METHODS)
+def test_methods_of_the_past_keep_the_actual_values(method):
     past, known, actual = windows()
     assert torch.equal(change(method, past, known, actual)[2], actual)
 
 
 @pytest.mark.parametrize("length", [1, 2, 3, 24, 100])
-@pytest.mark.parametrize("method", KEEP_THE_NEWEST)
+@pytest.mark.parametrize("method", METHODS_THAT_KEEP_THE_NEWEST)
 def test_the_newest_observation_stays_the_newest_to_the_bit(method, length):
     past, known, actual = windows(batch=200, length=length)
     assert torch.equal(change(method, past, known, actual)[0][:, -1], past[:, -1])
@@ -114,12 +114,12 @@ def test_windows_of_every_size_stay_finite(methods, sizes):
 
 
 @pytest.mark.parametrize("method", [name for name in METHODS if name != "mixup"])
-def test_what_was_not_measured_stays_so_and_nothing_else_becomes_so(method):
+def test_missing_actual_values_stay_missing_and_no_others_become_missing(method):
     past, known, actual = windows()
     actual[3, 1:, 0] = torch.nan
-    made = change(method, past, known, actual)
-    assert torch.equal(made[2].isnan(), actual.isnan())
-    assert torch.isfinite(made[0]).all()
+    new_past, _, new_actual = change(method, past, known, actual)
+    assert torch.equal(new_actual.isnan(), actual.isnan())
+    assert torch.isfinite(new_past).all()
 
 
 def test_methods_are_applied_in_turn():
@@ -127,7 +127,7 @@ def test_methods_are_applied_in_turn():
     together = change(["scaling", "mixup", "jitter"], *given, seed=5)
     for method in ["scaling", "mixup", "jitter"]:
         given = augment(*given, [method], generator)
-    assert all(torch.equal(one, other) for one, other in zip(together, given, strict=True))
+    assert all(torch.equal(left, right) for left, right in zip(together, given, strict=True))
 
 
 def test_jitter_is_normal_noise_of_3_percent():
@@ -135,10 +135,10 @@ def test_jitter_is_normal_noise_of_3_percent():
     assert stats.kstest(noise / 0.03, "norm").pvalue > 0.01
 
 
-def test_scaling_keeps_the_ratio_of_what_came_to_the_past():
+def test_scaling_keeps_the_ratio_of_actual_values_to_the_past():
     past, known, actual = windows(batch=500)
     new_past, _, new_actual = change("scaling", past, known, actual)
-    ratio, new_ratio = (one[:, :1] / other[:, -1:, :1] for one, other in ((actual, past), (new_actual, new_past)))
+    ratio, new_ratio = (ahead[:, :1] / back[:, -1:, :1] for ahead, back in ((actual, past), (new_actual, new_past)))
     torch.testing.assert_close(new_ratio, ratio)
     factor = new_past[..., :3] / past[..., :3]
     assert torch.allclose(factor, factor[:, :1, :1].expand_as(factor), rtol=1e-5)
@@ -167,8 +167,8 @@ def test_a_magnitude_warp_takes_all_columns_along():
 @pytest.mark.parametrize("method", ["time_warp", "slicing"])
 def test_values_between_steps_are_interpolated(method):
     past = ramps()
-    made = change_past(method, past)
-    for new, old in zip(made.numpy(), past.numpy(), strict=True):
+    changed = change_past(method, past)
+    for new, old in zip(changed.numpy(), past.numpy(), strict=True):
         np.testing.assert_allclose(new[:, 1], np.interp(new[:, 0], old[:, 0], old[:, 1]), atol=1e-4)
 
 
@@ -214,57 +214,57 @@ def test_mixup_keeps_a_linear_law():
     torch.testing.assert_close(new_actual, law(new_past, new_known), atol=1e-4, rtol=1e-4)
 
 
-def test_mixup_knows_nothing_where_either_window_was_not_measured():
+def test_a_mixture_is_missing_where_either_window_is_missing():
     batch = 40
     past, actual = torch.eye(batch)[:, None], torch.ones(batch, 3, 2)
     actual[7, 1, 0] = torch.nan
     mixed, _, new_actual = change("mixup", past, torch.zeros(batch, 3, 0), actual)
     share = mixed[:, 0, 7]
-    assert ((share > 0) & (share < 1)).sum() == 2  # window 7, and the one that met it
+    assert ((share > 0) & (share < 1)).sum() == 2  # window 7 and its partner
     expected = torch.zeros_like(actual, dtype=torch.bool)
     expected[share > 0, 1, 0] = True
     assert torch.equal(new_actual.isnan(), expected)
 
 
-def test_mixup_leaves_a_window_all_alone_as_it_is():
+def test_mixup_keeps_a_single_window_unchanged():
     given = windows(batch=1)
     assert all(torch.equal(new, old) for new, old in zip(change("mixup", *given), given, strict=True))
 
 
-def test_a_bootstrap_draws_runs_of_the_windows_own_residuals_the_same_for_all_columns():
+def test_a_bootstrap_draws_blocks_of_a_windows_residuals_the_same_for_all_columns():
     length, block, width = 49, 7, 7
     past = windows(batch=50, length=length)[0][..., :2]
-    made = change_past("bootstrap", past)
-    found = np.empty((50, length), int)
-    for row, (new, old) in enumerate(zip(made.double().numpy(), past.double().numpy(), strict=True)):
+    changed = change_past("bootstrap", past)
+    steps = np.empty((50, length), int)
+    for row, (new, old) in enumerate(zip(changed.double().numpy(), past.double().numpy(), strict=True)):
         smooth = np.stack([edge_padded_average(column, width) for column in old.T], axis=1)
         distance = np.abs((new - smooth)[:, None] - (old - smooth)[None]).max(axis=2)  # (new step, old step)
         assert distance.min(axis=1).max() < 1e-5
-        found[row] = distance.argmin(axis=1)
-    assert (found[:, -1] == length - 1).all()
-    breaks = np.diff(found[:, :-1], axis=1) != 1
+        steps[row] = distance.argmin(axis=1)
+    assert (steps[:, -1] == length - 1).all()
+    breaks = np.diff(steps[:, :-1], axis=1) != 1
     assert breaks.sum(axis=1).max() <= length // block  # a cut first block, whole ones, a cut last one
     assert breaks.sum(axis=1).mean() > 0.8 * (length / block - 1)
     assert breaks.any(axis=0).all()  # the grid of blocks begins anywhere
-    assert set(found[:, :-1].ravel()) == set(range(length))
+    assert set(steps[:, :-1].ravel()) == set(range(length))
 
 
 def test_a_bootstrap_keeps_the_level_and_the_trend():
     trend = torch.linspace(-5, 5, 100)[None, :, None] * torch.linspace(-1, 1, 30)[:, None, None] + 8
     past = trend + 0.3 * windows(batch=30, length=100)[0][..., :1]
-    made = change_past("bootstrap", past)
-    assert (made - past).mean(dim=1).abs().max() < 0.2
-    assert (made - trend).abs().max() < 2
-    assert (made - past).std() == pytest.approx(0.3 * 2**0.5, rel=0.2)  # two residuals that know nothing of each other
+    changed = change_past("bootstrap", past)
+    assert (changed - past).mean(dim=1).abs().max() < 0.2
+    assert (changed - trend).abs().max() < 2
+    assert (changed - past).std() == pytest.approx(0.3 * 2**0.5, rel=0.2)  # of two independent residuals
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("method", METHODS)
-def test_cuda_gets_the_windows_that_the_cpu_gets(method):
+def test_windows_are_the_same_on_cuda_and_cpu(method):
     if not torch.cuda.is_available():
         pytest.skip("needs CUDA")
     given = windows()
-    there = change(method, *(tensor.cuda() for tensor in given))
-    for one, other in zip(there, change(method, *given), strict=True):
-        assert one.device.type == "cuda"
-        torch.testing.assert_close(one.cpu(), other)
+    on_cuda = change(method, *(tensor.cuda() for tensor in given))
+    for changed, expected in zip(on_cuda, change(method, *given), strict=True):
+        assert changed.device.type == "cuda"
+        torch.testing.assert_close(changed.cpu(), expected)

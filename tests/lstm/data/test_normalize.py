@@ -54,7 +54,7 @@ def test_state_survives_json():
 
 
 @pytest.mark.parametrize(
-    ("act", "error", "said"),
+    ("act", "error", "expected"),
     [
         (lambda: DataNormalizer({"strategie": "zscore"}), ConfigError, "Did you mean 'strategy'"),
         (lambda: DataNormalizer({"strategy": "log"}), ConfigError, "key 'strategy'"),
@@ -66,6 +66,6 @@ def test_state_survives_json():
         (lambda: DataNormalizer().fit(np.zeros((0, 2))), DataError, "at least one row"),
     ],
 )
-def test_misuse_is_told(act, error, said):
-    with pytest.raises(error, match=said):
+def test_misuse_is_refused(act, error, expected):
+    with pytest.raises(error, match=expected):
         act()

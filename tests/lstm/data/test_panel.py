@@ -76,7 +76,7 @@ def test_changing_the_future_changes_no_causal_row_of_the_past(missing, moment, 
         np.testing.assert_array_equal(before.values[:moment], after.values[:moment])
 
 
-def test_series_keep_apart_and_columns_have_their_order():
+def test_series_are_separate_and_columns_in_order():
     panel = panel_of(make_hourly(days=2), calendar={"features": ["hour"], "holidays": "US"}, known=[], static=[])
     assert panel.layout.columns == ("sales", "visitors", "hour_sin", "hour_cos", "holiday")
     assert (panel.layout.n_known, panel.layout.scaled) == (3, (0, 1))
@@ -129,7 +129,7 @@ def test_a_season_that_is_missing_too_is_taken_from_further_back():
     assert panel.values[:, 0].tolist() == [1, 2, 1, 4, 1, 6]
 
 
-def test_missing_indicators_say_what_was_not_measured():
+def test_missing_indicators_mark_values_that_were_not_measured():
     frame = one_shop([1.0, np.nan, 3.0, 4.0], visitors=[5.0, 6.0, np.nan, 8.0])
     panel = panel_of(frame, missing={"indicators": True})
     assert panel.layout.columns == ("sales", "visitors", "sales_missing", "visitors_missing")
@@ -137,7 +137,7 @@ def test_missing_indicators_say_what_was_not_measured():
     assert panel.values[:, 2:].tolist() == [[0, 0], [1, 0], [0, 1], [0, 0]]
 
 
-def test_categories_become_one_column_each_and_strangers_none():
+def test_known_categories_become_columns_and_unknown_ones_do_not():
     frame = one_shop([1.0, 2.0, 3.0, 4.0]).assign(kind=["a", "b", "x", None], size="big")
     spec = DataSpec.parse({**DATA, "observed": "kind", "static": "size", "categorical": ["kind", "size"]})
     panel = build_panel(canonicalize(frame, spec), spec, {"kind": ["a", "b"], "size": ["big"]})
@@ -146,7 +146,7 @@ def test_categories_become_one_column_each_and_strangers_none():
     assert panel.values[:, 1:].tolist() == [[1, 0, 1], [0, 1, 1], [0, 0, 1], [0, 0, 1]]
 
 
-def test_irregular_rows_say_how_long_the_last_one_was_ago():
+def test_irregular_rows_hold_the_time_since_the_row_before():
     times = pd.to_datetime(["2024-01-01T00:00", "2024-01-01T00:10", "2024-01-01T06:20", "2024-01-01T06:21"], utc=True)
     frame = pd.DataFrame({"time": times, "sales": 1.0})
     spec = DataSpec.parse({"source": "-", "time": "time", "target": "sales", "frequency": "irregular"})
@@ -252,7 +252,7 @@ def test_days_may_begin_with_one_whose_time_the_clocks_skipped(zone, first, cloc
     assert np.concatenate([block.actual[:, 0] for block in blocks]).tolist() == list(range(20))
 
 
-def test_many_irregular_series_are_carried_on_in_one_pass():
+def test_many_irregular_series_are_extended_ahead():
     count = 3000
     times = pd.to_datetime(np.tile(np.arange(5) * 60, count), unit="s", utc=True)
     frame = pd.DataFrame({"time": times, "id": np.repeat(np.arange(count), 5).astype(str), "y": 1.0})

@@ -1,4 +1,4 @@
-"""Panels on disk: what normalisers see, which series are left out, and sources that come in many chunks."""
+"""Panels on disk: statistics, series that are left out, and sources in many chunks."""
 
 import json
 from dataclasses import replace
@@ -38,6 +38,7 @@ def test_statistics_are_those_of_the_training_rows(hourly, tmp_path, strategy, p
         np.testing.assert_allclose(panel.normalizer.scale[number], reference.scale, rtol=1e-9)
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(0, 10 * 24 - 1), st.floats(-1e5, 1e5), st.sampled_from(["zscore", "minmax", "robust"]), st.data())
 def test_nothing_after_the_training_span_moves_the_statistics(tmp_path, hour, value, strategy, data):
@@ -47,13 +48,13 @@ def test_nothing_after_the_training_span_moves_the_statistics(tmp_path, hour, va
     start = pd.Timestamp("2024-03-31") + pd.Timedelta(hours=hour)
     changed.loc[changed["time"] == start.strftime("%Y-%m-%dT%H:%M:%SZ"), ["sales", "visitors"]] = value
     normalize = NormalizeSpec(strategy=strategy)
-    (_, one), (_, two) = (
+    (_, first), (_, second) = (
         store_panel(each, tmp_path / name, normalize=normalize) for name, each in (("a", frame), ("b", changed))
     )
-    assert one.normalizer.to_dict() == two.normalizer.to_dict()
+    assert first.normalizer.to_dict() == second.normalizer.to_dict()
 
 
-def test_static_columns_keep_telling_the_series_apart(hourly, tmp_path):
+def test_static_columns_are_scaled_over_all_series(hourly, tmp_path):
     spec = DataSpec.parse({**DATA, "source": str(tmp_path / "shops.parquet"), "static": ["area"]})
     frame = hourly.assign(area=hourly["shop"].map({"north": 100.0, "south": 300.0}))
     _, panel = store_panel(frame, tmp_path, spec)
@@ -62,7 +63,7 @@ def test_static_columns_keep_telling_the_series_apart(hourly, tmp_path):
     assert set(panel.array("features")[panel.array("series") == 1, 2]) == {1.0}
 
 
-def test_a_series_that_cannot_be_normalised_is_left_out_and_said(tmp_path):
+def test_a_series_that_cannot_be_normalized_is_left_out_with_a_reason(tmp_path):
     frame = make_hourly(shops=("early", "late", "half", "whole"))
     frame = frame[(frame["shop"] != "late") | (frame["time"] >= "2024-04-05")]
     frame.loc[(frame["shop"] == "half"), "visitors"] = np.nan
@@ -77,7 +78,7 @@ def test_a_series_that_cannot_be_normalised_is_left_out_and_said(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "expected"),
     [
         (lambda f: f.assign(visitors=np.nan), "column 'visitors' has no value in the training span"),
         (
@@ -93,12 +94,12 @@ def test_a_series_that_cannot_be_normalised_is_left_out_and_said(tmp_path):
         ),
     ],
 )
-def test_columns_without_training_values_are_told(hourly, tmp_path, change, said):
-    with pytest.raises(DataError, match=said):
+def test_columns_without_training_values_are_refused(hourly, tmp_path, change, expected):
+    with pytest.raises(DataError, match=expected):
         store_panel(change(hourly), tmp_path)
 
 
-def test_categories_come_from_the_training_span_alone(hourly, tmp_path):
+def test_categories_come_from_the_training_span_only(hourly, tmp_path):
     kind = np.where(hourly["time"] < "2024-03-31", np.where(hourly.index % 3, "often", "seldom"), "new")
     spec = DataSpec.parse(
         {**DATA, "source": str(tmp_path / "shops.parquet"), "observed": "kind", "categorical": "kind"}
@@ -110,7 +111,7 @@ def test_categories_come_from_the_training_span_alone(hourly, tmp_path):
     assert (panel.array("features")[later, 1:] == 0).all()
 
 
-def test_columns_that_differ_in_case_alone_are_kept_apart(hourly, tmp_path):
+def test_columns_that_differ_only_in_case_are_separate(hourly, tmp_path):
     spec = DataSpec.parse(
         {**DATA, "source": str(tmp_path / "shops.parquet"), "observed": ["visitors", "Visitors", "TIME"]}
     )
@@ -121,7 +122,7 @@ def test_columns_that_differ_in_case_alone_are_kept_apart(hourly, tmp_path):
 
 
 @pytest.mark.parametrize("shuffled", [False, True])
-def test_many_chunks_make_the_table_and_panel_of_one(tmp_path, monkeypatch, shuffled):
+def test_many_chunks_give_the_table_and_panel_of_a_single_chunk(tmp_path, monkeypatch, shuffled):
     frame = make_hourly(days=40, shops=("b", "a", "c"))
     frame = frame.sample(frac=0.9, random_state=0) if shuffled else frame.sort_values(["shop", "time"])
     table, panel = store_panel(frame, tmp_path / "one")
@@ -129,7 +130,7 @@ def test_many_chunks_make_the_table_and_panel_of_one(tmp_path, monkeypatch, shuf
     monkeypatch.setattr(Source, "chunks", lambda self, columns, text, *_: chunks(self, columns, text, rows=200))
     monkeypatch.setattr(ingest, "PIECE_ROWS", 130)
     monkeypatch.setattr(sorting, "BUCKET_ROWS", 300)
-    monkeypatch.setattr(sorting, "_EVERY", 10)
+    monkeypatch.setattr(sorting, "_SAMPLE_EVERY", 10)
     pieces = ingest.Table.pieces
     monkeypatch.setattr(ingest.Table, "pieces", lambda self: pieces(self, 130))
     many, same = store_panel(frame, tmp_path / "many")
@@ -143,14 +144,14 @@ def test_many_chunks_make_the_table_and_panel_of_one(tmp_path, monkeypatch, shuf
     np.testing.assert_array_equal(panel.array("features"), panel.normalizer.normalize_features(whole))
 
 
-def test_a_source_that_was_read_before_is_not_read_again(hourly, tmp_path, monkeypatch):
+def test_a_source_is_read_only_once(hourly, tmp_path, monkeypatch):
     first, _ = store_panel(hourly, tmp_path)
     monkeypatch.setattr(Source, "chunks", lambda *_: pytest.fail("read again"))
     spec = DataSpec.parse({**DATA, "source": str(tmp_path / "shops.parquet")})
     assert ingest_table(spec, tmp_path, tmp_path) == first
 
 
-def test_a_source_that_breaks_a_rule_leaves_nothing_behind(hourly, tmp_path):
+def test_a_source_that_breaks_a_rule_leaves_no_file(hourly, tmp_path):
     path, work = tmp_path / "shops.csv", tmp_path / "work"
     work.mkdir()
     pd.concat([hourly, hourly.tail(1)]).to_csv(path, index=False)
@@ -159,7 +160,7 @@ def test_a_source_that_breaks_a_rule_leaves_nothing_behind(hourly, tmp_path):
     assert list(work.iterdir()) == []
 
 
-def test_what_was_changed_is_said(hourly, tmp_path):
+def test_merged_rows_are_noted(hourly, tmp_path):
     path = tmp_path / "shops.csv"
     pd.concat([hourly, hourly.tail(2)]).to_csv(path, index=False)
     spec = DataSpec.parse({**DATA, "source": str(path), "duplicates": "mean"})
@@ -175,17 +176,17 @@ def test_the_panel_describes_itself_in_json(hourly, tmp_path):
 
 
 @pytest.mark.parametrize("harm", [lambda path: path.write_bytes(path.read_bytes()[:100]), lambda path: path.unlink()])
-@pytest.mark.parametrize("what", ["table-*.parquet", "source-*.json"])
-def test_a_damaged_cache_is_made_again(hourly, tmp_path, harm, what):
+@pytest.mark.parametrize("pattern", ["table-*.parquet", "source-*.json"])
+def test_a_damaged_cache_is_rebuilt(hourly, tmp_path, harm, pattern):
     first, _ = store_panel(hourly, tmp_path)
-    (path,) = tmp_path.glob(what)
+    (path,) = tmp_path.glob(pattern)
     harm(path)
     spec = DataSpec.parse({**DATA, "source": str(tmp_path / "shops.parquet")})
     assert ingest_table(spec, tmp_path, tmp_path) == first
     assert sum(map(len, first.pieces())) == first.rows
 
 
-def test_the_frequency_is_inferred_from_twenty_series_however_many_come_in_a_piece(tmp_path, monkeypatch):
+def test_the_frequency_is_inferred_from_twenty_series_whatever_the_size_of_pieces(tmp_path, monkeypatch):
     hours = make_hourly(days=20, shops=tuple(f"s{number:02d}" for number in range(10)))
     frame = hours[~((hours["shop"] < "s02") & (hours.index % 2 == 1))]  # the first two have a row every two hours
     path = tmp_path / "shops.csv"
@@ -200,7 +201,7 @@ def test_the_frequency_is_inferred_from_twenty_series_however_many_come_in_a_pie
     assert ingest_table(spec, again, again).frequency == "1h"
 
 
-def test_rows_ahead_are_no_part_of_the_span(hourly, tmp_path):
+def test_rows_ahead_do_not_extend_the_span(hourly, tmp_path):
     spec = DataSpec.parse({**DATA, "source": str(tmp_path / "shops.parquet"), "observed": [], "known": "visitors"})
     ahead = hourly["time"] >= "2024-04-09"
     table, panel = store_panel(hourly.assign(sales=hourly["sales"].mask(ahead)), tmp_path, spec)

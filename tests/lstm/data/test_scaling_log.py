@@ -1,4 +1,4 @@
-"""`normalize.log`: what is centred, scaled and forecast is the logarithm; what comes out is in the target's units."""
+"""`normalize.log`: networks see logarithms of the targets, and forecasts are in the units of the targets."""
 
 import numpy as np
 import pandas as pd
@@ -60,9 +60,11 @@ def test_a_hand_worked_scale():
 
 
 @given(st.lists(st.floats(1e-6, 1e9), min_size=1), st.floats(-5, 5), st.floats(0.01, 10), st.booleans())
-def test_raw_undoes_normalized(values, center, scale, log):
-    made = TargetScale(np.array([center]), np.array([scale]), log)
-    np.testing.assert_allclose(made.denormalize(made.normalize(np.array(values))), values, rtol=1e-9, atol=1e-9)
+def test_denormalize_inverts_normalize(values, center, scale, log):
+    target_scale = TargetScale(np.array([center]), np.array([scale]), log)
+    np.testing.assert_allclose(
+        target_scale.denormalize(target_scale.normalize(np.array(values))), values, rtol=1e-9, atol=1e-9
+    )
 
 
 @pytest.mark.parametrize("strategy", ["zscore", "minmax", "robust", "none"])
@@ -84,6 +86,7 @@ def test_statistics_are_those_of_the_training_rows_logarithms(hourly, tmp_path, 
         np.testing.assert_allclose(panel.array("features")[:-1, 1], hourly["visitors"][:-1], rtol=1e-6)
 
 
+@pytest.mark.slow
 @settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(0, 10 * 24 - 1), st.floats(1e-3, 1e5))
 def test_nothing_after_the_training_span_moves_the_logarithms_statistics(tmp_path, hour, value):
@@ -91,56 +94,56 @@ def test_nothing_after_the_training_span_moves_the_logarithms_statistics(tmp_pat
     changed = frame.copy()
     start = pd.Timestamp("2024-03-31") + pd.Timedelta(hours=hour)
     changed.loc[changed["time"] == start.strftime("%Y-%m-%dT%H:%M:%SZ"), "sales"] = value
-    (_, one), (_, two) = (
+    (_, first), (_, second) = (
         store_panel(each, tmp_path / name, normalize=LOG) for name, each in (("a", frame), ("b", changed))
     )
-    assert one.normalizer.to_dict() == two.normalizer.to_dict()
+    assert first.normalizer.to_dict() == second.normalizer.to_dict()
 
 
 @pytest.mark.parametrize("value", [0.0, -2.5])
 @pytest.mark.parametrize("moment", ["2024-03-05T07", "2024-04-07T11"])  # in training, and in the test span
-def test_a_value_without_a_logarithm_is_told_wherever_it_stands(hourly, tmp_path, value, moment):
+def test_a_value_without_a_logarithm_is_refused_in_any_split(hourly, tmp_path, value, moment):
     hourly.loc[(hourly["time"] == f"{moment}:00:00Z") & (hourly["shop"] == "south"), "sales"] = value
-    said = (
+    expected = (
         f"series 'south': target 'sales' must be above 0 where normalize.log is true, but is {value:g} at "
         f"{moment}:00:00Z. Set normalize.log: false, or leave a missing value empty."
     )
-    with pytest.raises(DataError) as told:
+    with pytest.raises(DataError) as caught:
         store_panel(hourly, tmp_path, normalize=LOG)
-    assert str(told.value) == said
+    assert str(caught.value) == expected
     spec = DataSpec.parse(DATA)
     forecaster = make_forecaster(spec, make_hourly(), normalize=LOG)
-    with pytest.raises(DataError) as told:
+    with pytest.raises(DataError) as caught:
         forecaster.normalizer.normalize_targets(build_panel(canonicalize(hourly, spec), spec))
-    assert str(told.value) == said
+    assert str(caught.value) == expected
 
 
-def test_without_log_any_value_will_do(hourly, tmp_path):
+def test_without_log_any_value_is_accepted(hourly, tmp_path):
     _, panel = store_panel(hourly.assign(sales=-hourly["sales"]), tmp_path)
     assert panel.normalizer.center[0, 0] < 0
 
 
-def test_a_history_with_a_zero_is_told(spec, hourly):
+def test_a_history_with_a_zero_is_refused(spec, hourly):
     forecaster = make_forecaster(spec, hourly, normalize=LOG)
     hourly.loc[hourly.index[-3], "sales"] = 0
     with pytest.raises(DataError, match="series 'south': target 'sales' must be above 0 .* at 2024-04-09T21:00:00Z"):
         forecaster.forecast(hourly)
 
 
-def test_networks_that_see_no_change_give_back_the_last_raw_value(spec, hourly, tmp_path):
+def test_networks_that_forecast_no_change_return_the_last_raw_value(spec, hourly, tmp_path):
     forecaster = still(make_forecaster(spec, hourly, normalize=LOG))
     forecaster.save(tmp_path)
-    made = Forecaster.load(tmp_path).forecast(hourly)
+    forecast = Forecaster.load(tmp_path).forecast(hourly)
     last = hourly.groupby("shop")["sales"].last()
-    np.testing.assert_allclose(made["forecast"], made["series"].map(last), rtol=1e-5)
+    np.testing.assert_allclose(forecast["forecast"], forecast["series"].map(last), rtol=1e-5)
 
 
 def test_intervals_are_as_wide_in_ratio_on_both_sides_and_above_zero(spec, hourly):
-    made = still(make_forecaster(spec, hourly, normalize=LOG)).forecast(hourly, categories=(80, 99))
+    forecast = still(make_forecaster(spec, hourly, normalize=LOG)).forecast(hourly, levels=(80, 99))
     for level in (80, 99):
-        low, high = made[f"lo-{level}"], made[f"hi-{level}"]
-        np.testing.assert_allclose(high / made["forecast"], made["forecast"] / low, rtol=1e-6)
-        assert (high - made["forecast"] > made["forecast"] - low).all() and (low > 0).all()
+        low, high = forecast[f"lo-{level}"], forecast[f"hi-{level}"]
+        np.testing.assert_allclose(high / forecast["forecast"], forecast["forecast"] / low, rtol=1e-6)
+        assert (high - forecast["forecast"] > forecast["forecast"] - low).all() and (low > 0).all()
 
 
 def test_a_band_of_a_hand_worked_case():
@@ -150,7 +153,7 @@ def test_a_band_of_a_hand_worked_case():
     assert (low.item(), high.item()) == (pytest.approx(np.exp(0.5)), pytest.approx(np.exp(2.5)))
 
 
-def test_a_description_from_before_there_was_log_is_read(spec, hourly):
+def test_a_description_without_log_is_read(spec, hourly):
     normalizer = make_forecaster(spec, hourly).normalizer
     state = normalizer.to_dict()
     assert PanelNormalizer.from_dict({**state, "log": True}).log
@@ -169,19 +172,19 @@ def test_errors_of_the_naive_are_in_raw_units():
 
 def test_scores_are_in_raw_units_whether_or_not_logarithms_were_forecast(spec, hourly):
     table = canonicalize(hourly, spec)
-    found = {}
+    scores = {}
     for log in (False, True):
         forecaster = still(make_forecaster(spec, hourly, normalize=NormalizeSpec(log=log)))
         scored, _ = scored_windows(forecaster, table, spec, naive=2.0)
         forecast = forecaster.forecast_windows(scored.windows)
-        found[log] = scored.score(forecast, (), (), folds=1).overall
+        scores[log] = scored.score(forecast, (), (), folds=1).overall
     for name in ("rmse", "mae", "mape", "smape", "r2", "mase"):  # both are the persistence
-        assert found[True][name] == pytest.approx(found[False][name], rel=1e-4), name
+        assert scores[True][name] == pytest.approx(scores[False][name], rel=1e-4), name
     sales = hourly["sales"].to_numpy().reshape(2, -1)
     origins = range(31 * 24, 40 * 24 - 5)  # from the first of April on
     errors = [np.abs(sales[:, hour : hour + 6] - sales[:, [hour - 1]]) for hour in origins]
-    assert found[True]["mae"] == pytest.approx(np.mean(errors), rel=1e-4)
-    assert found[True]["mase"] == pytest.approx(np.mean(errors) / 2, rel=1e-4)
+    assert scores[True]["mae"] == pytest.approx(np.mean(errors), rel=1e-4)
+    assert scores[True]["mase"] == pytest.approx(np.mean(errors) / 2, rel=1e-4)
 
 
 @pytest.mark.parametrize("candidate_log", [False, True])
@@ -192,5 +195,5 @@ def test_a_candidate_and_an_incumbent_may_differ_in_log(spec, hourly, candidate_
         for log in (candidate_log, not candidate_log)
     )
     scored, names = scored_windows(candidate, table, spec)
-    found = compare_forecasters(candidate, incumbent, table, scored, names)
-    assert found.rmse == pytest.approx(found.incumbent_rmse, rel=1e-4)
+    comparison = compare_forecasters(candidate, incumbent, table, scored, names)
+    assert comparison.rmse == pytest.approx(comparison.incumbent_rmse, rel=1e-4)

@@ -1,4 +1,4 @@
-"""Where the cuts between training, validation and test lie, however the spans are said."""
+"""Cuts between training, validation and test, from spans in rows, durations and fractions."""
 
 import os
 from pathlib import Path
@@ -21,7 +21,7 @@ TEN_DAYS = (pd.Timestamp("2024-01-01T00:00Z"), pd.Timestamp("2024-01-10T23:00Z")
 
 
 @pytest.mark.parametrize(("validation", "test"), [("2d", "1d"), (48, 24), (0.2, 0.1)])
-def test_cuts_are_the_same_however_they_are_said(validation, test):
+def test_cuts_are_the_same_in_rows_durations_and_fractions(validation, test):
     cuts = compute_cuts(*TEN_DAYS, HOURLY, SplitSpec(validation=validation, test=test))
     assert cuts.end == np.datetime64("2024-01-11T00")
     assert cuts.test == np.datetime64("2024-01-10T00")
@@ -45,13 +45,13 @@ def test_three_row_counts_may_use_every_row_but_not_one_more():
     whole = compute_cuts(*TEN_DAYS, HOURLY, SplitSpec(train=168, validation=48, test=24))
     assert whole == compute_cuts(*TEN_DAYS, HOURLY, SplitSpec(validation=48, test=24))
     assert count_unused_rows(whole, TEN_DAYS[1], HOURLY) == 0
-    said = (
+    expected = (
         "split: train=169, validation=48 and test=24 are 241 rows, but the data hold 240, from 2024-01-01T00:00:00 to "
         "2024-01-10T23:00:00. Make them shorter, or bring more data."
     )
-    with pytest.raises(DataError) as told:
+    with pytest.raises(DataError) as caught:
         compute_cuts(*TEN_DAYS, HOURLY, SplitSpec(train=169, validation=48, test=24))
-    assert str(told.value) == said
+    assert str(caught.value) == expected
 
 
 def test_a_billion_rows_are_too_many_and_not_a_moment_before_the_first():
@@ -60,7 +60,7 @@ def test_a_billion_rows_are_too_many_and_not_a_moment_before_the_first():
 
 
 @given(st.integers(1, 200), st.integers(1, 200), st.integers(1, 200), st.sampled_from(["1h", "1d", "MS", "B", "30min"]))
-def test_the_spans_of_three_row_counts_hold_as_many_rows_as_said(train, validation, test, text):
+def test_the_spans_of_three_row_counts_have_these_numbers_of_rows(train, validation, test, text):
     frequency = Frequency.parse(text, "America/New_York")
     first = np.datetime64("2015-01-01T05:00", "us")  # midnight in New York, and the start of a month
     times = frequency.times(np.full(700, first), np.arange(700))
@@ -92,7 +92,7 @@ def test_rows_of_an_irregular_series_are_no_span(train):
         compute_cuts(*TEN_DAYS, None, SplitSpec(train=train, validation=24, test=24))
 
 
-def test_statistics_see_the_first_rows_alone_and_unused_rows_are_in_no_array(hourly, tmp_path):
+def test_statistics_use_the_first_rows_only_and_unused_rows_are_in_no_array(hourly, tmp_path):
     split = SplitSpec(train=300, validation=100, test=50)
     _, panel = store_panel(hourly, tmp_path, split=split)
     assert panel.array("times").max() == np.datetime64("2024-03-01T00") + np.timedelta64(449, "h")

@@ -8,10 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lstm.config.data import DataSpec
+from lstm.data.canonicalizer import Canonicalizer
 from lstm.data.fingerprint import Fingerprint, fingerprint
 from lstm.data.rows import RowReader
 from lstm.data.sorting import sort_rows
-from lstm.data.table import Canonicalizer, canonicalize, resolve_frequency
+from lstm.data.table import canonicalize, resolve_frequency
 from lstm.errors import DataError
 from tests.support.tables import DATA, make_hourly
 
@@ -29,7 +30,7 @@ def test_canonical_is_sorted_in_utc_and_leaves_the_input_alone(hourly):
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "expected"),
     [
         (lambda f: f.rename(columns={"sales": "sale"}), "column 'sales' is not there. Did you mean 'sale'"),
         (lambda f: f.assign(sales="many"), "column 'sales', row 1: 'many' is no number"),
@@ -49,8 +50,8 @@ def test_canonical_is_sorted_in_utc_and_leaves_the_input_alone(hourly):
         (lambda f: f.rename(columns={"visitors": "sales"}), "column 'sales' is there twice"),
     ],
 )
-def test_refusals_name_the_place_and_the_rule(hourly, change, said):
-    with pytest.raises(DataError, match=said) as caught:
+def test_errors_name_the_cell_and_the_rule(hourly, change, expected):
+    with pytest.raises(DataError, match=expected) as caught:
         canonicalize(change(hourly), SPEC, "shops.csv")
     assert str(caught.value).startswith("shops.csv: ")
     assert "\n" not in str(caught.value)
@@ -108,7 +109,7 @@ def test_a_frequency_that_is_far_too_fine_is_refused():
         canonicalize(make_hourly(), DataSpec.parse({**DATA, "frequency": "1s"}))
 
 
-def test_every_kind_of_number_is_read(hourly):
+def test_every_type_of_number_is_read(hourly):
     kinds = {
         "decimal": hourly["sales"].round(2).map(lambda value: Decimal(str(value))),
         "nullable": hourly["sales"].round().astype("Int64"),
@@ -133,7 +134,7 @@ def test_every_kind_of_number_is_read(hourly):
     assert set(table["flag"]) == {0.0, 1.0}
 
 
-def test_categories_are_text_however_they_are_typed(hourly):
+def test_categories_are_text_whatever_their_type(hourly):
     whole = pd.Series(np.where(hourly.index == 0, np.nan, 3.0), index=hourly.index)
     frame = hourly.assign(kind=pd.Categorical(["a", "b"] * (len(hourly) // 2)), number=whole)
     spec = DataSpec.parse({**DATA, "observed": ["kind", "number"], "categorical": ["kind", "number"]})
@@ -142,7 +143,7 @@ def test_categories_are_text_however_they_are_typed(hourly):
     assert table["number"].isna().sum() == 1 and set(table["number"].dropna()) == {"3"}
 
 
-def test_text_in_a_covariate_says_how_to_declare_categories(hourly):
+def test_the_error_for_text_in_a_covariate_names_data_categorical(hourly):
     with pytest.raises(DataError, match=r"'sunny' is no number. .* set data.categorical: \[visitors\]"):
         canonicalize(hourly.assign(visitors="sunny"), SPEC)
 
@@ -163,7 +164,7 @@ def test_a_wide_table_is_the_long_one(hourly):
 
 
 @pytest.mark.parametrize(("rule", "expected"), [("mean", 15.0), ("last", 10.0)])
-def test_duplicates_are_merged_where_that_is_asked_for(hourly, rule, expected):
+def test_duplicates_are_merged_by_the_configured_rule(hourly, rule, expected):
     hourly.loc[0, "sales"] = 20.0
     twice = pd.concat([hourly, hourly.head(1).assign(sales=10.0)])
     table = canonicalize(twice, DataSpec.parse({**DATA, "duplicates": rule}))
@@ -214,7 +215,7 @@ def test_a_local_hour_that_does_not_exist_is_refused():
         )
 
 
-def test_offsets_tell_the_hour_that_comes_twice():
+def test_offsets_resolve_the_hour_that_happens_twice():
     times = ["2024-11-03T00:30-04:00", "2024-11-03T01:30-04:00", "2024-11-03T01:30-05:00", "2024-11-03T02:30-05:00"]
     frame = pd.DataFrame({"time": times, "sales": 1.0})
     table = canonicalize(
@@ -223,13 +224,13 @@ def test_offsets_tell_the_hour_that_comes_twice():
     assert (table["time"].diff().dropna() == pd.Timedelta("1h")).all()
 
 
-def test_offsets_in_some_rows_alone_are_refused(hourly):
+def test_offsets_in_only_some_rows_are_refused(hourly):
     hourly.loc[4, "time"] = "2024-03-01T04:00:00"
     with pytest.raises(DataError, match="row 5: '2024-03-01T04:00:00' has no offset, unlike the rows before"):
         canonicalize(hourly, SPEC)
 
 
-def test_other_ways_to_write_times_are_said_not_guessed(hourly):
+def test_other_time_formats_are_configured_not_guessed(hourly):
     hourly["time"] = pd.to_datetime(hourly["time"]).dt.strftime("%d/%m/%Y %H:%M")
     with pytest.raises(DataError, match="'01/03/2024 00:00' is no time. .* data.time_format"):
         canonicalize(hourly, SPEC)
@@ -237,23 +238,24 @@ def test_other_ways_to_write_times_are_said_not_guessed(hourly):
     assert table["time"].iloc[0] == pd.Timestamp("2024-03-01T00:00Z")
 
 
-def test_irregular_rows_may_stay_as_they_are():
+def test_irregular_rows_are_kept_with_frequency_irregular():
     times = pd.to_datetime(["2024-01-01T00:07Z", "2024-01-01T00:20Z", "2024-01-01T03:30Z"])
     spec = DataSpec.parse({"source": "-", "time": "time", "target": "sales", "frequency": "irregular"})
     table = canonicalize(pd.DataFrame({"time": times, "sales": [1.0, 2.0, 3.0]}), spec)
     assert table["time"].tolist() == list(times)
 
 
-def test_no_frequency_to_infer_is_told():
+def test_a_table_without_a_frequency_to_infer_is_refused():
     times = ["2024-01-01T00:07Z", "2024-01-01T00:20Z", "2024-01-01T03:30Z", "2024-01-02T13:31:03Z"]
     spec = DataSpec.parse({"source": "-", "time": "time", "target": "sales", "frequency": "infer"})
     with pytest.raises(DataError, match="finds no step that most rows follow"):
         canonicalize(pd.DataFrame({"time": times, "sales": 1.0}), spec)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(st.data())
-def test_pieces_settle_like_the_whole(data):
+def test_pieces_give_the_same_canonical_table_as_the_whole(data):
     """Duplicates and bins may lie on both sides of a border between pieces."""
     frame = make_hourly(days=3, shops=("a", "b", "c")).assign(size=1.0)
     frame = frame.drop(index=data.draw(st.sets(st.integers(0, len(frame) - 1), max_size=60)))

@@ -15,7 +15,7 @@ def windows_over(rows=50, length=6, horizon=3, n_known=2):
     return Windows(features, features[:, :1].contiguous(), origins, length, horizon, n_known)
 
 
-def test_a_window_is_the_slices_that_it_says():
+def test_a_window_is_the_slices_around_its_origin():
     windows = windows_over()
     index = torch.tensor([0, 7, len(windows) - 1])
     past, known, _ = windows.inputs(index)
@@ -43,15 +43,15 @@ def test_views_share_the_memory_of_the_array():
     st.integers(1, 4),
     st.randoms(use_true_random=False),
 )
-def test_windows_are_exactly_the_ones_that_fit_into_a_segment(lengths, length, horizon, stride, random):
+def test_windows_are_exactly_those_that_fit_into_a_segment(lengths, length, horizon, stride, random):
     segment = np.repeat(np.arange(len(lengths)), lengths)
     allowed = np.array([random.random() < 0.8 for _ in segment])
-    found = window_origins(segment, length, horizon, stride, allowed).tolist()
+    origins = window_origins(segment, length, horizon, stride, allowed).tolist()
     expected, start = [], 0
-    for run in lengths:
-        expected += [start + offset for offset in range(length, run - horizon + 1, stride) if allowed[start + offset]]
-        start += run
-    assert found == expected
+    for count in lengths:
+        expected += [start + offset for offset in range(length, count - horizon + 1, stride) if allowed[start + offset]]
+        start += count
+    assert origins == expected
 
 
 def test_without_a_horizon_the_last_window_ends_with_the_data():

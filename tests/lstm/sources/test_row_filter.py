@@ -1,4 +1,4 @@
-"""`data.where` and the segments of `data.partition_by`, on every kind of source."""
+"""`data.where` and the segments of `data.partition_by`, on every type of source."""
 
 from contextlib import closing
 from pathlib import Path
@@ -18,46 +18,46 @@ from lstm.sources.row_filter import RowFilter, comparison_codes, comparison_key,
 from lstm.sources.source import Source
 from tests.support.tables import DATA, make_hourly
 
-KINDS = ("csv", "csv.gz", "parquet", "folder", "sql")
+SOURCE_TYPES = ("csv", "csv.gz", "parquet", "folder", "sql")
 NORTH = {"shop": "north"}
 
 
 @pytest.fixture
 def frame() -> pd.DataFrame:
-    """Three shops, and columns of several types beside."""
-    made = make_hourly(4, ("north", "south", "west"))
-    number = made["shop"].map({"north": 1, "south": 2, "west": 3})
-    return made.assign(number=number, share=number / 2, code="0" + number.astype("str"), open=number > 1)
+    """Three shops, with columns of several types."""
+    rows = make_hourly(4, ("north", "south", "west"))
+    number = rows["shop"].map({"north": 1, "south": 2, "west": 3})
+    return rows.assign(number=number, share=number / 2, code="0" + number.astype("str"), open=number > 1)
 
 
-def source_of(kind: str, frame: pd.DataFrame, folder: Path, monkeypatch) -> object:
-    """The frame as one kind of source."""
-    if kind == "sql":
+def store_source(source_type: str, frame: pd.DataFrame, folder: Path, monkeypatch) -> object:
+    """Store a frame as one type of source, and return `data.source`."""
+    if source_type == "sql":
         import sqlite3
 
         with closing(sqlite3.connect(folder / "shops.db")) as connection:
             frame.to_sql("shops", connection, index=False)
         monkeypatch.setenv("SHOPS_DB", f"sqlite:///{folder / 'shops.db'}")
         return {"sql": "select * from shops", "uri": "env:SHOPS_DB"}
-    path = folder / f"shops.{kind}"
-    if kind == "folder":
+    path = folder / f"shops.{source_type}"
+    if source_type == "folder":
         frame.to_parquet(path, partition_cols=["shop"])
-    elif kind == "parquet":
+    elif source_type == "parquet":
         frame.to_parquet(path, row_group_size=100)
     else:
         frame.to_csv(path, index=False)
     return str(path)
 
 
-def spec_of(source: object, **changes: object) -> DataSpec:
+def make_spec(source: object, **changes: object) -> DataSpec:
     return DataSpec.parse({**DATA, "source": source, **changes})
 
 
-def rows_of(spec: DataSpec, folder: Path) -> pd.DataFrame:
+def ingest_rows(spec: DataSpec, folder: Path) -> pd.DataFrame:
     return pd.read_parquet(ingest_table(spec, folder, folder).path)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("source_type", SOURCE_TYPES)
 @pytest.mark.parametrize(
     ("where", "query"),
     [
@@ -69,36 +69,38 @@ def rows_of(spec: DataSpec, folder: Path) -> pd.DataFrame:
     ],
     ids=str,
 )
-def test_rows_of_every_kind_of_source_are_kept_as_pandas_would(frame, tmp_path, monkeypatch, kind, where, query):
-    spec = spec_of(source_of(kind, frame, tmp_path, monkeypatch), where=where)
-    pd.testing.assert_frame_equal(rows_of(spec, tmp_path), canonicalize(frame.query(query), spec))
+def test_rows_of_every_source_are_selected_as_pandas_would(frame, tmp_path, monkeypatch, source_type, where, query):
+    spec = make_spec(store_source(source_type, frame, tmp_path, monkeypatch), where=where)
+    pd.testing.assert_frame_equal(ingest_rows(spec, tmp_path), canonicalize(frame.query(query), spec))
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_column_may_play_a_role_of_its_own(frame, tmp_path, monkeypatch, kind):
+@pytest.mark.parametrize("source_type", SOURCE_TYPES)
+def test_a_filtered_column_may_also_have_a_role(frame, tmp_path, monkeypatch, source_type):
     roles = {"static": ["number", "code"], "categorical": ["code"]}
-    spec = spec_of(source_of(kind, frame, tmp_path, monkeypatch), **roles, where={"number": 2, "code": "02"})
-    kept = rows_of(spec, tmp_path)
+    spec = make_spec(
+        store_source(source_type, frame, tmp_path, monkeypatch), **roles, where={"number": 2, "code": "02"}
+    )
+    kept = ingest_rows(spec, tmp_path)
     assert set(kept["series"]) == {"south"} and set(kept["number"]) == {2.0} and set(kept["code"]) == {"02"}
 
 
-@pytest.mark.parametrize("kind", ["csv", "parquet", "folder"])
-def test_an_id_with_zeros_before_it_is_no_number(frame, tmp_path, monkeypatch, kind):
-    source = source_of(kind, frame, tmp_path, monkeypatch)
+@pytest.mark.parametrize("source_type", ["csv", "parquet", "folder"])
+def test_an_id_with_leading_zeros_is_no_number(frame, tmp_path, monkeypatch, source_type):
+    source = store_source(source_type, frame, tmp_path, monkeypatch)
     with pytest.raises(DataError, match="no row has 2 in column 'code', which data.where asks for. Did you mean '02'?"):
-        ingest_table(spec_of(source, where={"code": 2}), tmp_path, tmp_path)
-    assert set(rows_of(spec_of(source, where={"code": "02"}), tmp_path)["series"]) == {"south"}
+        ingest_table(make_spec(source, where={"code": 2}), tmp_path, tmp_path)
+    assert set(ingest_rows(make_spec(source, where={"code": "02"}), tmp_path)["series"]) == {"south"}
 
 
-@pytest.mark.parametrize("kind", ["csv", "parquet", "folder"])
-def test_truths_are_kept_however_they_are_written(frame, tmp_path, monkeypatch, kind):
-    source = source_of(kind, frame, tmp_path, monkeypatch)
+@pytest.mark.parametrize("source_type", ["csv", "parquet", "folder"])
+def test_booleans_match_in_any_spelling(frame, tmp_path, monkeypatch, source_type):
+    source = store_source(source_type, frame, tmp_path, monkeypatch)
     for value in (True, "True", "true"):
-        assert set(rows_of(spec_of(source, where={"open": value}), tmp_path)["series"]) == {"south", "west"}
+        assert set(ingest_rows(make_spec(source, where={"open": value}), tmp_path)["series"]) == {"south", "west"}
 
 
 @pytest.mark.parametrize(
-    ("one", "other", "same"),
+    ("first", "second", "equal"),
     [
         (1, "1", True),
         (1.0, "1", True),
@@ -117,56 +119,56 @@ def test_truths_are_kept_however_they_are_written(frame, tmp_path, monkeypatch, 
     ],
     ids=str,
 )
-def test_values_are_the_same_by_text_or_as_numbers(one, other, same):
-    assert (comparison_key(one) == comparison_key(other)) is same
+def test_values_are_the_same_by_text_or_as_numbers(first, second, equal):
+    assert (comparison_key(first) == comparison_key(second)) is equal
 
 
-def test_a_row_without_a_value_is_never_kept():
-    chosen = RowFilter({"shop": ("nan", "None", "x")})
-    assert chosen.mask(pd.DataFrame({"shop": [None, np.nan, "x", " "]})).tolist() == [False, False, True, False]
+def test_a_row_without_a_value_is_never_selected():
+    row_filter = RowFilter({"shop": ("nan", "None", "x")})
+    assert row_filter.mask(pd.DataFrame({"shop": [None, np.nan, "x", " "]})).tolist() == [False, False, True, False]
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_column_that_is_not_there_is_told(frame, tmp_path, monkeypatch, kind):
-    source = source_of(kind, frame, tmp_path, monkeypatch)
+@pytest.mark.parametrize("source_type", SOURCE_TYPES)
+def test_a_missing_column_is_refused(frame, tmp_path, monkeypatch, source_type):
+    source = store_source(source_type, frame, tmp_path, monkeypatch)
     with pytest.raises(DataError, match="column 'shops' of data.where is not there. Did you mean 'shop'?"):
-        ingest_table(spec_of(source, where={"shops": "north"}), tmp_path, tmp_path)
+        ingest_table(make_spec(source, where={"shops": "north"}), tmp_path, tmp_path)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_value_that_no_row_has_is_told_with_the_nearest_one_there_is(frame, tmp_path, monkeypatch, kind):
-    spec = spec_of(source_of(kind, frame, tmp_path, monkeypatch), where={"shop": ["north", "sooth"]})
+@pytest.mark.parametrize("source_type", SOURCE_TYPES)
+def test_a_value_that_no_row_has_is_refused_with_the_closest_one(frame, tmp_path, monkeypatch, source_type):
+    spec = make_spec(store_source(source_type, frame, tmp_path, monkeypatch), where={"shop": ["north", "sooth"]})
     with pytest.raises(DataError, match="no row has 'sooth' in column 'shop', .* Did you mean 'south'?"):
         ingest_table(spec, tmp_path, tmp_path)
     assert not list(tmp_path.glob("table-*")) and not list(tmp_path.glob(".ingest-*"))
 
 
-def test_values_that_never_come_together_are_told(frame, tmp_path, monkeypatch):
-    spec = spec_of(source_of("csv", frame, tmp_path, monkeypatch), where={"shop": "north", "number": 2})
+def test_values_that_never_occur_together_are_refused(frame, tmp_path, monkeypatch):
+    spec = make_spec(store_source("csv", frame, tmp_path, monkeypatch), where={"shop": "north", "number": 2})
     with pytest.raises(DataError, match="no row has what data.where asks for in shop and number at once"):
         ingest_table(spec, tmp_path, tmp_path)
 
 
-def test_wide_tables_have_no_rows_to_choose(frame):
+def test_wide_tables_cannot_be_filtered(frame):
     with pytest.raises(ConfigError, match="`where` chooses rows by a column, and `wide` makes series of columns"):
-        spec_of("-", series=[], wide="all", where=NORTH)
+        make_spec("-", series=[], wide="all", where=NORTH)
 
 
-def test_each_choice_has_a_table_of_its_own(frame, tmp_path, monkeypatch):
-    source = source_of("csv", frame, tmp_path, monkeypatch)
-    tables = [ingest_table(spec_of(source, where={"shop": shop}), tmp_path, tmp_path) for shop in ("north", "south")]
-    again = ingest_table(spec_of(source, where=NORTH), tmp_path, tmp_path)
+def test_each_filter_has_its_own_table(frame, tmp_path, monkeypatch):
+    source = store_source("csv", frame, tmp_path, monkeypatch)
+    tables = [ingest_table(make_spec(source, where={"shop": shop}), tmp_path, tmp_path) for shop in ("north", "south")]
+    again = ingest_table(make_spec(source, where=NORTH), tmp_path, tmp_path)
     assert tables[0].sha256 != tables[1].sha256 and again == tables[0]
 
 
-@pytest.mark.parametrize("kind", ["csv", "parquet", "folder"])
-def test_a_message_names_the_row_of_the_file(frame, tmp_path, monkeypatch, kind):
+@pytest.mark.parametrize("source_type", ["csv", "parquet", "folder"])
+def test_a_message_names_the_row_of_the_file(frame, tmp_path, monkeypatch, source_type):
     """Rows and whole row groups before it are left out, and count all the same."""
     frame = frame.astype({"sales": object})
     frame.loc[250, "sales"] = "much"
     frame["sales"] = frame["sales"].astype("str")
-    spec = spec_of(source_of(kind, frame, tmp_path, monkeypatch), where={"shop": "west"})
-    row = 251 if kind != "folder" else 251 - 2 * 96
+    spec = make_spec(store_source(source_type, frame, tmp_path, monkeypatch), where={"shop": "west"})
+    row = 251 if source_type != "folder" else 251 - 2 * 96
     with pytest.raises(DataError, match=f"column 'sales', row {row}: 'much' is no number"):
         ingest_table(spec, tmp_path, tmp_path)
 
@@ -181,9 +183,11 @@ def test_row_groups_and_files_that_hold_none_of_the_rows_are_not_read(frame, tmp
             yield chunk
 
     monkeypatch.setattr(Source, "chunks", counted)
-    for kind, most in (("parquet", 200), ("folder", 96)):  # of 288 rows; row groups of 100
+    for source_type, most in (("parquet", 200), ("folder", 96)):  # of 288 rows; row groups of 100
         read.clear()
-        ingest_table(spec_of(source_of(kind, frame, tmp_path, monkeypatch), where=NORTH), tmp_path, tmp_path)
+        ingest_table(
+            make_spec(store_source(source_type, frame, tmp_path, monkeypatch), where=NORTH), tmp_path, tmp_path
+        )
         assert 0 < sum(read) <= most
 
 
@@ -203,11 +207,11 @@ def test_row_groups_and_files_that_hold_none_of_the_rows_are_not_read(frame, tmp
     ],
     ids=str,
 )
-def test_statistics_leave_out_only_what_can_hold_no_such_value(low, high, value, may):
+def test_statistics_exclude_only_groups_that_cannot_hold_the_value(low, high, value, may):
     assert may_contain(low, high, {comparison_key(value): value}) is may
 
 
-def test_text_that_differs_from_file_to_file_in_type_is_one_value(tmp_path):
+def test_values_of_different_types_in_different_files_match(tmp_path):
     (tmp_path / "parts").mkdir()
     for name, values in (("a", [1, 1]), ("b", [1.0, 2.0])):
         times = pa.array([f"2024-01-0{'12'[name == 'b']}T0{hour}:00Z" for hour in range(2)])
@@ -218,59 +222,61 @@ def test_text_that_differs_from_file_to_file_in_type_is_one_value(tmp_path):
     spec = DataSpec.parse(
         {"source": str(tmp_path / "parts"), "time": "time", "target": "sales", "where": {"zone": "1"}}
     )
-    assert len(rows_of(spec, tmp_path)) == 3
+    assert len(ingest_rows(spec, tmp_path)) == 3
 
 
 # --- Segments
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_segments_are_the_values_that_come_together(frame, tmp_path, monkeypatch, kind):
-    source = source_of(kind, frame, tmp_path, monkeypatch)
-    assert find_segments(spec_of(source, partition_by="shop"), tmp_path, tmp_path) == (
+@pytest.mark.parametrize("source_type", SOURCE_TYPES)
+def test_segments_are_the_combinations_of_values_that_occur(frame, tmp_path, monkeypatch, source_type):
+    source = store_source(source_type, frame, tmp_path, monkeypatch)
+    assert find_segments(make_spec(source, partition_by="shop"), tmp_path, tmp_path) == (
         ("north",),
         ("south",),
         ("west",),
     )
-    both = spec_of(source, partition_by=["number", "shop"], where={"shop": ["south", "west"]})
+    both = make_spec(source, partition_by=["number", "shop"], where={"shop": ["south", "west"]})
     assert find_segments(both, tmp_path, tmp_path) == (("2", "south"), ("3", "west"))
 
 
 def test_segments_are_read_once(frame, tmp_path, monkeypatch):
-    spec = spec_of(source_of("parquet", frame, tmp_path, monkeypatch), partition_by="shop")
-    found = find_segments(spec, tmp_path, tmp_path)
+    spec = make_spec(store_source("parquet", frame, tmp_path, monkeypatch), partition_by="shop")
+    segments = find_segments(spec, tmp_path, tmp_path)
     monkeypatch.setattr(Source, "chunks", lambda *_, **__: pytest.fail("read again"))
-    assert find_segments(spec, tmp_path, tmp_path) == found
+    assert find_segments(spec, tmp_path, tmp_path) == segments
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_row_of_no_segment_is_told_unless_it_is_left_out(frame, tmp_path, monkeypatch, kind):
+@pytest.mark.parametrize("source_type", SOURCE_TYPES)
+def test_a_row_without_a_segment_is_refused_unless_filtered(frame, tmp_path, monkeypatch, source_type):
     frame.loc[frame["shop"] == "west", "code"] = None
-    source = source_of(kind, frame, tmp_path, monkeypatch)
+    source = store_source(source_type, frame, tmp_path, monkeypatch)
     with pytest.raises(DataError, match="column 'code' of data.partition_by is empty or NA in 96 rows"):
-        find_segments(spec_of(source, partition_by="code"), tmp_path, tmp_path)
-    named = spec_of(source, partition_by="code", where={"code": ["01", "02"]})
+        find_segments(make_spec(source, partition_by="code"), tmp_path, tmp_path)
+    named = make_spec(source, partition_by="code", where={"code": ["01", "02"]})
     assert find_segments(named, tmp_path, tmp_path) == (("01",), ("02",))
 
 
-def test_a_partition_column_that_is_not_there_is_told(frame, tmp_path, monkeypatch):
-    spec = spec_of(source_of("parquet", frame, tmp_path, monkeypatch), partition_by="shops")
+def test_a_missing_partition_column_is_refused(frame, tmp_path, monkeypatch):
+    spec = make_spec(store_source("parquet", frame, tmp_path, monkeypatch), partition_by="shops")
     with pytest.raises(DataError, match="column 'shops' of data.partition_by is not there. Did you mean 'shop'?"):
         find_segments(spec, tmp_path, tmp_path)
 
 
 def test_partitioned_data_are_not_read_as_one_table(frame, tmp_path, monkeypatch):
-    spec = spec_of(source_of("csv", frame, tmp_path, monkeypatch), partition_by="shop")
+    spec = make_spec(store_source("csv", frame, tmp_path, monkeypatch), partition_by="shop")
     with pytest.raises(ConfigError, match="data.partition_by makes a model for each segment, and this is about one"):
         ingest_table(spec, tmp_path, tmp_path)
 
 
 @pytest.mark.parametrize("column", ["time", "sales"])
-def test_times_and_targets_are_no_segments(column):
-    with pytest.raises(ConfigError, match=f"`partition_by` names segments, but '{column}' is the time or a target"):
-        spec_of("shops.csv", partition_by=column)
+def test_times_and_targets_cannot_be_segments(column):
+    with pytest.raises(
+        ConfigError, match=f"`partition_by` names columns of segments, but '{column}' is the time or a target"
+    ):
+        make_spec("shops.csv", partition_by=column)
 
 
-def test_a_column_of_lists_is_told_by_its_name():
+def test_a_column_of_lists_is_refused_by_name():
     with pytest.raises(DataError, match="column 'tags': holds lists or mappings"):
         comparison_codes(pd.Series([["a"], ["b"]], name="tags"))

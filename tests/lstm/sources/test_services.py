@@ -23,14 +23,14 @@ from tests.support.postgres import PASSWORD, QUOTED, SECRETS, missing
 pytestmark = pytest.mark.service
 
 
-def opened(source: object, downloads: Path, **more: object) -> Source:
+def open_table(source: object, downloads: Path, **more: object) -> Source:
     return open_source(DataSpec.parse({"time": "time", "target": "sales", "source": source, **more}), downloads)
 
 
-def refused(source: object, downloads: Path, **more: object) -> str:
-    """The message of a refusal: one line, without secrets, as is its traceback."""
+def error_message(source: object, downloads: Path, **more: object) -> str:
+    """Return the message of the error: one line; neither it nor its traceback contains a secret."""
     with pytest.raises(DataError) as caught:
-        list(opened(source, downloads, **more).chunks(None))
+        list(open_table(source, downloads, **more).chunks(None))
     message = str(caught.value)
     assert "\n" not in message
     printed = "".join(traceback.format_exception(caught.value))
@@ -46,11 +46,11 @@ SERIES = "(select generate_series(1, 1000000000) as n) as series"  # row by row;
 @pytest.fixture(scope="module")
 def postgres(postgres: str) -> str:
     """Host and port of a server with a table of 250,000 rows."""
-    fill(f"postgresql+psycopg://reader:{QUOTED}@{postgres}/postgres")
+    create_shops_table(f"postgresql+psycopg://reader:{QUOTED}@{postgres}/postgres")
     return postgres
 
 
-def fill(url: str) -> None:
+def create_shops_table(url: str) -> None:
     times = pd.date_range("2024-01-01", periods=250_000, freq="min", tz="UTC")
     shops = pd.DataFrame({"time": times, "shop": "007", "sales": np.arange(250_000) / 4})
     engine = create_engine(url)
@@ -70,7 +70,7 @@ def database(postgres: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
 @pytest.mark.parametrize("scheme", ["postgresql", "postgres", "postgresql+psycopg"])
 def test_a_query_on_postgres_is_read_in_chunks(database, postgres, monkeypatch, tmp_path, scheme):
     monkeypatch.setenv("DB", f"{scheme}://reader:{QUOTED}@{postgres}/postgres")
-    source = opened(database, tmp_path)
+    source = open_table(database, tmp_path)
     assert (source.name, source.columns()) == ("query on env:DB", ["time", "shop", "sales"])
     chunks = list(source.chunks(["time", "sales"], rows=70_000))
     assert [len(chunk) for chunk in chunks] == [70_000, 70_000, 70_000, 40_000]
@@ -79,12 +79,12 @@ def test_a_query_on_postgres_is_read_in_chunks(database, postgres, monkeypatch, 
     assert table["sales"].sum() == np.arange(250_000).sum() / 4
 
 
-def test_the_rows_of_a_query_stay_on_the_server_until_they_are_asked_for(database, tmp_path):
+def test_the_rows_of_a_query_stay_on_the_server_until_fetched(database, tmp_path):
     endless = {
         **database,
         "sql": f"select n as time, 1 / (200000 - n) as sales from {SERIES}",
     }
-    chunks = opened(endless, tmp_path).chunks(None, rows=50_000)
+    chunks = open_table(endless, tmp_path).chunks(None, rows=50_000)
     assert [len(next(chunks)) for _ in range(3)] == [50_000] * 3
     with pytest.raises(DataError, match=r"^query on env:DB: the query failed \(division by zero\)"):
         list(chunks)
@@ -115,13 +115,15 @@ def test_a_long_query_takes_a_bounded_amount_of_memory(database, tmp_path):
     assert float(megabytes) < 30  # as Python objects, the rows are over 200
 
 
-def test_a_query_that_nobody_reads_to_its_end_is_let_go(database, tmp_path):
-    chunks = opened({**database, "sql": f"select n as time, n as sales from {SERIES}"}, tmp_path).chunks(None, rows=10)
+def test_an_unfinished_query_is_closed(database, tmp_path):
+    chunks = open_table({**database, "sql": f"select n as time, n as sales from {SERIES}"}, tmp_path).chunks(
+        None, rows=10
+    )
     assert next(chunks)["sales"].tolist() == list(range(1, 11))
     chunks.close()
     count = "select count(*) as n from pg_stat_activity where backend_type = 'client backend'"
     for _ in range(50):
-        (chunk,) = opened({**database, "sql": count}, tmp_path).chunks(None)
+        (chunk,) = open_table({**database, "sql": count}, tmp_path).chunks(None)
         if chunk["n"].tolist() == [1]:  # the one that counts
             return
         time.sleep(0.1)
@@ -130,12 +132,12 @@ def test_a_query_that_nobody_reads_to_its_end_is_let_go(database, tmp_path):
 
 def test_a_query_may_cast_and_use_patterns(database, tmp_path):
     statement = "select time, sales::float8 as sales from shops where shop like '%7' and time < '2024-01-01 00:10Z';"
-    (chunk,) = opened({**database, "sql": statement}, tmp_path).chunks(None)
+    (chunk,) = open_table({**database, "sql": statement}, tmp_path).chunks(None)
     assert chunk["sales"].tolist() == [n / 4 for n in range(10)]
 
 
 @pytest.mark.parametrize(
-    ("address", "said"),
+    ("address", "expected"),
     [
         ("postgresql://reader:{password}x@{server}/postgres", "password authentication failed for user"),
         ("postgresql://stranger:{password}@{server}/postgres", "password authentication failed for user"),
@@ -151,19 +153,19 @@ def test_a_query_may_cast_and_use_patterns(database, tmp_path):
         ("postgresql://{server}/postgres?user=reader&password={password}x", "authentication failed for"),
     ],
 )
-def test_a_bad_address_of_postgres_is_told_without_any_part_of_it(
-    database, postgres, monkeypatch, tmp_path, caplog, address, said
+def test_a_bad_postgres_url_is_reported_without_any_part_of_it(
+    database, postgres, monkeypatch, tmp_path, caplog, address, expected
 ):
     monkeypatch.setenv("DB", address.format(password=QUOTED, server=postgres))
-    message = refused(database, tmp_path)
-    assert message.startswith("query on env:DB: ") and said in message
+    message = error_message(database, tmp_path)
+    assert message.startswith("query on env:DB: ") and expected in message
     for part in ("reader", "stranger", "127.0.0.1", postgres.split(":")[1], "host.invalid", "nowhere"):
         assert part not in message
     assert PASSWORD not in caplog.text and QUOTED not in caplog.text
 
 
 @pytest.mark.parametrize(
-    ("statement", "said"),
+    ("statement", "expected"),
     [
         ("select * from nowhere", 'the query failed (relation "nowhere" does not exist)'),
         ("selec 1", 'the query failed (syntax error at or near "selec")'),
@@ -173,9 +175,9 @@ def test_a_bad_address_of_postgres_is_told_without_any_part_of_it(
         ("select 1; drop table shops", "the query failed"),
     ],
 )
-def test_a_bad_query_on_postgres_is_told_and_changes_nothing(database, tmp_path, statement, said):
-    assert said in refused({**database, "sql": statement}, tmp_path)
-    assert opened(database, tmp_path).columns() == ["time", "shop", "sales"]
+def test_a_bad_query_on_postgres_is_refused_and_changes_nothing(database, tmp_path, statement, expected):
+    assert expected in error_message({**database, "sql": statement}, tmp_path)
+    assert open_table(database, tmp_path).columns() == ["time", "shop", "sales"]
 
 
 # --- S3
@@ -183,7 +185,7 @@ def test_a_bad_query_on_postgres_is_told_and_changes_nothing(database, tmp_path,
 
 @pytest.fixture(scope="module")
 def s3_server() -> Iterator[str]:
-    """The address of a server of our own."""
+    """Start an S3 server and return its URL."""
     for package in ("moto", "s3fs"):
         try:
             __import__(package)
@@ -250,12 +252,12 @@ def put(path: str, frame: pd.DataFrame) -> bytes:
 FRAME = pd.DataFrame({"time": [1, 2], "sales": [1.5, 2.5]})
 
 
-def test_a_file_on_s3_is_read_with_what_the_environment_says(bucket, tmp_path):
+def test_a_file_on_s3_is_read_with_credentials_of_the_environment(bucket, tmp_path):
     from hashlib import sha256
 
     for name in ("a.csv", "deep/a.parquet"):
         content = put(f"{bucket}/{name}", FRAME)
-        source = opened(f"{bucket}/{name}", tmp_path)
+        source = open_table(f"{bucket}/{name}", tmp_path)
         assert (source.name, source.sha256) == (name.split("/")[-1], sha256(content).hexdigest())
         (chunk,) = source.chunks(None)
         pd.testing.assert_frame_equal(chunk, FRAME)
@@ -267,27 +269,27 @@ def test_a_pattern_or_folder_on_s3_is_read_in_the_order_of_its_paths(bucket, tmp
         put(f"{bucket}/data/part-{part}.parquet", FRAME.assign(sales=part))
     put(f"{bucket}/other.csv", FRAME)
     put(f"{bucket}/data-old/part-9.parquet", FRAME)
-    source = opened(f"{bucket}/{place}", tmp_path)
+    source = open_table(f"{bucket}/{place}", tmp_path)
     assert pd.concat(source.chunks(None))["sales"].tolist() == [1, 1, 2, 2, 3, 3]
 
 
 def test_several_files_on_s3_can_be_pinned_and_are_then_read_without_network(bucket, tmp_path, monkeypatch):
     for year in (2023, 2024):
         put(f"{bucket}/data/year={year}/a.parquet", FRAME)
-    first = opened(f"{bucket}/data", tmp_path)
+    first = open_table(f"{bucket}/data", tmp_path)
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-    again = opened(f"{bucket}/data", tmp_path, sha256=first.sha256)
+    again = open_table(f"{bucket}/data", tmp_path, sha256=first.sha256)
     assert pd.concat(again.chunks(None))["year"].tolist() == [2023, 2023, 2024, 2024]
     monkeypatch.undo()
 
 
-def test_another_content_on_s3_than_the_pinned_one_is_refused(bucket, tmp_path):
+def test_other_content_on_s3_than_pinned_is_refused(bucket, tmp_path):
     put(f"{bucket}/a.csv", FRAME)
-    assert "but data.sha256 says 000" in refused(f"{bucket}/a.csv", tmp_path, sha256="0" * 64)
+    assert "but data.sha256 says 000" in error_message(f"{bucket}/a.csv", tmp_path, sha256="0" * 64)
 
 
 @pytest.mark.parametrize(
-    ("place", "said"),
+    ("place", "expected"),
     [
         ("s3://shops/gone.csv", "gone.csv: there is no file at s3://shops/gone.csv (not found)."),
         ("s3://nobucket/a.csv", "a.csv: there is no file at s3://nobucket/a.csv"),
@@ -297,29 +299,29 @@ def test_another_content_on_s3_than_the_pinned_one_is_refused(bucket, tmp_path):
         ("s3://shops", "shops: there is no .csv, .csv.gz or .parquet file at s3://shops."),
     ],
 )
-def test_what_is_not_on_s3_is_told(bucket, tmp_path, place, said):
+def test_a_missing_file_on_s3_is_reported(bucket, tmp_path, place, expected):
     s3().pipe_file("shops/a.json", b"{}")
-    assert said in refused(place, tmp_path)
+    assert expected in error_message(place, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_s3_without_network_or_credentials_is_told(bucket, tmp_path, monkeypatch):
+def test_s3_without_network_or_credentials_is_reported(bucket, tmp_path, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     for place in ("s3://shops/a.csv", "s3://shops/*.csv"):
-        assert f"no network: {place} could not be reached" in refused(place, tmp_path)
+        assert f"no network: {place} could not be reached" in error_message(place, tmp_path)
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
-    said = refused("s3://shops/a.csv", tmp_path)
-    assert "s3://shops/a.csv may not be read (there are no credentials in the environment)" in said
+    message = error_message("s3://shops/a.csv", tmp_path)
+    assert "s3://shops/a.csv may not be read (there are no credentials in the environment)" in message
     monkeypatch.undo()
 
 
-def test_an_s3_address_of_the_environment_is_never_shown(bucket, tmp_path, monkeypatch, caplog):
+def test_an_s3_url_in_the_environment_is_never_shown(bucket, tmp_path, monkeypatch, caplog):
     put(f"{bucket}/a.csv", FRAME)
     for address in (f"{bucket}/a.csv", f"{bucket}/*.csv"):
         monkeypatch.setenv("TABLE", address)
-        assert opened("env:TABLE", tmp_path).name == "env:TABLE"
+        assert open_table("env:TABLE", tmp_path).name == "env:TABLE"
     for address in ("s3://shops/secretkey73.csv", "s3://secretkey73/a.csv", "s3://wrongkey73:secretkey73@shops/b.csv"):
         monkeypatch.setenv("TABLE", address)
-        assert refused("env:TABLE", tmp_path).startswith("env:TABLE: ")
+        assert error_message("env:TABLE", tmp_path).startswith("env:TABLE: ")
     assert "key73" not in caplog.text
