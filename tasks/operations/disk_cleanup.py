@@ -49,7 +49,7 @@ def delete_unused_files(unused_since: float, untouched_since: float) -> DiskUsag
     prepared = [path for path in work.iterdir() if _PREPARED.fullmatch(path.name)]
     contents = [path for path in downloads.iterdir() if _DOWNLOAD.fullmatch(path.name)]
     downloading = [path for path in downloads.iterdir() if _PARTIAL.fullmatch(path.name)]
-    partial = [*work.glob(f"{_REMOVED_PREFIX}*"), *downloading, *forecasts.glob("*/.*")]
+    partial = [*work.glob(f"{_REMOVED_PREFIX}*"), *work.glob(".*.json.*"), *downloading, *forecasts.glob("*/.*")]
     deleted = DiskUsage()
     for path in (*prepared, *contents):
         deleted += _delete_unused(path, unused_since)
