@@ -1,4 +1,4 @@
-"""What keeps strangers, pickles, changed artefacts and leaked passwords out, one by one."""
+"""Protection against unauthorised requests, pickles, changed artifacts and leaked passwords."""
 
 import ast
 import asyncio
@@ -40,7 +40,7 @@ SAFE_LOADERS = {"_UniqueKeys", "SafeLoader", "CSafeLoader"}
 
 
 def offences(source: str) -> list[str]:
-    """What a module does that could run what a file says."""
+    """Return the calls of a module that could run code from a file."""
     return [f"line {node.lineno}: {problem}" for node in ast.walk(ast.parse(source)) if (problem := offence(node))]
 
 
@@ -88,7 +88,7 @@ def test_no_module_reads_a_pickle_or_runs_what_it_reads(path):
         "tempfile.mktemp()",
     ],
 )
-def test_the_search_for_unsafe_code_knows_it(source):
+def test_the_search_for_unsafe_code_detects_it(source):
     assert len(offences(source)) == 1
 
 
@@ -136,7 +136,7 @@ def refused(host: str) -> str:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1"])
-def test_an_address_that_others_reach_is_not_served_without_a_token(monkeypatch, host):
+def test_a_public_address_is_not_served_without_a_token(monkeypatch, host):
     monkeypatch.delenv("LSTM_SERVE_TOKEN", raising=False)
     message = refused(host)
     assert message.startswith(f"--host {host}: ") and "export LSTM_SERVE_TOKEN=$(openssl rand -hex 32)" in message
@@ -153,7 +153,7 @@ def test_a_weak_token_is_refused_and_not_shown(monkeypatch, token):
 
 
 def answered(path: str, *headers: tuple[bytes, bytes], kind: str = "http") -> list[dict]:
-    """The messages of the guard before an app that answers everything."""
+    """Return the messages that the bearer middleware sends in front of an app that answers every request."""
     sent = []
 
     async def app(scope, receive, send):
@@ -184,19 +184,19 @@ BEARER = (b"authorization", f"Bearer {TOKEN}".encode())
         [BEARER, (b"authorization", b"Bearer wrong")],
     ],
 )
-def test_who_does_not_bring_the_token_gets_401_in_one_line(headers):
+def test_a_request_without_the_token_gets_401_in_one_line(headers):
     start, body = answered("/invocations", *headers)
     assert start["status"] == 401 and (b"www-authenticate", b"Bearer") in start["headers"]
     assert body["body"].count(b"\n") == 0 and TOKEN.encode() not in body["body"]
 
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER "])
-def test_who_brings_the_token_is_let_in(scheme):
+def test_a_request_with_the_token_is_answered(scheme):
     (answer,) = answered("/invocations", (b"authorization", f"{scheme} {TOKEN}".encode()))
     assert answer["status"] == 200
 
 
-def test_only_what_load_balancers_ask_is_open():
+def test_only_health_endpoints_need_no_token():
     assert [answered(path)[0]["status"] for path in ("/ping", "/health", "/version")] == [200] * 3
     closed = ("/ping/", "/ping/../invocations", "//ping", "/docs", "/openapi.json", "/PING", "/")
     assert [answered(path)[0]["status"] for path in closed] == [401] * 7
@@ -236,21 +236,21 @@ def test_the_login_of_a_tracking_server_leaves_its_address(environment, uri, lef
 
 @pytest.fixture(scope="module")
 def version(tmp_path_factory) -> Iterator[Path]:
-    """The folder of shops/1 in the store."""
+    """The folder of version 1 in the store."""
     with registered(tmp_path_factory.mktemp("sealed")) as folder:
         yield folder
 
 
 @pytest.fixture
 def artefact(version, tmp_path) -> Iterator[Path]:
-    """It, to be spoiled: put back afterwards."""
+    """The folder of version 1, restored after the test."""
     shutil.copytree(version, tmp_path / "copy")
     yield version
     shutil.rmtree(version)
     shutil.copytree(tmp_path / "copy", version)
 
 
-def test_a_version_is_sealed_when_it_is_registered(version):
+def test_a_version_gets_its_checksum_at_registration(version):
     tagged = version_tags("shops", 1)[CHECKSUM_TAG]
     command = "find . -type f | LC_ALL=C sort | xargs sha256sum | sha256sum"  # docs/security.md
     printed = subprocess.run(["bash", "-c", command], cwd=version, capture_output=True, text=True, check=True).stdout
@@ -271,17 +271,17 @@ SPOILT = {
         "{}"
     ),
     "code that is carried": lambda folder: (folder / "code/lstm/errors.py").write_text("print('mine')"),
-    "the entry": lambda folder: (folder / "served_model.py").write_text("print('mine')"),
+    "the entry": lambda folder: (folder / "pyfunc_model.py").write_text("print('mine')"),
     "the description": lambda folder: (folder / "MLmodel").write_text("{}"),
     "one file more": lambda folder: (folder / "code/torch.py").write_text("print('mine')"),
     "one file less": lambda folder: (folder / "requirements.txt").unlink(),
     "a link to other code": lambda folder: (folder / "code/torch").symlink_to(folder / "code/lstm"),
-    "a name": lambda folder: (folder / "served_model.py").rename(folder / "served_models.py"),
+    "a name": lambda folder: (folder / "pyfunc_model.py").rename(folder / "pyfunc_models.py"),
 }
 
 
 @pytest.mark.parametrize("what", SPOILT)
-def test_a_changed_artefact_is_told_in_one_line_before_it_is_read(artefact, monkeypatch, what):
+def test_a_changed_artifact_is_an_error_before_it_is_read(artefact, monkeypatch, what):
     SPOILT[what](artefact)
     monkeypatch.setattr("lstm.forecasting.forecaster.Forecaster.load", lambda *_: pytest.fail("was read"))
     with pytest.raises(CheckpointError, match=r"^shops/1: its files are not those that were registered") as caught:
@@ -294,7 +294,7 @@ def test_a_changed_artefact_is_told_in_one_line_before_it_is_read(artefact, monk
     )
 
 
-def test_a_changed_artefact_is_neither_served_nor_promoted(artefact, monkeypatch):
+def test_a_changed_artifact_is_neither_served_nor_promoted(artefact, monkeypatch):
     from tasks.registry.promotion import promote
 
     SPOILT["code that is carried"](artefact)
@@ -305,7 +305,7 @@ def test_a_changed_artefact_is_neither_served_nor_promoted(artefact, monkeypatch
         promote("shops", "1", force=True)
 
 
-def test_what_loaders_leave_in_the_store_neither_matters_nor_runs(artefact, tmp_path):
+def test_caches_in_the_store_are_neither_counted_nor_run(artefact, tmp_path):
     cache = artefact / "code/lstm/__pycache__"
     cache.mkdir()
     (cache / "errors.cpython-311.pyc").write_bytes(b"planted")
@@ -314,7 +314,7 @@ def test_what_loaders_leave_in_the_store_neither_matters_nor_runs(artefact, tmp_
     assert not list(copy.rglob("__pycache__")) and not (copy / "registered_model_meta").exists()
 
 
-def test_a_version_without_a_seal_is_loaded_but_its_code_is_not_run(version, tmp_path):
+def test_a_version_without_a_checksum_is_loaded_but_its_code_is_not_run(version, tmp_path):
     client = runs.client()
     number = client.create_model_version("shops", version.as_uri(), await_creation_for=0).version
     assert load_forecaster(f"shops/{number}")[1] == f"shops/{number}"
@@ -344,7 +344,7 @@ def test_an_audit_that_knows_no_package_says_that_nothing_was_checked(audit, mon
     assert "nothing was checked" in capsys.readouterr().out
 
 
-def test_a_hole_fails_the_audit_unless_it_is_allowed_with_a_reason(audit, monkeypatch, capsys):
+def test_a_vulnerability_fails_the_audit_unless_it_is_allowed_with_a_reason(audit, monkeypatch, capsys):
     monkeypatch.setattr(audit, "audited", lambda *_: HOLE + UNKNOWN)
     assert audit.main() == 1
     assert "jinja2 2.4.1: GHSA-1, mended in 3" in capsys.readouterr().out

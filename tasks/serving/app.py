@@ -28,7 +28,7 @@ from mlflow.pyfunc import PyFuncModel, scoring_server
 from mlflow.types import DataType, Schema
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from lstm.data.timestamps import shown
+from lstm.data.timestamps import format_cell
 from lstm.errors import did_you_mean
 from tasks.registry.pyfunc_model import InvalidInput
 
@@ -122,7 +122,7 @@ class StrictModel:
                 bad = pd.to_numeric(data[name].map(_as_scalar), errors="coerce").isna() & data[name].notna()
                 cell = f"history: column {name!r}, row {int(bad.to_numpy().argmax()) + 1}"
                 raise InvalidInput(
-                    f"{cell}: {shown(data[name], bad)} is no number. Leave a missing value empty."
+                    f"{cell}: {format_cell(data[name], bad)} is no number. Leave a missing value empty."
                 ) from None
         return data.assign(**columns)
 

@@ -19,7 +19,7 @@ from uvicorn.supervisors import Multiprocess
 from lstm.errors import CheckpointError, ConfigError
 from tasks.registry.models import download_artifacts, is_folder, load_downloaded, model_name, resolve_version
 from tasks.registry.packaging import MODEL_CODE
-from tasks.runtime.network import is_loopback, listening
+from tasks.runtime.network import is_loopback, open_listener
 from tasks.serving.app import FOLDER, TOKEN, WORKERS
 
 _APP = "tasks.serving.app:create_app"
@@ -54,7 +54,7 @@ def serve(model: str, host: str, port: int, workers: int, on_ready: Callable[[st
         )
     version = f"{model_name(model)}/{resolve_version(model)}"
     with (
-        listening(host, port, "--port") as listener,
+        open_listener(host, port, "--port") as listener,
         TemporaryDirectory(prefix="lstm-serve-", ignore_cleanup_errors=True) as scratch,
     ):
         folder = download_artifacts(version, scratch, runs_code=True)

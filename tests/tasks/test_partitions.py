@@ -1,4 +1,4 @@
-"""A configuration for each segment of the data, and what its model is called."""
+"""Configurations and names of the segments of partitioned data."""
 
 import re
 
@@ -16,7 +16,7 @@ from tests.support.tables import DATA, make_hourly
 
 
 def parts_of(path, values, **data) -> tuple[PipelineConfig, ...]:
-    """The segments of a table with these values in the column `shop`."""
+    """Return the partition configurations of a table with these values in the column `shop`."""
     pd.DataFrame({"time": "2024-01-01T00:00Z", "shop": values, "sales": 1.0, "kind": "a"}).to_csv(path, index=False)
     values = {"time": "time", "target": "sales", "source": str(path), "partition_by": "shop", **data}
     return partition_configs(make_config(path, data=values))
@@ -27,14 +27,14 @@ def test_data_that_are_not_partitioned_have_one_configuration(home, tmp_path):
     assert partition_configs(config) == (config,)
 
 
-def test_each_segment_has_a_name_and_its_rows_and_is_no_more_partitioned(home, tmp_path):
+def test_each_segment_has_a_name_and_rows_and_is_not_partitioned(home, tmp_path):
     north, south = parts_of(tmp_path / "shops.csv", ["north", "south", "north"], where={"kind": "a"})
     assert (north.name, south.name) == ("shops.north", "shops.south")
     assert south.data.where == {"kind": ("a",), "shop": ("south",)} and south.data.partition_by == ()
     assert PipelineConfig.parse(south.to_dict()).data == south.data
 
 
-def test_several_columns_make_one_segment_of_the_values_that_come_together(home, tmp_path):
+def test_several_columns_form_a_segment_per_combination_of_values(home, tmp_path):
     path = tmp_path / "shops.csv"
     make_hourly(3).assign(year=2024).to_csv(path, index=False)
     config = make_config(path, data={**DATA, "source": str(path), "partition_by": ["shop", "year"]})
@@ -55,29 +55,29 @@ def test_several_columns_make_one_segment_of_the_values_that_come_together(home,
         ("東京", "shops.__-"),
     ],
 )
-def test_a_name_is_one_that_mlflow_takes(home, tmp_path, value, name):
+def test_a_segments_name_is_valid_for_mlflow(home, tmp_path, value, name):
     (part,) = parts_of(tmp_path / "shops.csv", [value])
     assert part.name.startswith(name) and re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", part.name)
     assert part.name == name or name.endswith("-")
 
 
-def test_letters_without_a_plain_form_still_tell_segments_apart(home, tmp_path):
+def test_letters_without_an_ascii_form_still_distinguish_segments(home, tmp_path):
     tokyo, osaka = parts_of(tmp_path / "shops.csv", ["東京", "大阪"])
     assert tokyo.name != osaka.name
 
 
 @pytest.mark.parametrize("values", [("a b", "a/b"), ("North", "north"), ("São", "Sao")])
-def test_segments_that_would_share_a_name_are_told(home, tmp_path, values):
+def test_segments_that_would_share_a_name_are_refused(home, tmp_path, values):
     with pytest.raises(ConfigError, match="the models of segments '.*' and '.*' would both be called 'shops"):
         parts_of(tmp_path / "shops.csv", values)
 
 
-def test_a_name_that_would_be_too_long_is_told(home, tmp_path):
+def test_a_name_that_is_too_long_is_refused(home, tmp_path):
     with pytest.raises(ConfigError, match="a name has at most 100 characters. Shorten `name`"):
         parts_of(tmp_path / "shops.csv", ["x" * 95])
 
 
-def test_a_row_of_no_segment_is_told(home, tmp_path):
+def test_a_row_without_a_segment_is_refused(home, tmp_path):
     with pytest.raises(DataError, match="column 'shop' of data.partition_by is empty or NA in 2 rows"):
         parts_of(tmp_path / "shops.csv", ["north", None, None])
 
@@ -87,8 +87,8 @@ def test_thousands_of_segments_have_configurations(home, tmp_path):
     assert len({part.name for part in parts}) == 5000
 
 
-def test_a_served_model_does_not_ask_for_the_column_of_where(home, tmp_path):
-    """`where` is about reading sources: a frame that is given holds the segment's rows."""
+def test_a_served_model_does_not_need_the_column_of_where(home, tmp_path):
+    """`where` applies to sources only: a given frame holds the segment's rows."""
     frame = make_hourly(10, ("north",))
     config = make_config(tmp_path / "shops.csv", data={**DATA, "source": "-", "where": {"zone": "a"}})
     forecaster: Forecaster = make_forecaster(config.data, frame)

@@ -1,4 +1,4 @@
-"""When two sets of figures count as the same, and what a version must have left behind to be trained again."""
+"""When a version counts as reproduced, and what is needed to train it again."""
 
 import math
 import shutil
@@ -40,12 +40,12 @@ SAME = ReproductionCheck("none", THEN, THEN, (), (MetricPair("val_rmse", 2.0, 2.
 
 
 @given(numbers, numbers)
-def test_the_relative_difference_is_symmetric_and_zero_for_equal_figures(first, second):
+def test_the_relative_difference_is_symmetric_and_zero_for_equal_values(first, second):
     assert MetricPair("x", first, second).relative == MetricPair("x", second, first).relative >= 0
     assert MetricPair("x", first, first).relative == 0
 
 
-def test_a_figure_that_is_no_number_is_infinitely_far_away():
+def test_a_value_that_is_not_finite_is_infinitely_far_away():
     assert MetricPair("x", 1.0, math.nan).relative == math.inf
     assert MetricPair("x", math.inf, 1.0).relative == math.inf
 
@@ -61,20 +61,20 @@ def test_a_figure_that_is_no_number_is_infinitely_far_away():
         (math.nan, ("torch: 2.12 then, 2.13 now",), False),
     ],
 )
-def test_the_same_environment_asks_for_1e_6_and_another_one_for_2_percent(now, elsewhere, reproduced):
+def test_the_tolerance_is_1e_6_in_the_same_environment_and_2_percent_elsewhere(now, elsewhere, reproduced):
     check = replace(SAME, metrics=(MetricPair("val_rmse", 2.0, now),), differences=elsewhere)
     assert (not check.reasons) is reproduced
     assert check.verdict.startswith("reproduced" if reproduced else "not reproduced")
     assert all("val_rmse was 2" in reason for reason in check.reasons)
 
 
-def test_elsewhere_other_metrics_than_rmse_and_mae_may_differ_by_more():
+def test_in_another_environment_only_rmse_and_mae_are_judged():
     metrics = (MetricPair("val_rmse", 2.0, 2.01), MetricPair("test_r2", 0.5, 0.4))
     assert not replace(SAME, metrics=metrics, differences=("threads: 1 then, 2 now",)).reasons
     assert [reason[:7] for reason in replace(SAME, metrics=metrics).reasons] == ["val_rms", "test_r2"]
 
 
-def test_a_changed_data_set_is_named_with_rows_and_span_of_then_and_now():
+def test_changed_data_are_described_with_rows_and_span():
     now = TrainingData("b" * 64, 99, THEN.first, THEN.last)
     check = ReproductionCheck("changed", THEN, now, (), (), ())
     (reason,) = check.reasons
@@ -83,7 +83,7 @@ def test_a_changed_data_set_is_named_with_rows_and_span_of_then_and_now():
     assert check.verdict == "not reproduced: the data have changed, so that nothing was trained"
 
 
-def test_newer_rows_alone_are_no_reproduction_and_said_to_be_all_that_changed():
+def test_appended_rows_are_no_reproduction_and_are_described():
     now = TrainingData("b" * 64, 107, THEN.first, "2024-01-03T00:00:00+00:00")
     check = replace(SAME, change="appended", actual_data=now)
     (reason,) = check.reasons
@@ -91,12 +91,12 @@ def test_newer_rows_alone_are_no_reproduction_and_said_to_be_all_that_changed():
     assert "have newer rows; from the rows of then reproduced to 1e-06" in check.verdict
 
 
-def test_without_a_metric_of_then_nothing_is_reproduced():
+def test_without_a_logged_metric_nothing_is_reproduced():
     check = replace(SAME, metrics=())
     assert check.reasons == ("its run has logged no metric to compare with",)
 
 
-def test_what_differs_in_the_environment_is_named_and_what_was_not_recorded_too():
+def test_differences_of_the_environment_and_missing_records_are_named():
     here = {**environment(), "lock_sha256": "c" * 64}
     assert list(environment_differences(here, here, ("cpu", "cpu"))) == []
     assert list(environment_differences({"lock_sha256": "c" * 64}, here, ("cpu", "cpu"))) == ["not recorded then"]
@@ -108,7 +108,7 @@ def test_what_differs_in_the_environment_is_named_and_what_was_not_recorded_too(
     assert "device: cuda then, cpu now" in lines
 
 
-def test_metrics_of_one_side_alone_are_not_compared_but_named():
+def test_metrics_of_one_side_are_named_and_not_compared():
     both, alone = pair_metrics({"val_rmse": 1.0, "test_mae": 2.0, "epochs": 3.0}, {"val_rmse": 1.0, "val_crps": 4.0})
     assert both == (MetricPair("val_rmse", 1.0, 1.0),) and alone == ("test_mae", "val_crps")
 
@@ -125,7 +125,7 @@ def table(hourly, home, tmp_path):
     return prepare(hourly, tmp_path)[1]
 
 
-def test_rows_that_were_only_appended_are_told_from_changed_ones(table, hourly, tmp_path):
+def test_appended_rows_are_distinguished_from_changed_ones(table, hourly, tmp_path):
     then = TrainingData(table.sha256, table.rows, table.first, table.last)
     march = hourly[hourly["time"].str.startswith("2024-03")]
     later = march.assign(time=march["time"].str.replace("2024-03-", "2024-05-"))
@@ -139,7 +139,7 @@ def test_rows_that_were_only_appended_are_told_from_changed_ones(table, hourly, 
 
 @pytest.fixture
 def version(hourly, home, tmp_path):
-    """A registered version whose network has learned nothing, with all that a training run leaves; its run."""
+    """The run of a registered version with an untrained network and all that a training run logs."""
     config, data, panel, _ = prepare(hourly, tmp_path)
     with runs.parent_run(config, data, ["cpu"], "") as run:
         pass
@@ -155,7 +155,7 @@ def version(hourly, home, tmp_path):
     return run
 
 
-def test_a_version_tells_where_it_came_from_by_name_alias_number_and_run(version):
+def test_provenance_is_found_by_name_alias_number_and_run(version):
     for model in ("shops", "shops@champion", "shops/1", version.run_id):
         provenance = load_provenance(model)
         assert (provenance.version, provenance.training_run_id, provenance.metrics["val_rmse"]) == (
@@ -166,7 +166,7 @@ def test_a_version_tells_where_it_came_from_by_name_alias_number_and_run(version
         assert provenance.config.name == "shops" and provenance.members[0].epochs is None
 
 
-def test_epochs_are_those_of_the_curve_or_of_the_versions_own_record(version, tmp_path):
+def test_epochs_come_from_the_lineage_or_the_logged_curve(version, tmp_path):
     runs.log_curves(version, [{"epoch": number, "val_loss": 1.0} for number in (1, 2, 3)])
     assert [member.epochs for member in load_provenance("shops").members] == [3]
     path = tmp_path / "saved"
@@ -178,7 +178,7 @@ def test_epochs_are_those_of_the_curve_or_of_the_versions_own_record(version, tm
     assert (member.trial, member.epochs) == ("trial-004", 2)
 
 
-def test_a_configuration_that_is_gone_or_altered_is_bad_input(version):
+def test_a_missing_or_changed_configuration_is_an_error(version):
     client = runs.client()
     text = yaml.safe_dump({**load_provenance("shops").config.to_dict(), "name": "other"})
     client.log_text(version.run_id, text, "config.yaml")
@@ -198,12 +198,12 @@ def test_a_configuration_that_is_gone_or_altered_is_bad_input(version):
         ("0" * 32, StoreError, "MLflow has no run 0000"),
     ],
 )
-def test_what_is_not_there_is_bad_input(version, model, error, message):
+def test_a_missing_model_version_or_run_is_an_error(version, model, error, message):
     with pytest.raises(error, match=message):
         reproduce.fn(model)
 
 
-def test_a_run_without_a_version_and_a_folder_are_bad_input(version, tmp_path):
+def test_a_run_without_a_version_and_a_folder_are_errors(version, tmp_path):
     other = runs.start_run(version.experiment_id, "trial-007", {"kind": "trial"})
     with pytest.raises(CheckpointError, match="'trial-007' has registered no version"):
         reproduce.fn(other.run_id)
@@ -211,13 +211,13 @@ def test_a_run_without_a_version_and_a_folder_are_bad_input(version, tmp_path):
         reproduce.fn(str(tmp_path / "saved"))
 
 
-def test_an_empty_store_is_told_without_making_one(home):
+def test_an_empty_store_is_an_error_and_none_is_created(home):
     with pytest.raises(CheckpointError, match="Run: lstm train CONFIG"):
         reproduce.fn("f" * 32)
     assert not (home / "mlflow.db").exists()
 
 
-def test_networks_are_trained_in_order_for_as_many_epochs_as_told_and_to_the_same_bits(hourly, home, tmp_path):
+def test_networks_are_trained_for_the_given_epochs_to_the_same_bits(hourly, home, tmp_path):
     config, _, _, windows = prepare(hourly, tmp_path)
     values = {"sequence_length": 12, "hidden_size": 4, "horizon": 6, "epochs": 3, "patience": None}
     networks = [ModelConfig(**values, seed=seed) for seed in (1, 2, 1)]

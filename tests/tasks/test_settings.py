@@ -17,8 +17,8 @@ def test_local_store_is_sqlite_in_wal_mode(home):
     assert settings.artifact_location() == (home / "artifacts").as_uri()
 
 
-def test_a_store_whose_making_was_cut_off_is_made_anew(home):
-    """As a kill leaves it: some tables are there, and MLflow would stumble over them for ever."""
+def test_a_partly_created_store_is_created_again(home):
+    """A killed process leaves some of the tables, which MLflow could never use."""
     home.mkdir(parents=True)
     beside = home / ".mlflow.db.making"
     with sqlite3.connect(beside) as connection:
@@ -50,7 +50,7 @@ def test_a_prefect_server_is_found_in_the_environment_or_the_active_profile(home
     assert settings.prefect_api_url() is None
 
 
-def test_a_folder_appears_whole_or_not_at_all(tmp_path):
+def test_a_folder_appears_complete_or_not_at_all(tmp_path):
     with pytest.raises(RuntimeError), settings.atomic_folder(tmp_path / "x") as making:
         (making / "half").touch()
         raise RuntimeError
@@ -71,7 +71,7 @@ def test_telemetry_is_off_unless_the_user_said_otherwise(monkeypatch):
     assert os.environ["DO_NOT_TRACK"] == "mine"
 
 
-def test_an_empty_home_is_as_good_as_none(tmp_path, monkeypatch):
+def test_an_empty_lstm_home_counts_as_unset(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LSTM_HOME", "")
     assert settings.home() == tmp_path / "mlruns"
@@ -86,7 +86,7 @@ def test_an_empty_home_is_as_good_as_none(tmp_path, monkeypatch):
         "postgresql+psycopg://user:PLANTED73@127.0.0.1:1/database",
     ],
 )
-def test_an_address_that_leads_nowhere_is_told_in_one_line_without_its_password(home, monkeypatch, address):
+def test_a_bad_address_is_a_one_line_error_without_its_password(home, monkeypatch, address):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
     with pytest.raises(ConfigError, match="^MLFLOW_TRACKING_URI") as caught:
         runs.client()

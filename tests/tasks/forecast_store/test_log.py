@@ -1,4 +1,4 @@
-"""One behaviour of the forecast log, whatever it is kept in."""
+"""The forecast log behaves the same for all formats."""
 
 import os
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ def server() -> Iterator[str]:
 
 @pytest.fixture(params=["parquet", "csv", "sqlite", pytest.param("postgres", marks=pytest.mark.service)])
 def kind(request, home, tmp_path, monkeypatch):
-    """`forecast.log` of each back end, empty."""
+    """The section `forecast.log` of each back end, with an empty log."""
     if request.param in ("parquet", "csv"):
         return {"format": request.param}
     if request.param == "sqlite":
@@ -44,7 +44,7 @@ def config(log, name="shops", targets=("sales",), levels=(80, 95)):
 
 
 def rows(slot=SLOT, levels=(80, 95), targets=(), steps=3, version="shops/1", shift=0.0):
-    """Forecasts as `Forecaster.forecast_table` makes them, of series whose names look like something else."""
+    """Return forecasts like those of `Forecaster.forecast_table`, with misleading names of series."""
     names = ("007", "NA", "north/süd, 'a'")
     times = slot + HOUR * np.arange(1, steps + 1)
     rows = pd.DataFrame(
@@ -64,14 +64,14 @@ def rows(slot=SLOT, levels=(80, 95), targets=(), steps=3, version="shops/1", shi
 
 
 def written(frame, slot=SLOT):
-    """What a log gives back of rows."""
+    """Return rows with the types that a log returns."""
     issued = pd.Series(slot, index=frame.index, dtype="datetime64[us, UTC]")
     frame = frame.assign(issued_at=issued)
     last = ["issued_at", "model_version", "run"]
     return frame[[*(name for name in frame if name not in last), *last]]
 
 
-def test_what_is_read_is_what_was_written_bit_by_bit(kind):
+def test_rows_are_read_as_they_were_written_to_the_bit(kind):
     log = open_log(config(kind))
     log.write(SLOT, rows())
     pd.testing.assert_frame_equal(log.read(), written(rows()), check_exact=True)
@@ -92,7 +92,7 @@ def test_an_empty_log_has_no_slots_and_rows_of_the_same_kind(kind):
     assert empty.dtypes.to_dict() == written(rows()).dtypes.to_dict()
 
 
-def test_slots_come_in_order_and_from_a_moment_on(kind):
+def test_slots_are_sorted_and_can_start_at_a_time(kind):
     log = open_log(config(kind))
     for number in (2, 0, 1):
         log.write(SLOT + number * HOUR, rows(SLOT + number * HOUR))
@@ -111,7 +111,7 @@ def test_a_span_is_read_without_its_end(kind):
     assert len(log.read(SLOT + 4 * HOUR)) == 0
 
 
-def test_a_slot_that_is_written_twice_is_there_once_with_the_later_rows(kind):
+def test_a_second_write_replaces_the_rows_of_a_slot(kind):
     log = open_log(config(kind))
     log.write(SLOT, rows(steps=5, version="shops/1"))
     log.write(SLOT, rows(steps=3, version="shops/2", shift=1.0))
@@ -119,14 +119,14 @@ def test_a_slot_that_is_written_twice_is_there_once_with_the_later_rows(kind):
     pd.testing.assert_frame_equal(log.read(), expected, check_exact=True)
 
 
-def test_two_writers_of_one_slot_leave_it_there_once(kind):
+def test_two_writers_of_one_slot_leave_one_copy(kind):
     log = open_log(config(kind))
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(lambda _: log.write(SLOT, rows()), range(6)))
     pd.testing.assert_frame_equal(log.read(), written(rows()), check_exact=True)
 
 
-def test_names_do_not_see_each_other(kind):
+def test_models_have_separate_logs(kind):
     first, second = open_log(config(kind, name="shops")), open_log(config(kind, name="shops.north"))
     first.write(SLOT, rows())
     assert second.slots() == [] and len(second.read()) == 0
@@ -154,19 +154,19 @@ def test_levels_may_change_from_one_slot_to_the_next(kind):
     assert read["lo-80"].notna().all()
 
 
-def test_a_moment_in_another_zone_is_the_same_slot(kind):
+def test_the_same_time_in_another_zone_is_the_same_slot(kind):
     log = open_log(config(kind))
     log.write(SLOT.tz_convert("America/New_York"), rows())
     assert log.slots(SLOT.tz_convert("Asia/Tokyo")) == [SLOT]
 
 
 @pytest.mark.parametrize("slot", [SLOT.tz_localize(None), SLOT + pd.Timedelta("500ms")])
-def test_a_slot_is_a_moment_of_whole_seconds_with_its_zone(kind, slot):
+def test_a_slot_has_whole_seconds_and_a_time_zone(kind, slot):
     with pytest.raises(ConfigError, match="whole seconds with its time zone"):
         open_log(config(kind)).write(slot, rows())
 
 
-def test_a_file_is_called_after_its_slot_and_others_are_let_alone(home):
+def test_files_are_named_by_slot_and_other_files_are_ignored(home):
     log = open_log(config({"format": "parquet"}))
     log.write(SLOT, rows())
     folder = home / "forecasts" / "shops"
@@ -177,7 +177,7 @@ def test_a_file_is_called_after_its_slot_and_others_are_let_alone(home):
 
 
 @pytest.mark.parametrize("format", ["parquet", "csv"])
-def test_a_damaged_file_is_told_by_its_path(home, format):
+def test_a_damaged_file_is_named(home, format):
     log = open_log(config({"format": format}))
     log.write(SLOT, rows())
     path = home / "forecasts" / "shops" / f"20240408T100000Z.{format}"
@@ -187,7 +187,7 @@ def test_a_damaged_file_is_told_by_its_path(home, format):
 
 
 @pytest.mark.parametrize("column", ["forecast", "time", "issued_at"])
-def test_a_file_with_text_where_a_number_or_a_time_is_due_is_told_by_its_path(home, column):
+def test_a_file_with_text_for_a_number_or_time_is_named(home, column):
     open_log(config({"format": "parquet"})).write(SLOT, rows())
     path = home / "forecasts" / "shops" / "20240408T100000Z.parquet"
     pd.read_parquet(path).assign(**{column: "garbage"}).to_parquet(path)
@@ -195,7 +195,7 @@ def test_a_file_with_text_where_a_number_or_a_time_is_due_is_told_by_its_path(ho
         open_log(config({"format": "parquet"})).read()
 
 
-def test_a_file_without_forecasts_is_damaged_and_a_stamp_that_is_no_moment_is_let_alone(home):
+def test_a_file_without_forecasts_is_damaged_and_one_without_a_time_is_ignored(home):
     log = open_log(config({"format": "parquet"}))
     log.write(SLOT, rows())
     path = home / "forecasts" / "shops" / "20240408T100000Z.parquet"
@@ -208,7 +208,7 @@ def test_a_file_without_forecasts_is_damaged_and_a_stamp_that_is_no_moment_is_le
 
 
 @pytest.mark.parametrize("column", ["issued_at", "forecast"])
-def test_a_row_of_a_table_that_is_no_forecast_is_told(home, tmp_path, monkeypatch, column):
+def test_an_invalid_row_of_a_table_is_an_error(home, tmp_path, monkeypatch, column):
     monkeypatch.setenv("LOG_URI", f"sqlite:///{tmp_path}/log.db")
     log = open_log(config({"format": "sql", "uri": "env:LOG_URI"}))
     log.write(SLOT, rows())
@@ -220,7 +220,7 @@ def test_a_row_of_a_table_that_is_no_forecast_is_told(home, tmp_path, monkeypatc
         log.read()
 
 
-def test_a_table_of_something_else_is_refused(home, tmp_path, monkeypatch):
+def test_a_table_without_the_columns_of_the_log_is_refused(home, tmp_path, monkeypatch):
     monkeypatch.setenv("LOG_URI", f"sqlite:///{tmp_path}/log.db")
     engine = sql.create_engine(os.environ["LOG_URI"])
     with engine.begin() as connection:
@@ -242,7 +242,7 @@ def test_a_table_of_something_else_is_refused(home, tmp_path, monkeypatch):
         (f"nosuch://u:{QUOTED}@host/db", "can't be used"),
     ],
 )
-def test_an_address_that_leads_nowhere_is_told_without_its_password(home, monkeypatch, address, expected):
+def test_a_bad_address_is_an_error_without_its_password(home, monkeypatch, address, expected):
     if address is None:
         monkeypatch.delenv("LOG_URI", raising=False)
     else:
@@ -255,7 +255,7 @@ def test_an_address_that_leads_nowhere_is_told_without_its_password(home, monkey
 
 
 @pytest.mark.service
-def test_a_server_that_is_away_or_refuses_is_told_without_its_password(home, monkeypatch, server):
+def test_an_unreachable_server_is_an_error_without_its_password(home, monkeypatch, server):
     log = open_log(config({"format": "sql", "uri": "env:LOG_URI"}))
     for address in (server.replace(QUOTED, "wrong-word"), "postgresql://reader:wrong-word@127.0.0.1:1/postgres"):
         monkeypatch.setenv("LOG_URI", address)
@@ -265,7 +265,7 @@ def test_a_server_that_is_away_or_refuses_is_told_without_its_password(home, mon
 
 
 @pytest.mark.service
-def test_times_are_moments_in_postgres(home, monkeypatch, server):
+def test_times_have_a_time_zone_in_postgres(home, monkeypatch, server):
     monkeypatch.setenv("LOG_URI", server)
     open_log(config({"format": "sql", "uri": "env:LOG_URI", "table": "typed"})).write(SLOT, rows())
     engine = sql.create_engine(server)

@@ -1,4 +1,4 @@
-"""What dead processes leave, and that putting it right touches nothing else."""
+"""Reconcile repairs what dead processes left and nothing else."""
 
 import json
 import os
@@ -36,7 +36,7 @@ with scratch_folder("ingest", Path(sys.argv[1])) as made:
 
 @pytest.fixture(scope="session")
 def dead():
-    """The name of a process that is no more."""
+    """The owner text of a process that has ended."""
     command = [sys.executable, "-c", "from tasks.runtime.process_owner import this_process; print(this_process())"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.strip()
@@ -44,7 +44,7 @@ def dead():
 
 @pytest.fixture
 def run(store):
-    """A way to make a RUNNING run in an experiment of its own or below another; it gives the run's id."""
+    """A function that creates a RUNNING run in an experiment, with or without a parent, and returns its id."""
     experiments = {}
 
     def start(experiment, parent=None, **tags):
@@ -61,12 +61,12 @@ def status(run_id):
 
 
 def old(folder):
-    """As if it had been made an hour ago."""
+    """Set the times of a folder to an hour ago."""
     os.utime(folder, (time.time() - 3600, time.time() - 3600))
     return folder
 
 
-def test_runs_of_the_dead_are_killed_in_every_experiment_with_all_below(run, dead):
+def test_orphaned_runs_and_their_children_are_killed_in_every_experiment(run, dead):
     parents = [run("shops", owner=dead), run("weather", owner=dead)]
     trial = run("shops", parents[0], kind="trial", trial_state="running")
     repairs = reconcile()
@@ -76,7 +76,7 @@ def test_runs_of_the_dead_are_killed_in_every_experiment_with_all_below(run, dea
     assert reconcile() == Repairs()
 
 
-def test_runs_of_the_living_and_of_strangers_go_on(run):
+def test_runs_of_living_processes_and_without_an_owner_are_kept(run):
     living = run("shops", owner=this_process())
     stranger, elsewhere = run("theirs"), run("shops", owner="elsewhere:1:b/1/1")
     theirs_ended = run("theirs")
@@ -86,13 +86,13 @@ def test_runs_of_the_living_and_of_strangers_go_on(run):
     assert {status(run_id) for run_id in run_ids} == {"RUNNING"}
 
 
-def test_a_run_of_another_host_is_killed_when_its_heart_has_stopped(run):
+def test_a_run_of_another_host_is_killed_when_its_heartbeat_is_stale(run):
     silent = run("shops", owner="elsewhere:1:b/1/1", owner_seen="2024-01-01T00:00:00+00:00")
     assert reconcile().runs == 1
     assert status(silent) == "KILLED"
 
 
-def test_a_run_below_one_that_has_ended_is_killed(run):
+def test_a_running_child_of_an_ended_run_is_killed(run):
     parent = run("shops", owner=this_process())
     child = run("shops", parent, kind="trial", trial_state="running")
     runs.client().set_terminated(parent, "FINISHED")
@@ -100,7 +100,7 @@ def test_a_run_below_one_that_has_ended_is_killed(run):
     assert status(child) == "KILLED" and status(parent) == "FINISHED"
 
 
-def test_scratch_of_runs_goes_with_them_and_that_of_running_ones_stays(run, dead, home):
+def test_folders_of_ended_runs_are_deleted_and_those_of_running_ones_kept(run, dead, home):
     killed, ended, running = run("shops", owner=dead), run("shops"), run("shops", owner=this_process())
     runs.client().set_terminated(ended, "FINISHED")
     for name in (killed, ended, running, "unknown"):
@@ -110,7 +110,7 @@ def test_scratch_of_runs_goes_with_them_and_that_of_running_ones_stays(run, dead
     assert sorted(path.name for path in (home / "work").iterdir()) == sorted([f"run-{running}", "run-unknown"])
 
 
-def test_scratch_of_a_living_process_stays_however_old_and_goes_when_it_is_killed(home):
+def test_scratch_is_kept_while_its_process_lives_and_deleted_after_a_kill(home):
     (home / "work").mkdir(parents=True)
     command = [sys.executable, "-c", DEAD_SCRATCH, str(home / "work")]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -124,7 +124,7 @@ def test_scratch_of_a_living_process_stays_however_old_and_goes_when_it_is_kille
     assert not os.path.exists(scratch)
 
 
-def test_scratch_that_has_just_been_made_is_not_looked_at(tmp_path):
+def test_new_scratch_is_not_orphaned(tmp_path):
     (tmp_path / ".ingest-new").mkdir()
     old_one = tmp_path / ".ingest-old"
     old_one.mkdir()
@@ -135,7 +135,7 @@ def test_scratch_that_has_just_been_made_is_not_looked_at(tmp_path):
     assert not living.exists()
 
 
-def test_where_there_is_no_store_nothing_is_wrong_and_none_is_made(home):
+def test_without_a_store_there_are_no_problems_and_none_is_created(home):
     assert problems() == []
     assert not (home / "mlflow.db").exists()
 
@@ -149,7 +149,7 @@ def shops(store, saved):
 
 
 def cut_off(monkeypatch, after, work):
-    """Do the work as a process that is killed after so many moves of an alias."""
+    """Run `work` as a process that is killed after `after` changes of an alias."""
     count = 0
 
     def counted(name, alias, number):
@@ -173,7 +173,7 @@ PROMOTIONS = {
 
 @pytest.mark.parametrize("after", [0, 1])
 @pytest.mark.parametrize(("work", "meant"), PROMOTIONS.values(), ids=PROMOTIONS)
-def test_aliases_that_were_half_moved_are_moved_to_the_end(shops, monkeypatch, work, meant, after):
+def test_an_interrupted_alias_swap_is_finished(shops, monkeypatch, work, meant, after):
     cut_off(monkeypatch, after, lambda: work(shops))
     assert alias_version(shops, "champion") == 2  # there is one at every moment
     repairs = reconcile()
@@ -182,26 +182,26 @@ def test_aliases_that_were_half_moved_are_moved_to_the_end(shops, monkeypatch, w
     assert reconcile() == Repairs()
 
 
-def test_the_next_promotion_carries_out_the_one_that_was_cut_off_first(shops, monkeypatch):
+def test_the_next_promotion_finishes_an_interrupted_one_first(shops, monkeypatch):
     cut_off(monkeypatch, 1, lambda: judge_and_promote(shops, better_if_newer(3)))
     judge_and_promote(shops, better_if_newer(5))
     assert aliases() == {"champion": 5, "previous": 3}
 
 
-def test_a_move_to_a_version_that_is_gone_is_given_up(shops, monkeypatch):
+def test_a_swap_to_a_deleted_version_is_dropped(shops, monkeypatch):
     cut_off(monkeypatch, 0, lambda: judge_and_promote(shops, better_if_newer(3)))
     runs.client().delete_model_version(shops, "3")
     assert reconcile().aliases == 1
     assert aliases() == {"champion": 2, "previous": 1} and problems() == []
 
 
-def test_a_first_champion_and_a_loser_leave_no_mark(store, saved):
+def test_a_first_champion_and_a_challenger_leave_no_pending_swap(store, saved):
     name = register_versions(saved)
     judge_and_promote(name, lambda incumbent: decide(2, False, incumbent))
     assert isinstance(judge_and_promote(name, better_if_newer(3)), GateDecision) and problems() == []
 
 
-def test_a_flow_run_is_marked_for_as_long_as_its_flow_is_at_it(home):
+def test_a_flow_run_has_an_owner_while_its_flow_runs(home):
     flow_run = str(uuid4())
     with owned_flow_run(flow_run):
         assert flow_runs_by_liveness() == ({flow_run}, set())
@@ -211,7 +211,7 @@ def test_a_flow_run_is_marked_for_as_long_as_its_flow_is_at_it(home):
         assert flow_runs_by_liveness() == (set(), set())
 
 
-def test_a_flow_run_whose_process_is_dead_is_told_and_kept_until_prefect_can_be(home, dead, monkeypatch, tmp_path):
+def test_a_dead_flow_run_is_reported_until_prefect_answers(home, dead, monkeypatch, tmp_path):
     monkeypatch.setenv("PREFECT_PROFILES_PATH", str(tmp_path / "none.toml"))
     flow_run = str(uuid4())
     mark = home / "work" / "owners" / flow_run
@@ -224,7 +224,7 @@ def test_a_flow_run_whose_process_is_dead_is_told_and_kept_until_prefect_can_be(
     assert mark.exists()
 
 
-def test_a_flow_run_that_another_process_goes_on_with_is_left_to_it(run, dead):
+def test_a_flow_run_that_another_process_continues_is_not_crashed(run, dead):
     flow_run = str(uuid4())
     run("shops", owner=dead, prefect_flow_run_id=flow_run)
     with owned_flow_run(flow_run):
@@ -233,7 +233,7 @@ def test_a_flow_run_that_another_process_goes_on_with_is_left_to_it(run, dead):
 
 
 def command(monkeypatch, capsys, *arguments):
-    """What `lstm doctor` printed and how it ended, without looking for devices."""
+    """Run `lstm doctor` in this process; return exit code, stdout and stderr."""
     monkeypatch.setattr("sys.argv", ["lstm", "doctor", *arguments])
     with pytest.raises(SystemExit) as ended:
         app.main()
@@ -241,7 +241,7 @@ def command(monkeypatch, capsys, *arguments):
     return ended.value.code, printed.out, printed.err
 
 
-def test_doctor_tells_and_repairs_once(run, dead, monkeypatch, capsys):
+def test_doctor_reports_and_repairs_once(run, dead, monkeypatch, capsys):
     run("shops", owner=dead)
     code, out, _ = command(monkeypatch, capsys)
     assert code == 1 and "problem: MLflow run" in out and "lstm doctor --repair" in out and "healthy" not in out
@@ -266,7 +266,7 @@ def test_doctor_says_in_one_line_that_a_store_does_not_answer(home, monkeypatch,
     assert err.count("\n") == 1
 
 
-def test_trials_that_were_cut_off_are_told_and_stay_to_be_continued(store, dead):
+def test_interrupted_trials_are_reported_and_stay_running(store, dead):
     folder = store / "studies" / "shops" / "0123"
     study = optuna.create_study(storage=open_storage(folder), study_name="shops/0123")
     for owner in (dead, "elsewhere:1:b/1/1"):
@@ -296,7 +296,7 @@ killed()
 
 
 def states(flow_run):
-    """Of the flow run and of its task runs, as the server has them."""
+    """Return the states of a flow run and its task runs on the server."""
     url = os.environ["PREFECT_API_URL"]
     with urllib.request.urlopen(f"{url}/flow_runs/{flow_run}") as answer:
         flow_states = [json.load(answer)["state_type"]]
@@ -307,7 +307,7 @@ def states(flow_run):
 
 
 @pytest.mark.service
-def test_prefect_is_told_that_a_killed_flow_run_has_crashed_with_its_tasks(home, tmp_path, monkeypatch):
+def test_a_killed_flow_run_and_its_tasks_are_set_to_crashed(home, tmp_path, monkeypatch):
     from flows.services.prefect_server import prefect_server, wait_until_ready
 
     monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "prefect"))

@@ -1,4 +1,4 @@
-"""What goes and what stays, in a real store: of runs, versions, forecasts, prepared data, scratch and logs."""
+"""Retention in a real store: runs, versions, forecasts, prepared data, scratch and logs."""
 
 import json
 import os
@@ -41,7 +41,7 @@ def config(**keys):
 
 
 class Store:
-    """Training runs as the flow leaves them: a parent with a trial, a baseline, and a version of each kind."""
+    """Training runs as the flow leaves them: a parent with a trial, a baseline and a version."""
 
     def __init__(self, saved):
         self.saved, self.seal, self.client = saved, checksum(saved), runs.client()
@@ -69,7 +69,7 @@ class Store:
         return create_version("shops", run, model_id, {"kind": "best-single", "gate": "challenger"})
 
     def parents(self):
-        """Oldest first."""
+        """Return the ids of parent runs, oldest first."""
         all_runs = self.client.search_runs([self.experiment], run_view_type=ViewType.ALL)
         parents = [run for run in all_runs if "mlflow.parentRunId" not in run.data.tags]
         return [run.info.run_id for run in reversed(parents)]
@@ -78,7 +78,7 @@ class Store:
         return sorted(int(version.version) for version in self.client.search_model_versions("name = 'shops'"))
 
     def rows(self):
-        """Of the tables that grow with runs."""
+        """Count the rows of the tables that grow with runs."""
         import sqlite3
 
         with sqlite3.connect(store_folder(".") / "mlflow.db") as connection:
@@ -99,7 +99,7 @@ def files_below(place):
     return [path for path in place.rglob("*") if path.is_file()]
 
 
-def test_the_newest_runs_stay_and_the_others_are_gone_with_files_models_versions_and_rows(shops):
+def test_old_runs_are_deleted_with_files_models_versions_and_rows(shops):
     mlflow_runs = [shops.run() for _ in range(2)]
     bounded, size = shops.rows(), len(files_below(store_folder("artifacts")))
     mlflow_runs += [shops.run() for _ in range(3)]
@@ -113,14 +113,14 @@ def test_the_newest_runs_stay_and_the_others_are_gone_with_files_models_versions
     assert not [path for path in store_folder("artifacts").rglob("*") if path.is_dir() and not files_below(path)]
 
 
-def test_the_second_time_nothing_is_left_to_remove(shops):
+def test_a_second_clean_up_removes_nothing(shops):
     for _ in range(3):
         shops.run()
     clean(config(runs=1))
     assert clean(config(runs=1)) == Removed()
 
 
-def test_champion_previous_and_who_was_champion_once_still_load_afterwards(shops):
+def test_current_previous_and_former_champions_still_load(shops):
     for _ in range(6):
         shops.run()
     set_alias("shops", "champion", 1)
@@ -137,7 +137,7 @@ def test_champion_previous_and_who_was_champion_once_still_load_afterwards(shops
         load_forecaster("shops/5")
 
 
-def test_a_run_with_a_champion_stays_with_all_its_versions(shops):
+def test_a_run_with_a_champion_keeps_all_its_versions(shops):
     run = shops.run(versions=2)
     shops.run()
     set_alias("shops", "champion", 1)
@@ -146,7 +146,7 @@ def test_a_run_with_a_champion_stays_with_all_its_versions(shops):
     assert load_forecaster("shops/2")[0].name
 
 
-def test_a_version_that_another_model_was_copied_from_stays(shops):
+def test_a_version_that_was_copied_to_another_model_is_kept(shops):
     shops.run()
     shops.run()
     shops.client.copy_model_version("models:/shops/1", "production")
@@ -154,7 +154,7 @@ def test_a_version_that_another_model_was_copied_from_stays(shops):
     assert load_forecaster("production/1")[0].name
 
 
-def test_a_running_run_is_not_touched_however_old(shops):
+def test_an_old_running_run_is_kept(shops):
     running = shops.run(status="RUNNING")
     for _ in range(3):
         shops.run()
@@ -164,7 +164,7 @@ def test_a_running_run_is_not_touched_however_old(shops):
     assert [artifact.path for artifact in shops.client.list_artifacts(running)] == ["report.html"]
 
 
-def test_each_kind_is_counted_for_itself_and_foreign_runs_are_nobodys_business(shops):
+def test_kinds_are_counted_separately_and_foreign_runs_are_kept(shops):
     backtest = shops.run(kind="backtest", versions=0)
     foreign = shops.client.create_run(shops.experiment, run_name="somebody's own").info.run_id
     for _ in range(2):
@@ -174,7 +174,7 @@ def test_each_kind_is_counted_for_itself_and_foreign_runs_are_nobodys_business(s
     assert {backtest, foreign} < set(shops.parents())
 
 
-def test_other_names_are_not_looked_at(shops):
+def test_runs_of_other_models_are_kept(shops):
     for _ in range(2):
         shops.run()
     other = config(runs=1).model_copy(update={"name": "stores"})
@@ -182,7 +182,7 @@ def test_other_names_are_not_looked_at(shops):
     assert len(shops.parents()) == 2
 
 
-def test_the_numbers_of_removed_versions_are_not_given_again(shops):
+def test_numbers_of_removed_versions_are_not_reused(shops):
     shops.run()
     shops.run()
     clean(config(runs=1))
@@ -191,10 +191,10 @@ def test_the_numbers_of_removed_versions_are_not_given_again(shops):
 
 
 class KilledError(BaseException):
-    """Stands for a kill between two deletions."""
+    """A simulated kill between two deletions."""
 
 
-def test_wherever_a_cleaner_is_killed_the_next_one_ends_its_work(store, saved, monkeypatch):
+def test_an_interrupted_clean_up_is_finished_by_the_next_one(store, saved, monkeypatch):
     shops = Store(saved)
     database = shops.client._tracking_client.store
     steps = {
@@ -229,7 +229,7 @@ def test_wherever_a_cleaner_is_killed_the_next_one_ends_its_work(store, saved, m
     assert shops.rows()["runs"] == 3 and shops.rows()["logged_models"] == len(shops.versions()) == 1
 
 
-def test_a_second_cleaner_does_nothing_while_the_first_is_at_it(shops):
+def test_a_second_clean_up_does_nothing_while_the_first_runs(shops):
     shops.run()
     shops.run()
     with FileLock(store_folder(".") / ".retention.lock"):
@@ -237,7 +237,7 @@ def test_a_second_cleaner_does_nothing_while_the_first_is_at_it(shops):
     assert clean(config(runs=1)).runs == 1
 
 
-def test_behind_a_server_runs_are_marked_and_gc_is_left_to_it(shops, monkeypatch):
+def test_behind_a_server_runs_are_only_marked_as_deleted(shops, monkeypatch):
     monkeypatch.setattr(retention, "_has_direct_store", lambda: False)
     first, second = shops.run(), shops.run()
     removed = clean(config(runs=1))
@@ -248,7 +248,7 @@ def test_behind_a_server_runs_are_marked_and_gc_is_left_to_it(shops, monkeypatch
     assert clean(config(runs=1)) == Removed()
 
 
-def test_a_store_that_does_not_answer_is_told_in_one_line(shops, monkeypatch):
+def test_a_store_that_does_not_answer_is_a_one_line_error(shops, monkeypatch):
     from mlflow.exceptions import MlflowException
 
     def broken(*_, **__):
@@ -265,7 +265,7 @@ def test_without_any_store_there_is_nothing_to_remove(home):
 
 
 def aged(path, days):
-    """As if last used and written so many days ago."""
+    """Set the times of a path and all below it to `days` ago."""
     for file in (path, *path.rglob("*")):
         os.utime(file, (time.time() - days * DAY,) * 2)
     return path
@@ -281,7 +281,7 @@ def prepared(place, **changes):
     return table.path, panel.folder, window.fn(settings, panel).folder
 
 
-def test_prepared_data_that_no_run_has_used_for_long_go_and_are_made_again(home, tmp_path):
+def test_unused_prepared_data_are_deleted_and_created_again(home, tmp_path):
     paths = prepared(tmp_path)
     for path in paths:
         aged(path, 31)
@@ -294,7 +294,7 @@ def test_prepared_data_that_no_run_has_used_for_long_go_and_are_made_again(home,
     assert all(path.exists() for path in paths)
 
 
-def test_to_use_prepared_data_is_to_keep_them(home, tmp_path):
+def test_use_keeps_prepared_data(home, tmp_path):
     paths = prepared(tmp_path)
     for path in paths:
         aged(path, 31)
@@ -303,7 +303,7 @@ def test_to_use_prepared_data_is_to_keep_them(home, tmp_path):
     assert all(path.exists() for path in paths)
 
 
-def test_nothing_goes_that_was_used_within_a_day_or_since_the_oldest_running_run_began(shops, tmp_path):
+def test_data_used_within_a_day_or_since_the_oldest_running_run_are_kept(shops, tmp_path):
     paths = [aged(path, days) for path, days in zip(prepared(tmp_path), (0.9, 3, 9), strict=True)]
     began = int((time.time() - 5 * DAY) * 1000)
     running = shops.client.create_run(shops.experiment, start_time=began).info.run_id
@@ -314,7 +314,7 @@ def test_nothing_goes_that_was_used_within_a_day_or_since_the_oldest_running_run
     assert [path.exists() for path in paths] == [True, False, False]
 
 
-def test_prepared_data_that_are_used_at_the_very_moment_are_put_back(home, tmp_path, monkeypatch):
+def test_prepared_data_used_during_deletion_are_put_back(home, tmp_path, monkeypatch):
     _, panel, _ = prepared(tmp_path)
     aged(panel, 31)
     rename = Path.rename
@@ -328,7 +328,7 @@ def test_prepared_data_that_are_used_at_the_very_moment_are_put_back(home, tmp_p
     assert (panel / "panel.json").exists()
 
 
-def test_what_was_written_half_goes_after_a_day(home):
+def test_partial_files_are_deleted_after_a_day(home):
     kept = store_folder("forecasts/shops")
     work, downloads = store_folder("work"), store_folder("downloads")
     old = [work / ".removed-panel-d", downloads / ".partial-e", kept / ".20260101T000000Z.7"]
@@ -343,7 +343,7 @@ def test_what_was_written_half_goes_after_a_day(home):
     assert all(path.exists() for path in young)
 
 
-def test_downloads_that_nobody_used_go(home):
+def test_unused_downloads_are_deleted(home):
     kept, gone = store_folder("downloads") / ("a" * 64), store_folder("downloads") / ("b" * 64)
     for path, days in ((kept, 29), (gone, 31)):
         path.mkdir()
@@ -354,7 +354,7 @@ def test_downloads_that_nobody_used_go(home):
 
 
 @pytest.mark.parametrize("name", ["downloads/thesis.pdf", "work/table-of-contents.docx", "work/windows-licence.txt"])
-def test_what_others_have_put_there_stays(home, name):
+def test_foreign_files_are_kept(home, name):
     foreign = home / name
     foreign.parent.mkdir(parents=True, exist_ok=True)
     foreign.write_text("mine")
@@ -363,7 +363,7 @@ def test_what_others_have_put_there_stays(home, name):
     assert foreign.read_text() == "mine"
 
 
-def test_a_long_log_is_put_aside_and_its_writer_goes_on(home, monkeypatch):
+def test_a_long_log_is_rotated_while_it_is_written(home, monkeypatch):
     monkeypatch.setattr(log_rotation, "MAX_LOG_BYTES", 1000)
     log = store_folder("logs") / "worker.log"
     with log.open("ab", buffering=0) as writer:
@@ -378,7 +378,7 @@ def test_a_long_log_is_put_aside_and_its_writer_goes_on(home, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_cleaner_that_is_really_killed_leaves_a_store_that_the_next_one_ends(shops):
+def test_a_killed_clean_up_is_finished_by_the_next_one(shops):
     for _ in range(6):
         shops.run()
     set_alias("shops", "champion", 1)
@@ -403,12 +403,12 @@ def test_a_cleaner_that_is_really_killed_leaves_a_store_that_the_next_one_ends(s
     assert len(shops.parents()) == 2 and shops.versions() == [1, 6]
 
 
-def test_what_was_removed_is_told_as_json():
+def test_what_was_removed_is_json_ready():
     values = json.loads(json.dumps(Removed(1, 2, 3, 4, 5, True).to_dict()))
     assert values == {"runs": 1, "versions": 2, "forecasts": 3, "files": 4, "bytes": 5, "marked": True}
 
 
-def test_forecasts_beyond_their_time_go_by_the_given_clock(home):
+def test_old_forecasts_are_deleted_by_the_given_time(home):
     log = open_log(config())
     slots = [pd.Timestamp("2026-01-01", tz="UTC") + pd.Timedelta(days=days) for days in range(4)]
     for slot in slots:

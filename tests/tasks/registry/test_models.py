@@ -1,4 +1,4 @@
-"""What stands behind a registered name, and which champion may be replaced by a candidate."""
+"""Loading by registered name, and which champions a candidate may replace."""
 
 import shutil
 from dataclasses import replace
@@ -24,7 +24,7 @@ PASSED = (Check("serves", True, "served"), Check("baseline", True, "beats season
 
 @pytest.fixture
 def shops(hourly, store, tmp_path):
-    """Prepared data, and a way to register a saved forecaster as the next version and champion."""
+    """Prepared data, a function that registers a forecaster as champion, and one that judges a candidate."""
     config, table, panel, windows = prepare(hourly, tmp_path)
 
     def champion(forecaster):
@@ -67,7 +67,7 @@ def test_a_forecaster_is_loaded_by_version_and_as_champion(shops):
         (RuntimeError("x" * 5000), "x" * 50),
     ],
 )
-def test_a_champion_that_can_not_be_fetched_is_never_replaced(shops, monkeypatch, error, message):
+def test_a_champion_that_can_not_be_downloaded_is_never_replaced(shops, monkeypatch, error, message):
     arguments, champion, judge = shops
     champion(shift_forecasts(untrained_forecaster(*arguments), 9))
 
@@ -81,7 +81,7 @@ def test_a_champion_that_can_not_be_fetched_is_never_replaced(shops, monkeypatch
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 600
 
 
-def test_a_folder_of_artifacts_that_is_gone_or_empty_was_not_fetched(shops):
+def test_missing_or_empty_artifacts_are_a_store_error(shops):
     arguments, champion, judge = shops
     folder = champion(untrained_forecaster(*arguments))
     for gone in (lambda: [path.unlink() for path in folder.iterdir()], lambda: shutil.rmtree(folder)):
@@ -90,7 +90,7 @@ def test_a_folder_of_artifacts_that_is_gone_or_empty_was_not_fetched(shops):
             judge(untrained_forecaster(*arguments))
 
 
-def test_a_damaged_champion_is_told_by_its_version_and_loses(shops):
+def test_a_damaged_champion_is_named_and_loses(shops):
     arguments, champion, judge = shops
     folder = champion(untrained_forecaster(*arguments))
     (folder / "model.safetensors").write_bytes(b"half")
@@ -131,7 +131,7 @@ def test_a_candidate_that_is_not_finite_on_the_windows_never_wins(shops):
     assert promotion.reason == "its RMSE on the windows of the champion, version 1, is nan"
 
 
-def test_a_store_that_fails_is_told_in_one_line(shops, monkeypatch):
+def test_a_store_that_fails_is_a_one_line_error(shops, monkeypatch):
     arguments, champion, judge = shops
     champion(untrained_forecaster(*arguments))
 
@@ -144,7 +144,7 @@ def test_a_store_that_fails_is_told_in_one_line(shops, monkeypatch):
     assert "\n" not in str(caught.value)
 
 
-def test_a_fingerprint_knows_weights_and_description_but_not_where_they_came_from(shops, tmp_path):
+def test_a_fingerprint_depends_on_weights_and_description_but_not_on_lineage(shops, tmp_path):
     arguments, *_ = shops
     forecaster = untrained_forecaster(*arguments)
 

@@ -1,4 +1,4 @@
-"""Who may move the alias champion, when, and what is left of it in the record."""
+"""Promotion and rollback: when the champion may change, and what is recorded."""
 
 import os
 import re
@@ -42,14 +42,14 @@ def test_previous_is_set_before_champion_and_the_new_champion_is_no_challenger(s
     assert aliases() == {"champion": 2, "previous": 1}
 
 
-def test_a_loser_becomes_challenger_and_moves_nothing_else(shops):
+def test_a_losing_candidate_becomes_challenger_only(shops):
     set_alias(shops, "champion", 3)
     judge_and_promote(shops, better_if_newer(2))
     assert aliases() == {"champion": 3, "challenger": 2}
     assert version_tags(shops, 2)["gate"] == "challenger"
 
 
-def test_who_finds_another_champion_than_was_judged_is_judged_again(shops):
+def test_a_candidate_is_judged_again_when_the_champion_has_changed(shops):
     incumbents = []
 
     def judge(incumbent):
@@ -64,7 +64,7 @@ def test_who_finds_another_champion_than_was_judged_is_judged_again(shops):
     assert version_tags(shops, 3)["gate_against"] == "4"
 
 
-def test_a_champion_that_never_rests_is_told(shops):
+def test_a_champion_that_always_changes_is_an_error(shops):
     def judge(incumbent):
         set_alias(shops, "champion", incumbent % 4 + 1)
         return better_if_newer(5)(incumbent)
@@ -74,12 +74,12 @@ def test_a_champion_that_never_rests_is_told(shops):
     assert alias_version(shops, "previous") is None
 
 
-def test_only_one_at_a_time_holds_the_lock_of_a_name(shops):
+def test_one_process_at_a_time_holds_the_promotion_lock(shops):
     check_lock()
 
 
 def check_lock():
-    """A second holder waits until the first is done; one of another name does not."""
+    """Check that a second holder waits for the first, and one of another name does not."""
     order, inside = [], threading.Event()
 
     def second():
@@ -99,7 +99,7 @@ def check_lock():
     assert order == ["other", "first", "second"]
 
 
-def test_a_lock_that_is_never_let_go_is_told(shops, monkeypatch):
+def test_a_lock_that_is_never_released_is_an_error(shops, monkeypatch):
     monkeypatch.setattr(promotion, "_LOCK_TIMEOUT_S", 0.1)
     with (
         promotion_lock(shops),
@@ -186,7 +186,7 @@ def test_a_lock_in_postgres_ends_with_its_process(database, postgres, monkeypatc
         pass
 
 
-def test_a_database_that_is_not_there_is_told_without_its_password(home, monkeypatch):
+def test_a_missing_database_is_an_error_without_its_password(home, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql+psycopg://me:secret@127.0.0.1:9/mlflow")
     with pytest.raises(
         StoreError, match="127.0.0.1:9/mlflow: the lock for promotions of shops can't be acquired"
@@ -203,7 +203,7 @@ def passed(version, against, gate="champion", checks="serves,baseline"):
     tag_version("shops", version, tags)
 
 
-def test_what_beat_this_champion_is_promoted_without_force(shops):
+def test_a_version_that_beat_this_champion_is_promoted_without_force(shops):
     passed(2, "1")
     assert promote(shops, "2", force=False).previous == 1
     assert aliases() == {"champion": 2, "previous": 1}
@@ -221,7 +221,7 @@ def test_what_beat_this_champion_is_promoted_without_force(shops):
         (("1", "challenger", "serves"), r"the gate refused it \(beats all\)"),
     ],
 )
-def test_what_the_gate_has_not_allowed_needs_force_which_is_recorded(shops, tags, message):
+def test_a_promotion_against_the_gate_needs_force_which_is_recorded(shops, tags, message):
     if tags is not None:
         passed(2, *tags)
     with pytest.raises(InputError, match=f"^shops/2: is not promoted: {message}. To promote it anyway, add --force.$"):
@@ -235,7 +235,7 @@ def test_what_the_gate_has_not_allowed_needs_force_which_is_recorded(shops, tags
     assert aliases() == {"champion": 2, "previous": 1}
 
 
-def test_without_a_champion_its_own_checks_are_enough(shops):
+def test_without_a_champion_the_standalone_checks_decide(shops):
     runs.client().delete_registered_model_alias(shops, "champion")
     passed(2, "1", "challenger")
     passed(3, "1", "challenger", "serves")
@@ -245,18 +245,18 @@ def test_without_a_champion_its_own_checks_are_enough(shops):
     assert aliases() == {"champion": 2}
 
 
-def test_the_champion_is_promoted_to_nothing_else(shops):
+def test_promoting_the_champion_changes_nothing(shops):
     assert promote(shops, "1", force=True).notice == "it was champion already"
     assert aliases() == {"champion": 1} and version_tags(shops, 1) == {}
 
 
 @pytest.mark.parametrize("version", ["9", "x", "-1", "0", ""])
-def test_a_version_that_is_not_there_is_told(shops, version):
+def test_a_missing_version_is_an_error(shops, version):
     with pytest.raises(CheckpointError, match=rf"there is no version '{version}' of 'shops'. Known: \[1, 2, 3, 4, 5\]"):
         promote(shops, version, force=True)
 
 
-def test_a_rollback_is_recorded_and_asked_for_twice_it_does_not_bring_the_bad_one_back(shops):
+def test_a_rollback_is_recorded_and_a_second_one_is_refused(shops):
     promote(shops, "2", force=True)
     back = rollback(shops)
     assert (back.version, back.previous) == (1, 2)
@@ -268,7 +268,7 @@ def test_a_rollback_is_recorded_and_asked_for_twice_it_does_not_bring_the_bad_on
 
 
 @pytest.mark.parametrize("force", [False, True])
-def test_what_can_not_be_loaded_is_never_made_champion(shops, force):
+def test_a_version_that_can_not_be_loaded_never_becomes_champion(shops, force):
     client = runs.client()
     client.create_model_version(shops, "file:///gone/6", await_creation_for=0)
     tag_version(shops, 6, decide(6, True, 1).tags)
@@ -286,7 +286,7 @@ def test_a_model_is_found_among_more_than_a_page_of_others(shops):
     assert promote(shops, "2", force=True).version == 2
 
 
-def test_what_a_version_has_won_stays_on_record_when_it_loses_later(shops):
+def test_a_past_win_stays_on_record_after_a_later_loss(shops):
     judge_and_promote(shops, decide_version_2(True, "won"))
     promote(shops, "3", force=True)
     judge_and_promote(shops, decide_version_2(False, "lost"))
@@ -294,7 +294,7 @@ def test_what_a_version_has_won_stays_on_record_when_it_loses_later(shops):
     assert version_tags(shops, 2)["gate"] == "champion" and version_tags(shops, 2)["gate_reason"] == "won"
 
 
-def test_after_a_rollback_the_one_that_won_may_come_back_without_force(shops):
+def test_after_a_rollback_the_winner_needs_no_force(shops):
     judge_and_promote(shops, decide_version_2(True, "won"))
     rollback(shops)
     assert promote(shops, "2", force=False).version == 2
@@ -306,7 +306,7 @@ def decide_version_2(champion: bool, reason: str):
     return lambda incumbent: GateDecision(2, "best-single", champion, reason, 1, 1, incumbent, checks)
 
 
-def test_without_a_previous_champion_there_is_no_way_back(shops):
+def test_without_a_previous_champion_a_rollback_is_refused(shops):
     for again in range(2):
         with pytest.raises(InputError, match="^shops: there is no previous champion to go back to. See lstm compare"):
             rollback(shops)
@@ -316,7 +316,7 @@ def test_without_a_previous_champion_there_is_no_way_back(shops):
 
 
 def run(monkeypatch, capsys, *arguments):
-    """The command, in this process: exit code, stdout, stderr."""
+    """Run a command in this process; return exit code, stdout and stderr."""
     monkeypatch.setattr(sys, "argv", ["lstm", *arguments])
     with pytest.raises(SystemExit) as ended:
         app.main()
@@ -348,12 +348,12 @@ def test_versions_are_compared_in_the_terminal_as_json_and_as_a_page(shops, monk
     tags = {"kind": "best-ensemble", "run_name": "ensemble"}
     runs.client().create_model_version("shops", "file:///gone", run_id, tags, await_creation_for=0)
     _, table, _ = run(monkeypatch, capsys, "compare", "shops")
-    assert "1.250 [1.000, 1.500]" in table and "79.0 %" in table and "best-ensemble" in table and "…" not in table
+    assert "1.250 [1.00 to 1.50]" in table and "79.0 %" in table and "best-ensemble" in table and "…" not in table
     assert "version 2: challenger: beats all" in table and "(<b>bold</b>)" in table
     page = tmp_path / "page.html"
     assert run(monkeypatch, capsys, "compare", "shops", "--html", str(page))[1] == f"{page}: 6 versions of shops\n"
     text = page.read_text()
-    assert "1.250 [1.000, 1.500]" in text and "&lt;b&gt;bold" in text and "<b>" not in text
+    assert "1.250 [1.00 to 1.50]" in text and "&lt;b&gt;bold" in text and "<b>" not in text
     assert text.count("<tr") == 7 and 'class="champion"' in text and "http" not in text
     code, _, message = run(monkeypatch, capsys, "compare", "shops", "--html", str(tmp_path))
     assert code == 2 and message == f"lstm: --html {tmp_path}: can't be written (Is a directory).\n"
@@ -367,7 +367,7 @@ def client_run(metrics):
     return run.run_id
 
 
-def test_a_store_that_breaks_is_no_traceback(shops, monkeypatch, capsys):
+def test_a_store_that_fails_shows_no_traceback(shops, monkeypatch, capsys):
     def broken(*_):
         raise MlflowException("(sqlite3.OperationalError) disk I/O error\n[SQL: SELECT …]")
 

@@ -1,4 +1,4 @@
-"""Who is at a piece of work, and when that process counts as dead."""
+"""Process owners and when a process counts as dead."""
 
 import os
 import socket
@@ -24,7 +24,7 @@ def ago(**spans):
 
 @pytest.fixture
 def other():
-    """A process that says who it is and waits; and what it said."""
+    """A waiting process, and the owner text that it printed."""
     command = [
         sys.executable,
         "-c",
@@ -50,7 +50,7 @@ def test_a_process_is_alive_until_it_is_killed_and_then_dead_even_as_a_zombie(ot
 
 
 @ON_LINUX
-def test_a_clock_that_jumps_changes_nobody(monkeypatch):
+def test_a_jump_of_the_clock_changes_no_identity(monkeypatch):
     name, heartbeat_a_day_ago = this_process(), ago(days=1)
     monkeypatch.setattr(psutil.Process, "create_time", lambda _: time.time() + 86_400)
     assert this_process() == name
@@ -58,13 +58,13 @@ def test_a_clock_that_jumps_changes_nobody(monkeypatch):
 
 
 @ON_LINUX
-def test_a_process_that_has_got_the_number_of_a_dead_one_is_not_taken_for_it():
+def test_a_reused_pid_is_another_process():
     start, _, ticks = this_process().rpartition("/")
     assert is_process_dead(f"{start}/{int(ticks) - 1}")
 
 
 @ON_LINUX
-def test_after_a_reboot_everybody_is_dead_unless_a_sign_of_life_is_fresh():
+def test_after_a_reboot_a_process_is_dead_unless_its_heartbeat_is_fresh():
     host, pid, _ = this_process().split(":")
     before = f"{host}:{pid}:00000000-0000-0000-0000-000000000000/1/1"
     assert is_process_dead(before) and is_process_dead(before, ago(minutes=6))
@@ -72,7 +72,7 @@ def test_after_a_reboot_everybody_is_dead_unless_a_sign_of_life_is_fresh():
 
 
 @ON_LINUX
-def test_the_numbers_of_another_container_are_not_looked_up_here():
+def test_pids_of_another_container_are_not_looked_up():
     host, _, start = this_process().split(":")
     boot = start.split("/")[0]
     there = f"{host}:999999999:{boot}/1/1"
@@ -80,7 +80,7 @@ def test_the_numbers_of_another_container_are_not_looked_up_here():
     assert is_process_dead(there, ago(minutes=6)) and not is_process_dead(there, ago(minutes=4))
 
 
-def test_of_another_host_only_silence_tells():
+def test_a_process_of_another_host_is_dead_when_its_heartbeat_is_stale():
     there = "elsewhere:1:b/1/1"
     assert not is_process_dead(there)
     assert not is_process_dead(there, ago(minutes=4)) and is_process_dead(there, ago(minutes=6))
@@ -98,11 +98,11 @@ def test_owners_of_earlier_versions_are_understood():
 
 
 @pytest.mark.parametrize("text", ["", "alice", f"{HERE}:", f"{HERE}:12", f"{HERE}:x:1", f"{HERE}:-1:1", "::"])
-def test_what_names_no_process_is_never_dead(text):
+def test_a_text_that_names_no_process_is_never_dead(text):
     assert not is_process_dead(text, ago(days=9))
 
 
-def test_what_can_not_be_looked_at_is_not_dead(monkeypatch):
+def test_a_process_that_can_not_be_inspected_is_not_dead(monkeypatch):
     def hidden(*_):
         raise PermissionError
 
@@ -113,7 +113,7 @@ def test_what_can_not_be_looked_at_is_not_dead(monkeypatch):
     assert not is_process_dead(name)
 
 
-def test_a_heart_beats_on_over_errors_and_stops_with_the_block():
+def test_heartbeats_continue_after_errors_and_stop_with_the_block():
     beats = []
 
     def beat():

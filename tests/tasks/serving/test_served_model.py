@@ -1,4 +1,4 @@
-"""What stands in the registry: files without a pickle, that load where this repository is not."""
+"""The packaged model: files without a pickle that load without this repository."""
 
 import ast
 import json
@@ -24,19 +24,19 @@ TEXT = {"", ".cpp", ".json", ".py", ".txt", ".yaml"}
 
 @pytest.fixture(scope="module")
 def version(tmp_path_factory):
-    """The folder of a registered version, as the store keeps it."""
+    """The folder of a registered version in the store."""
     with registered(tmp_path_factory.mktemp("served")) as folder:
         yield folder
 
 
 @pytest.fixture(scope="module")
 def model(version):
-    """It, loaded as the scoring server does."""
+    """The version, loaded as the scoring server does."""
     return mlflow.pyfunc.load_model(str(version))
 
 
 def invoke(model, body, kind="application/json"):
-    """What MLflow's scoring server answers: status and JSON, by its own code path."""
+    """Send a request through the handler of MLflow's scoring server; return status and JSON."""
     sent = body if isinstance(body, str) else json.dumps(body)
     try:
         answer = scoring_server.invocations(sent.encode(), kind, model, model.metadata.get_input_schema())
@@ -50,7 +50,7 @@ def split(frame):
 
 
 def is_pickle(content):
-    """Whether a pickle of any protocol begins the content: it is read as one up to its end."""
+    """Return whether the content starts with a pickle of any protocol."""
     try:
         return len(list(pickletools.genops(content))) > 1
     except ValueError:
@@ -59,7 +59,7 @@ def is_pickle(content):
 
 def test_no_file_of_a_version_is_a_pickle(version):
     files = [path for path in version.rglob("*") if path.is_file()]
-    assert {path.relative_to(version).parts[0] for path in files} >= {"MLmodel", "artifacts", "code", "served_model.py"}
+    assert {path.relative_to(version).parts[0] for path in files} >= {"MLmodel", "artifacts", "code", "pyfunc_model.py"}
     assert [path for path in files if path.suffix not in TEXT | {".safetensors"}] == []
     assert [path for path in files if is_pickle(path.read_bytes())] == []
     for path in files:
@@ -68,7 +68,7 @@ def test_no_file_of_a_version_is_a_pickle(version):
     assert sorted(path.name for path in files if path.suffix == ".safetensors") == ["model.safetensors"]
 
 
-def test_the_test_for_pickles_knows_one():
+def test_the_check_for_pickles_detects_one():
     import pickle
 
     assert all(is_pickle(pickle.dumps({"a": [1.5]}, protocol)) for protocol in range(6))
@@ -101,7 +101,7 @@ print(json.dumps({"found": found, "lstm": lstm.__file__, "unpickled": len(unpick
 
 @pytest.mark.slow
 @pytest.mark.parametrize("way", ["mlflow", "folder"])
-def test_a_version_loads_where_this_repository_is_not_and_gives_the_same_bits(version, tmp_path, way):
+def test_a_version_loads_without_this_repository_and_gives_the_same_bits(version, tmp_path, way):
     history().to_json(tmp_path / "history.json", orient="records")
     environment = {**without_this_repository(), "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false", "OMP_NUM_THREADS": "1"}
     arguments = [sys.executable, "-P", "-c", ELSEWHERE, str(version), "history.json", way]
@@ -195,7 +195,7 @@ def test_every_form_of_a_request_gives_the_same_forecast(model):
         assert [row["forecast"] for row in answer["predictions"]] == pytest.approx([row["forecast"] for row in first])
 
 
-def test_lstm_serve_writes_what_mlflow_writes(model):
+def test_lstm_serve_writes_the_same_json_as_mlflow(model):
     forecasts = app.StrictModel(model).predict(history())
     written, expected = StringIO(), StringIO()
     app.write_forecasts(forecasts, written)
@@ -216,7 +216,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_bad_data_is_answered_with_400_and_our_one_line_alone(model, name):
+def test_bad_data_are_answered_with_400_and_one_line(model, name):
     change, message = REFUSED[name]
     status, answer = invoke(model, split(change(history())))
     assert status == 400
