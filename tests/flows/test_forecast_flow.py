@@ -25,6 +25,8 @@ from tasks.tracking import runs
 from tests.support.tables import make_hourly
 from tests.support.workspace import Place
 
+pytestmark = pytest.mark.xdist_group("trained")  # one process trains for all of them
+
 TEN = datetime(2024, 4, 8, 10)
 COLUMNS = ["series", "time", "forecast", "lo-80", "hi-80", "lo-95", "hi-95", "issued_at", "model_version", "run"]
 

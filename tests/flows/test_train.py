@@ -20,6 +20,8 @@ from tasks.registry.decision import GateDecision
 from tasks.tracking import runs
 from tests.support.workspace import Place
 
+pytestmark = pytest.mark.xdist_group("trained")  # one process trains for all of them
+
 
 @pytest.fixture(scope="module")
 def client(trained) -> MlflowClient:
@@ -192,11 +194,12 @@ def test_the_parent_run_holds_a_profile_of_the_data(trained, client, mlflow_runs
     assert not any(notice for notice in outcome["notices"] if not notice.startswith("ridge regression"))
 
 
+@pytest.mark.slow
 def test_advice_becomes_an_error_where_that_is_asked_for(place: Place):
     place.write(model={"sequence_length": 3}, search={"trials": 1, "space": {}})
     done = place.run("train", "shops.yaml", "--strict", check=False)
     assert done.returncode == 2 and done.stdout == ""
-    assert done.stderr.startswith("lstm: short_sequences: the longest look-back of the search is 3 steps, fewer than 5")
+    assert done.stderr.startswith("lstm: short_sequences: the longest lookback of the search is 3 steps, fewer than 5")
     assert done.stderr.endswith("Drop --strict to train all the same.\n") and done.stderr.count("\n") == 1
     assert not (place.folder / "mlruns" / "mlflow.db").exists()
 
@@ -250,6 +253,7 @@ def test_work_is_cleaned_up_and_nothing_lies_outside_the_stores(trained):
     assert not list((place.folder / "mlruns" / "work").glob("run-*"))
 
 
+@pytest.mark.slow
 def test_a_second_run_on_the_same_data_keeps_the_champion_unless_it_is_surely_better(trained, client):
     place, outcome = trained
     again = json.loads(place.run("train", "shops.yaml", "--set", "model.seed=1", "--json").stdout)
@@ -316,6 +320,7 @@ def test_a_candidate_that_beats_no_baseline_is_not_promoted(trained, client):
     assert set(client.get_registered_model("weak").aliases) == {"best-single", "best-ensemble", "challenger"}
 
 
+@pytest.mark.slow
 def test_forecast_writes_every_series_with_intervals(trained):
     place, _ = trained
     for suffix, read in (("parquet", pd.read_parquet), ("csv", pd.read_csv)):
@@ -326,6 +331,7 @@ def test_forecast_writes_every_series_with_intervals(trained):
         os.remove(place.folder / f"f.{suffix}")
 
 
+@pytest.mark.slow
 def test_compare_lists_the_versions_with_their_aliases(trained):
     place, _ = trained
     rows = json.loads(place.run("compare", "shops", "--json").stdout)
@@ -334,6 +340,7 @@ def test_compare_lists_the_versions_with_their_aliases(trained):
     assert "champion" in place.run("compare", "shops").stdout
 
 
+@pytest.mark.slow
 def test_doctor_tells_versions_devices_and_stores(place: Place):
     status = json.loads(place.run("doctor", "--json").stdout)
     assert status["packages"]["torch"].startswith("2.")
@@ -378,7 +385,7 @@ def test_time_that_is_over_ends_the_running_trials_too(place: Place):
     place.write(search={"trials": 9, "timeout": "5s"}, model=model)
     outcome = json.loads(place.run("train", "shops.yaml", "--json").stdout)
     assert outcome["seconds"]["train"] < 40
-    assert "then search.timeout was over" in outcome["search"]
+    assert "search.timeout is over" in outcome["search"]
     assert len(outcome["leaderboard"]) == 6
 
 

@@ -1,3 +1,5 @@
+"""`LSTMModel` on arrays: shapes, persistence, and misuse."""
+
 import pickle
 
 import numpy as np
@@ -13,26 +15,26 @@ X = np.stack([Y, np.cos(T / 9)], axis=1).astype(np.float32)
 SMALL = {"hidden_size": 8, "num_layers": 1, "epochs": 3, "sequence_length": 10, "device": "cpu"}
 
 
-def fitted(y=Y, x=X, **changes):
+def fit_model(y=Y, x=X, **changes):
     return LSTMModel({**SMALL, **changes}).fit(x, y, verbose=False)
 
 
 def test_predict_has_a_row_for_every_window():
-    assert fitted().predict(X).shape == (391, 1)
-    assert fitted(horizon=4).predict(X, steps=3).shape == (391, 3)
-    assert fitted(y=X, horizon=4).predict(X, steps=4).shape == (391, 4, 2)
-    assert fitted(y=Y[:, None]).predict(X).shape == (391, 1, 1)
+    assert fit_model().predict(X).shape == (391, 1)
+    assert fit_model(horizon=4).predict(X, steps=3).shape == (391, 3)
+    assert fit_model(y=X, horizon=4).predict(X, steps=4).shape == (391, 4, 2)
+    assert fit_model(y=Y[:, None]).predict(X).shape == (391, 1, 1)
 
 
-def test_row_k_forecasts_what_follows_its_window():
-    model = fitted(epochs=60, learning_rate=0.01, horizon=2, dropout=0.0, anchor="last")
+def test_row_k_forecasts_the_steps_after_its_window():
+    model = fit_model(epochs=60, learning_rate=0.01, horizon=2, dropout=0.0, anchor="last")
     predicted = model.predict(X, steps=2)
     np.testing.assert_allclose(predicted[:-2, 0], Y[10:-1], atol=0.15)
     np.testing.assert_allclose(predicted[:-2, 1], Y[11:], atol=0.15)
 
 
 def test_row_k_depends_on_its_window_alone():
-    model = fitted()
+    model = fit_model()
     before, changed = model.predict(X), X.copy()
     changed[50:] += 1
     after = model.predict(changed)
@@ -41,31 +43,31 @@ def test_row_k_depends_on_its_window_alone():
     assert (before[41:51] != after[41:51]).all()
 
 
-def test_validation_rows_do_not_teach():
+def test_validation_rows_are_not_trained_on():
     changed_y, changed_x = Y.copy(), X.copy()
     changed_y[360:] += 7
     changed_x[360:] += 7
     options = {"patience": None, "epochs": 1}
-    first, second = fitted(**options), fitted(y=changed_y, x=changed_x, **options)
+    first, second = fit_model(**options), fit_model(y=changed_y, x=changed_x, **options)
     assert first.train_history[0]["train_loss"] == second.train_history[0]["train_loss"]
     assert first.train_history[0]["val_loss"] != second.train_history[0]["val_loss"]
 
 
 def test_history_has_an_entry_an_epoch():
-    history = fitted().train_history
+    history = fit_model().train_history
     assert [entry["epoch"] for entry in history] == [1, 2, 3]
     assert {"train_loss", "val_loss", "learning_rate", "seconds"} <= set(history[0])
 
 
-def test_evaluate_knows_the_metrics():
-    scores = fitted(epochs=30, learning_rate=0.01).evaluate(X, Y)
+def test_evaluate_returns_the_metrics():
+    scores = fit_model(epochs=30, learning_rate=0.01).evaluate(X, Y)
     assert {"rmse", "mae", "mape", "smape", "r2", "mase"} <= set(scores)
     assert scores["r2"] > 0.8
 
 
 @pytest.mark.parametrize("changes", [{}, {"quantiles": (0.1, 0.5, 0.9)}, {"batch_norm": True, "anchor": "last"}])
 def test_save_then_load_gives_the_same_bits(tmp_path, changes):
-    model = fitted(horizon=3, **changes)
+    model = fit_model(horizon=3, **changes)
     path = str(tmp_path / "lstm_model.pkl")
     model.save(path)
     again = LSTMModel().load(path)
@@ -90,13 +92,13 @@ def test_a_pickle_is_refused_and_not_run(tmp_path):
     assert not (tmp_path / "sprung").exists()
 
 
-def test_damaged_and_foreign_files_are_told(tmp_path):
+def test_damaged_and_foreign_files_are_refused(tmp_path):
     from safetensors.torch import save_file
 
     path = tmp_path / "m"
     with pytest.raises(CheckpointError, match="no such file"):
         LSTMModel().load(str(path))
-    fitted().save(str(path))
+    fit_model().save(str(path))
     whole = path.read_bytes()
     for content in (whole[: len(whole) // 2], b"", b"\0" * 100):
         path.write_bytes(content)
@@ -110,7 +112,7 @@ def test_damaged_and_foreign_files_are_told(tmp_path):
 @pytest.mark.parametrize("place", ["header", "weights"])
 def test_one_flipped_bit_is_noticed(tmp_path, place):
     path = tmp_path / "m"
-    fitted().save(str(path))
+    fit_model().save(str(path))
     whole = bytearray(path.read_bytes())
     header = int.from_bytes(whole[:8], "little") + 8
     random = np.random.default_rng(0)
@@ -124,7 +126,7 @@ def test_one_flipped_bit_is_noticed(tmp_path, place):
 
 def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
     path = tmp_path / "m"
-    model = fitted()
+    model = fit_model()
     model.save(str(path))
     before = path.read_bytes()
     monkeypatch.setattr("os.replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
@@ -135,23 +137,23 @@ def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("changes", [{}, {"lags": (3,), "head": "parallel"}, {"loss": "gaussian"}], ids=str)
-def test_forecasts_are_fed_back_past_the_horizon_where_nothing_else_is_needed(changes):
-    model = fitted(x=Y, horizon=2, **changes)
+def test_forecasts_are_fed_back_past_the_horizon_if_all_features_are_targets(changes):
+    model = fit_model(x=Y, horizon=2, **changes)
     rolled = model.predict(Y, steps=5)
     assert rolled.shape == (391, 5)
     assert (rolled[:, :2] == model.predict(Y, steps=2)).all()
-    # The third step is what the model says of a window that ends in its own first two.
+    # The third step is the forecast from a window that ends with the first two forecasts.
     window = np.concatenate([Y[2:10], rolled[0, :2]])
     np.testing.assert_allclose(model.predict(window, steps=1)[0, 0], rolled[0, 2], rtol=1e-5)
 
 
-def test_several_series_as_one_target():
+def test_several_targets_are_forecast_together():
     x = np.stack([Y, Y * 2], axis=1)
-    assert fitted(y=x[:, ::-1], x=x).predict(x, steps=3).shape == (391, 3, 2)
+    assert fit_model(y=x[:, ::-1], x=x).predict(x, steps=3).shape == (391, 3, 2)
 
 
-def test_quantiles_come_with_an_axis_of_their_own():
-    model = fitted(quantiles=(0.1, 0.5, 0.9), horizon=2)
+def test_quantiles_have_an_axis_of_levels():
+    model = fit_model(quantiles=(0.1, 0.5, 0.9), horizon=2)
     quantiles = model.predict_quantiles(X, steps=2)
     assert quantiles.shape == (391, 2, 3)
     assert (np.diff(quantiles) >= 0).all()
@@ -160,12 +162,12 @@ def test_quantiles_come_with_an_axis_of_their_own():
 
 @pytest.mark.parametrize("loss", ["gaussian", "student_t"])
 def test_a_likelihood_gives_quantiles_that_rise_around_the_forecast(loss):
-    model = fitted(loss=loss, horizon=2)
+    model = fit_model(loss=loss, horizon=2)
     quantiles = model.predict_quantiles(X, steps=2)
     assert quantiles.shape == (391, 2, 3)
     assert (np.diff(quantiles) > 0).all()
     np.testing.assert_allclose(quantiles[..., 1], model.predict(X, steps=2), atol=1e-6)
-    assert fitted(loss=loss, y=X, quantiles=(0.2, 0.5)).predict_quantiles(X).shape == (391, 1, 2, 2)
+    assert fit_model(loss=loss, y=X, quantiles=(0.2, 0.5)).predict_quantiles(X).shape == (391, 1, 2, 2)
 
 
 @pytest.mark.parametrize(
@@ -181,60 +183,64 @@ def test_a_likelihood_gives_quantiles_that_rise_around_the_forecast(loss):
 )
 def test_heads_lags_and_channels_work_where_the_targets_are_among_the_features(tmp_path, changes):
     x = np.stack([np.cos(T / 9), Y, Y * 2], axis=1).astype(np.float32)
-    model = fitted(y=x[:, 1:], x=x, horizon=4, **changes)
+    model = fit_model(y=x[:, 1:], x=x, horizon=4, **changes)
     assert model.predict(x, steps=4).shape == (391, 4, 2)
     model.save(str(tmp_path / "m"))
     assert LSTMModel().load(str(tmp_path / "m")).predict(x, steps=4).tobytes() == model.predict(x, steps=4).tobytes()
 
 
-def test_equal_targets_are_told_apart_by_their_columns():
+def test_equal_targets_are_matched_to_different_columns():
     x = np.stack([np.cos(T / 9), Y, Y], axis=1).astype(np.float32)
-    assert fitted(y=x[:, 1:], x=x, channel_independent=True).predict(x).shape == (391, 1, 2)
+    assert fit_model(y=x[:, 1:], x=x, channel_independent=True).predict(x).shape == (391, 1, 2)
 
 
-def test_a_progress_bar_is_shown_when_asked_for(capsys):
+def test_nothing_is_printed_unless_verbose(capsys):
     LSTMModel(SMALL).fit(X, Y, verbose=False)
     assert capsys.readouterr() == ("", "")
     LSTMModel(SMALL).fit(X, Y, verbose=True)
 
 
 @pytest.mark.parametrize(
-    ("act", "error", "said"),
+    ("act", "error", "message"),
     [
         (lambda: LSTMModel({"epoch": 1}), ConfigError, "Did you mean 'epochs'"),
         (lambda: LSTMModel().predict(X), DataError, "not fitted"),
         (lambda: LSTMModel().save("x"), DataError, "not fitted"),
-        (lambda: fitted(y=Y[:-1]), DataError, "equally many rows, but got 400 and 399"),
-        (lambda: fitted(x=X[:15], y=Y[:15], horizon=9), DataError, "too few for windows"),
-        (lambda: fitted(input_size=7), ConfigError, "input_size=7, but the data have 2"),
-        (lambda: fitted(anchor="last", y=Y + 1), ConfigError, "anchor='last' needs the target's own past"),
-        (lambda: fitted(lags=(2, 3), y=Y + 1), ConfigError, r"lags=\[2, 3\] needs the target's own past"),
-        (lambda: fitted(channel_independent=True, y=Y + 1), ConfigError, "channel_independent needs the target's own"),
-        (lambda: fitted(loss="mase", y=Y + 1), ConfigError, "loss='mase' needs the target's own past"),
-        (lambda: fitted(series_embedding=True), ConfigError, "series_embedding needs series"),
+        (lambda: fit_model(y=Y[:-1]), DataError, "equally many rows, but got 400 and 399"),
+        (lambda: fit_model(x=X[:15], y=Y[:15], horizon=9), DataError, "too few for windows"),
+        (lambda: fit_model(input_size=7), ConfigError, "input_size=7, but the data have 2"),
+        (lambda: fit_model(anchor="last", y=Y + 1), ConfigError, "anchor='last' needs the target's own past"),
+        (lambda: fit_model(lags=(2, 3), y=Y + 1), ConfigError, r"lags=\[2, 3\] needs the target's own past"),
+        (
+            lambda: fit_model(channel_independent=True, y=Y + 1),
+            ConfigError,
+            "channel_independent needs the target's own",
+        ),
+        (lambda: fit_model(loss="mase", y=Y + 1), ConfigError, "loss='mase' needs the target's own past"),
+        (lambda: fit_model(series_embedding=True), ConfigError, "series_embedding needs series"),
         (lambda: LSTMModel(SMALL).fit(X, Y, validation_split=1.0), ConfigError, "validation_split"),
-        (lambda: fitted(x=np.where(T[:, None] == 5, np.nan, X)), DataError, "row 5, column 0 is nan"),
-        (lambda: fitted(x=[["a"]] * 400), DataError, "numbers only"),
-        (lambda: fitted(x=X.astype(complex)), DataError, "numbers only"),
-        (lambda: fitted(y=Y * np.nan), DataError, "no measured value in the training rows"),
-        (lambda: LSTMModel("x"), ConfigError, "mapping of keys to values"),
-        (lambda: fitted().predict(X, steps=1.5), ConfigError, "whole number, but got 1.5"),
+        (lambda: fit_model(x=np.where(T[:, None] == 5, np.nan, X)), DataError, "row 5, column 0 is nan"),
+        (lambda: fit_model(x=[["a"]] * 400), DataError, "numbers only"),
+        (lambda: fit_model(x=X.astype(complex)), DataError, "numbers only"),
+        (lambda: fit_model(y=Y * np.nan), DataError, "no measured value in the training rows"),
+        (lambda: LSTMModel("x"), ConfigError, "must map keys to values"),
+        (lambda: fit_model().predict(X, steps=1.5), ConfigError, "whole number, but got 1.5"),
         (lambda: LSTMModel(SMALL).fit(X, Y, validation_split="x"), ConfigError, "but got 'x'"),
-        (lambda: fitted(y=Y + np.inf), DataError, "must not be infinite"),
-        (lambda: fitted().predict(X[:, :1]), DataError, "2 columns as fitted, but has 1"),
-        (lambda: fitted().predict(X[:9]), DataError, "at least sequence_length=10 rows"),
-        (lambda: fitted().predict(X, steps=0), ConfigError, "`steps >= 1`"),
-        (lambda: fitted().predict(X, steps=2), ConfigError, r"Fit with LSTMModel\(\{'horizon': 2\}\)"),
-        (lambda: fitted().predict_quantiles(X), ConfigError, "quantiles"),
-        (lambda: fitted().evaluate(X[:10], Y[:10]), DataError, "at least 11 rows"),
+        (lambda: fit_model(y=Y + np.inf), DataError, "must not be infinite"),
+        (lambda: fit_model().predict(X[:, :1]), DataError, "2 columns as fitted, but has 1"),
+        (lambda: fit_model().predict(X[:9]), DataError, "at least sequence_length=10 rows"),
+        (lambda: fit_model().predict(X, steps=0), ConfigError, "`steps >= 1`"),
+        (lambda: fit_model().predict(X, steps=2), ConfigError, r"Fit with LSTMModel\(\{'horizon': 2\}\)"),
+        (lambda: fit_model().predict_quantiles(X), ConfigError, "quantiles"),
+        (lambda: fit_model().evaluate(X[:10], Y[:10]), DataError, "at least 11 rows"),
     ],
 )
-def test_misuse_is_told_in_one_line(act, error, said):
-    with pytest.raises(error, match=said) as caught:
+def test_misuse_is_refused_in_one_line(act, error, message):
+    with pytest.raises(error, match=message) as caught:
         act()
     assert "\n" not in str(caught.value)
 
 
-def test_without_validation_rows_training_windows_select():
+def test_without_validation_rows_the_training_windows_select_the_epoch():
     model = LSTMModel(SMALL).fit(X, Y, validation_split=0, verbose=False)
     assert len(model.train_history) == 3

@@ -40,6 +40,7 @@ def test_a_second_run_reuses_everything_and_writes_nothing(hourly, home, tmp_pat
     assert stored_files(home) == before
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.sets(st.integers(0, 20 * 24 - 1), max_size=80), st.integers(0, 9), st.sampled_from([12, 24, 48]))
 def test_no_window_reads_past_its_cut_or_across_a_gap(home, tmp_path, holes, long_gap, length):

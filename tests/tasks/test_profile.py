@@ -87,6 +87,7 @@ UNUSUAL = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", UNUSUAL)
 def test_unusual_data_are_profiled_and_plotted(home, tmp_path, kind):
     frame, changes = unusual_frame(kind)
@@ -100,6 +101,7 @@ def test_unusual_data_are_profiled_and_plotted(home, tmp_path, kind):
         figure.savefig(io.BytesIO())
 
 
+@pytest.mark.slow
 def test_metrics_without_a_value_are_not_logged(home, tmp_path):
     frame, changes = unusual_frame("no season")
     config, table, panel, windows, description = describe_frame(frame, tmp_path, **changes)

@@ -166,6 +166,7 @@ def test_provenance_is_found_by_name_alias_number_and_run(version):
         assert provenance.config.name == "shops" and provenance.members[0].epochs is None
 
 
+@pytest.mark.slow
 def test_epochs_come_from_the_lineage_or_the_logged_curve(version, tmp_path):
     runs.log_curves(version, [{"epoch": number, "val_loss": 1.0} for number in (1, 2, 3)])
     assert [member.epochs for member in load_provenance("shops").members] == [3]
@@ -190,6 +191,7 @@ def test_a_missing_or_changed_configuration_is_an_error(version):
         reproduce.fn("shops")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "error", "message"),
     [
@@ -217,6 +219,7 @@ def test_an_empty_store_is_an_error_and_none_is_created(home):
     assert not (home / "mlflow.db").exists()
 
 
+@pytest.mark.slow
 def test_networks_are_trained_for_the_given_epochs_to_the_same_bits(hourly, home, tmp_path):
     config, _, _, windows = prepare(hourly, tmp_path)
     values = {"sequence_length": 12, "hidden_size": 4, "horizon": 6, "epochs": 3, "patience": None}

@@ -227,6 +227,7 @@ def test_what_dies_again_and_again_ends_everything_and_names_its_log(tmp_path):
     assert lines == [f"brittle   ended with exit code 3; started again (log: {log})"] * 2
 
 
+@pytest.mark.slow
 def test_what_is_stuck_is_killed_and_started_again(tmp_path, monkeypatch):
     monkeypatch.setattr(supervisor, "_HEALTH_INTERVAL_S", 0.1)
     monkeypatch.setattr(supervisor, "_MAX_UNANSWERED", 2)

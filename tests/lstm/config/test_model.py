@@ -1,3 +1,5 @@
+"""Configurations of networks and pipelines: defaults, overrides, and messages of refused values."""
+
 import pytest
 import yaml
 
@@ -22,7 +24,7 @@ def test_unknown_key_names_the_nearest_known_one():
 
 
 @pytest.mark.parametrize(
-    ("values", "said"),
+    ("values", "message"),
     [
         ({"dropout": 1.5}, "key 'dropout': .* less than 1, but got 1.5"),
         ({"hidden_size": 0}, "key 'hidden_size'"),
@@ -38,8 +40,8 @@ def test_unknown_key_names_the_nearest_known_one():
         ({"cell": "rnn"}, "key 'cell'"),
     ],
 )
-def test_broken_rules_are_named_in_one_line(values, said):
-    with pytest.raises(ConfigError, match=said) as caught:
+def test_broken_rules_are_named_in_one_line(values, message):
+    with pytest.raises(ConfigError, match=message) as caught:
         ModelConfig.parse(values)
     assert "\n" not in str(caught.value)
 
@@ -58,7 +60,7 @@ def test_config_is_frozen_and_replace_validates():
         config.replace(epochs=0)
 
 
-def test_public_names_are_all_there():
+def test_all_public_names_can_be_imported():
     assert all(getattr(lstm, name) for name in lstm.__all__)
     with pytest.raises(AttributeError, match="no attribute 'LSTMmodel'"):
         lstm.LSTMmodel  # noqa: B018
@@ -74,14 +76,14 @@ def test_an_anchor_may_use_the_season_of_evaluate():
     assert load_config(EXAMPLE, ("model.anchor=seasonal",)).model.season == 24
 
 
-def test_what_is_logged_configures_the_same_again(tmp_path):
+def test_a_logged_configuration_loads_to_the_same(tmp_path):
     config = load_config(EXAMPLE)
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump(config.to_dict()))
     assert load_config(path) == config
 
 
-def test_three_lines_are_enough(tmp_path):
+def test_two_lines_are_a_configuration(tmp_path):
     path = tmp_path / "my.yaml"
     path.write_text("name: a\ndata: {source: a.csv, time: t, target: y}\n")
     assert load_config(path).name == "a"
@@ -93,7 +95,7 @@ def test_overrides_reach_nested_keys():
 
 
 @pytest.mark.parametrize(
-    ("override", "said"),
+    ("override", "message"),
     [
         ("search.trails=3", "unknown key 'search.trails'. Did you mean 'trials'"),
         ("model.epoch=3", "unknown key 'model.epoch'. Did you mean 'epochs'"),
@@ -128,14 +130,14 @@ def test_overrides_reach_nested_keys():
         ("search.trials=[", "no valid YAML"),
     ],
 )
-def test_bad_pipeline_values_are_named_in_one_line(override, said):
-    with pytest.raises(ConfigError, match=said) as caught:
+def test_bad_pipeline_values_are_named_in_one_line(override, message):
+    with pytest.raises(ConfigError, match=message) as caught:
         load_config(EXAMPLE, (override,))
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (b"a: [", "line 1 is no valid YAML"),
         (b"name: 2024-13-45", "is no valid YAML"),
@@ -146,10 +148,10 @@ def test_bad_pipeline_values_are_named_in_one_line(override, said):
         (b"name: x\ndata: {source: a, time: t}\n", "key 'data.target' is required"),
     ],
 )
-def test_bad_files_are_named(tmp_path, content, said):
+def test_bad_files_are_named(tmp_path, content, message):
     path = tmp_path / "bad.yaml"
     path.write_bytes(content)
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(ConfigError, match=message):
         load_config(path)
     with pytest.raises(ConfigError, match=r"gone.yaml: can't be read"):
         load_config(tmp_path / "gone.yaml")

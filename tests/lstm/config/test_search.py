@@ -1,4 +1,6 @@
-"""The section `search`: what is accepted, what is refused and how, and that what is logged says the same again."""
+"""The section `search`: accepted and refused values, round trips, and conditions."""
+
+import re
 
 import pytest
 import yaml
@@ -20,7 +22,7 @@ CONDITIONAL = {
     "patch_length": [1, 24],
     "head": {"choices": ["direct", "parallel"], "when": {"patch_length": [24]}},
 }
-SAID = {
+GIVEN = {
     "sampler": "gp",
     "pruner": "hyperband",
     "plateau": 5,
@@ -30,7 +32,7 @@ SAID = {
 }
 
 
-def config(**sections):
+def make_config(**sections):
     values = {
         "name": "sales",
         "data": {"source": "a.csv", "time": "t", "target": "y", "frequency": "1h"},
@@ -40,7 +42,7 @@ def config(**sections):
     return PipelineConfig.parse({**values, **sections})
 
 
-def written(folder, **search):
+def write_config(folder, **search):
     path = folder / "my.yaml"
     data = {"source": "a.csv", "time": "t", "target": "y", "frequency": "1h"}
     path.write_text(yaml.safe_dump({"name": "sales", "data": data, "search": search}, sort_keys=False))
@@ -48,14 +50,14 @@ def written(folder, **search):
 
 
 def test_all_that_the_guide_shows_is_accepted():
-    search = config(search=SAID).search
+    search = make_config(search=GIVEN).search
     assert search.space["hidden_size"] == (32, 64, 128)
     assert search.space["dropout"] == Range(low=0, high=0.5, when={"num_layers": (2, 3)})
     assert search.space["head"] == Choices(choices=("direct", "parallel"), when={"patch_length": (24,)})
     assert (search.sampler, search.pruner, search.plateau, search.warm_start) == ("gp", "hyperband", 5, False)
 
 
-def test_nothing_said_is_a_tpe_search_with_median_pruning_by_error():
+def test_the_default_is_a_tpe_search_with_median_pruning_by_error():
     search = SearchSpec()
     assert (search.sampler, search.pruner, search.plateau) == ("tpe", "median", None)
     assert (search.objectives, search.warm_start, search.space) == (("error",), True, DEFAULT_SPACE)
@@ -64,18 +66,18 @@ def test_nothing_said_is_a_tpe_search_with_median_pruning_by_error():
 @pytest.mark.parametrize(
     "search",
     [
-        SAID,
+        GIVEN,
         {"sampler": "grid", "space": {"hidden_size": [8, 16], "num_layers": LAYERS}},
         {"objectives": ["error", "latency"]},
         {},
     ],
-    ids=["conditional", "grid", "two objectives", "nothing said"],
+    ids=["conditional", "grid", "two objectives", "defaults"],
 )
-def test_what_is_dumped_configures_the_same_again(search):
-    for one in (config(search=search), with_defaults(config(search=search))):
-        again = PipelineConfig.parse(yaml.safe_load(yaml.safe_dump(one.to_dict(), sort_keys=False)))
-        assert again == one
-        assert list(again.search.space) == list(one.search.space)
+def test_a_dumped_configuration_parses_to_the_same(search):
+    for settings in (make_config(search=search), with_defaults(make_config(search=search))):
+        again = PipelineConfig.parse(yaml.safe_load(yaml.safe_dump(settings.to_dict(), sort_keys=False)))
+        assert again == settings
+        assert list(again.search.space) == list(settings.search.space)
     assert with_defaults(again) == again
 
 
@@ -158,67 +160,69 @@ BAD = [
 ]
 
 
-@pytest.mark.parametrize(("text", "said"), BAD, ids=[text.replace("\n", ", ") for text, _ in BAD])
-def test_a_bad_search_is_told_in_one_line(text, said):
+@pytest.mark.parametrize(("text", "message"), BAD, ids=[text.replace("\n", ", ") for text, _ in BAD])
+def test_a_bad_search_is_refused_in_one_line(text, message):
     with pytest.raises(ConfigError) as caught:
         SearchSpec.parse(yaml.safe_load(text))
-    assert said in str(caught.value) and "\n" not in str(caught.value)
+    assert message in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_the_file_and_the_whole_key_lead_the_message(tmp_path):
-    path = written(tmp_path, space={"num_layers": LAYERS, "dropout": {"choices": [0.1], "when": {"num_layers": [9]}}})
+    path = write_config(
+        tmp_path, space={"num_layers": LAYERS, "dropout": {"choices": [0.1], "when": {"num_layers": [9]}}}
+    )
     with pytest.raises(ConfigError, match=r"^my.yaml: key 'search.space': 'dropout': `when` must hold possible"):
         load_config(path)
 
 
-def test_the_default_space_is_a_grid_where_the_model_says_what_has_fractions(tmp_path):
-    path = written(tmp_path, sampler="grid")
+def test_the_default_space_is_a_grid_if_the_model_fixes_the_fractions(tmp_path):
+    path = write_config(tmp_path, sampler="grid")
     with pytest.raises(ConfigError, match="sampler grid needs lists or whole numbers"):
         load_config(path)
     settings = with_defaults(load_config(path, ("model.dropout=0.1", "model.learning_rate=0.001")))
     assert list(settings.search.space) == ["hidden_size", "num_layers"]
 
 
-# What a trial may have.
+# Trials.
 
 
-def test_a_choice_is_tried_where_it_is_asked():
-    """24 steps a patch don't go with 36 of look-back; head parallel alone would."""
+def test_a_choice_is_checked_where_its_conditions_are_met():
+    """A patch of 24 does not divide a lookback of 36."""
     space = {"patch_length": [1, 24], "sequence_length": {"choices": [36], "when": {"patch_length": [24]}}}
     with pytest.raises(ConfigError, match=r"search.space.* must be a multiple of `patch_length`"):
-        config(search={"space": space})
-    assert config(search={"space": {**space, "sequence_length": [48]}})
+        make_config(search={"space": space})
+    assert make_config(search={"space": {**space, "sequence_length": [48]}})
     allowed = {"patch_length": [1, 24], "sequence_length": {"choices": [36, 48], "when": {"patch_length": [1]}}}
-    assert config(search={"space": allowed}).longest_lookback == 48
+    assert make_config(search={"space": allowed}).longest_lookback == 48
 
 
-def test_conditions_may_hang_on_one_another():
+def test_conditions_may_depend_on_conditional_keys():
     space = {
         "cell": ["lstm", "gru"],
         "num_layers": {"low": 1, "high": 3, "when": {"cell": ["gru"]}},
         "dropout": {"choices": [0.1, 1.5], "when": {"num_layers": [3]}},
     }
     with pytest.raises(ConfigError, match=r"search.space.dropout: key 'dropout': input should be less than 1"):
-        config(search={"space": space})
+        make_config(search={"space": space})
 
 
-def test_a_member_keeps_its_own_value_of_a_key_that_is_not_asked():
-    settings = config(search={"space": CONDITIONAL})
+def test_a_member_keeps_its_value_of_a_key_that_is_not_searched():
+    settings = make_config(search={"space": CONDITIONAL})
     assert settings.trial_params({"num_layers": 1, "dropout": 0.9})["dropout"] == 0.9
     assert settings.trial_params({"num_layers": 2, "dropout": 0.9})["dropout"] == 0.5
     assert "dropout" not in settings.trial_params({"num_layers": 1})
     assert settings.network_config(settings.trial_params({"num_layers": 1})).dropout == settings.model.dropout
 
 
-def test_lengths_with_a_condition_count_as_the_others_do(tmp_path):
+def test_lookbacks_with_conditions_count_as_the_others_do(tmp_path):
     space = {"hidden_size": [8, 16], "sequence_length": {"choices": [48, 336], "when": {"hidden_size": [8]}}}
-    settings = with_defaults(load_config(written(tmp_path, space=space)))
+    settings = with_defaults(load_config(write_config(tmp_path, space=space)))
     assert settings.longest_lookback == 336
     assert 48 % settings.model.patch_length == 0
 
 
 @pytest.mark.parametrize(
-    ("key", "options", "value", "found"),
+    ("key", "options", "value", "expected"),
     [
         ("hidden_size", (8, 16), 8, 8),
         ("hidden_size", (8, 16), 9, 8),
@@ -230,11 +234,11 @@ def test_lengths_with_a_condition_count_as_the_others_do(tmp_path):
         ("dropout", Range(low=0.1, high=0.4), 0.25, 0.25),
     ],
 )
-def test_a_start_is_the_possible_value_nearest_to_the_models(key, options, value, found):
+def test_a_trial_starts_at_the_valid_value_nearest_to_the_models(key, options, value, expected):
     start = nearest_to(key, options, value)
-    assert (start, type(start)) == (found, type(found))
+    assert (start, type(start)) == (expected, type(expected))
     assert is_valid(key, options, start)
-    assert is_valid(key, options, value) is (value == found)
+    assert is_valid(key, options, value) is (value == expected)
 
 
 def test_a_range_of_whole_numbers_holds_both_of_its_ends():
@@ -248,4 +252,6 @@ def test_the_guide_names_every_key_and_every_value():
     guide = (ROOT / "docs" / "search.md").read_text(encoding="utf-8")
     fields = SearchSpec.model_fields
     values = [value for name in ("sampler", "pruner") for value in fields[name].annotation.__args__]
-    assert [name for name in (*fields, *values, "latency", "when", "choices") if f"`{name}`" not in guide] == []
+    code = " ".join(re.findall("`([^`]*)`", guide))
+    names = (*fields, *values, "latency", "when", "choices")
+    assert [name for name in names if not re.search(rf"\b{name}\b", code)] == []

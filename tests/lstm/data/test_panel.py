@@ -162,6 +162,7 @@ RULES = [
 ]
 
 
+@pytest.mark.slow
 @settings(max_examples=80, deadline=None)
 @given(st.data())
 def test_blocks_together_are_the_whole_panel(data):

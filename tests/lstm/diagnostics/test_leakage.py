@@ -66,6 +66,7 @@ def test_what_the_library_builds_passes(tmp_path, changes):
     assert json.loads(json.dumps(audit.to_dict()))["passed"] is True
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["zscore", "minmax", "robust", "none"])
 @pytest.mark.parametrize("per", ["series", "all"])
 @pytest.mark.parametrize("log", [True, False])
@@ -154,6 +155,7 @@ def test_an_interpolated_gap_that_a_window_may_end_in_is_found(tmp_path, monkeyp
     assert "input 'sales' before it moves" in audit.failures[0].evidence
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("missing", "fragment"),
     [("value", "input 'sales' is not made of the training span alone"), ("row", "the gap that its training span ends")],
@@ -229,6 +231,7 @@ def test_arrays_that_are_not_what_a_forecast_sees_are_found(tmp_path, monkeypatc
     assert "input 'visitors' of the arrays is not what a forecast sees" in audit.failures[0].evidence
 
 
+@pytest.mark.slow
 def test_a_category_of_later_rows_with_an_input_is_found(tmp_path, monkeypatch):
     late = pd.to_datetime(make_hourly()["time"]) >= "2024-04-05"
     frame, roles = (
@@ -247,6 +250,7 @@ def test_a_category_of_later_rows_with_an_input_is_found(tmp_path, monkeypatch):
     assert "'new' has an input, but is in no row of the training span" in audit.failures[0].evidence
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("lag", "leaks"), [(0, True), (5, True), (-3, True), (6, False), (24, False)])
 def test_a_known_column_that_is_the_target_itself_is_found(tmp_path, lag, leaks):
     """In other units and shifted: only a copy that trails by the horizon of 6 or more is really known."""
@@ -275,6 +279,7 @@ def test_targets_out_of_their_span_are_found(tmp_path):
     assert "train: the arrays of series 'north' reach to" in audit.failures[-1].evidence
 
 
+@pytest.mark.slow
 def test_a_table_over_the_limit_is_read_by_series_and_skipped_checks_are_reported(tmp_path, monkeypatch):
     original, read = Table.part, []
 

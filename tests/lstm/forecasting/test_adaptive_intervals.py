@@ -134,6 +134,7 @@ def test_what_came_before_an_origin_does_change_its_bands():
     assert (low[0] == other[0]).all() and (low[30] != other[30]).any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("quantiles", [False, True])
 def test_under_drift_split_fails_and_adaptive_holds(quantiles):
     random = np.random.default_rng(5)

@@ -58,6 +58,7 @@ def test_what_comes_after_the_slot_changes_no_bit(forecaster, table, hours, valu
     pd.testing.assert_frame_equal(issued(forecaster, other), issued(forecaster, table), check_exact=True)
 
 
+@pytest.mark.slow
 @SHARED
 @given(
     rows=st.integers(50, 2000),

@@ -43,6 +43,7 @@ def test_the_radius_of_quantiles_is_the_score_of_the_paper():
     assert (low.item(), high.item()) == (pytest.approx(4), pytest.approx(6))  # 4 below both ends, from both sides
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("quantiles", [False, True])
 @pytest.mark.parametrize("level", [50, 80, 95])
 def test_on_exchangeable_data_coverage_is_nominal_or_above_on_average(level, quantiles):

@@ -35,6 +35,7 @@ def run(path, **given):
     return session.run(["out"], {one.name: given[one.name] for one in session.get_inputs()})[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", VARIANTS.values(), ids=VARIANTS)
 def test_every_kind_of_network_is_exported_exactly_for_batches_of_any_size(changes, forecaster, tmp_path):
     network = network_of(**changes)
@@ -48,6 +49,7 @@ def test_every_kind_of_network_is_exported_exactly_for_batches_of_any_size(chang
         np.testing.assert_allclose(theirs, ours, atol=TOLERANCE, rtol=TOLERANCE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", ["direct", "parallel", "bidirectional", "recursive"])
 def test_a_network_without_known_columns_reads_the_past_alone(head, forecaster, tmp_path):
     config = ModelConfig(sequence_length=12, horizon=20, input_size=2, output_size=1, head=head, hidden_size=8)

@@ -133,6 +133,7 @@ def test_the_trained_steps_are_the_same_bits_and_the_later_ones_follow_on_the_gr
         assert times.tolist() == ruler.tolist()
 
 
+@pytest.mark.slow
 @every_case
 @pytest.mark.parametrize("steps", [H + 1, 2 * H, 3 * H - 1])
 def test_asking_for_more_never_changes_earlier_steps(make, steps):

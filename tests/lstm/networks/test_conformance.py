@@ -153,6 +153,7 @@ def fitted_to(network, inputs, actual, error):
     return errors[-1] / errors[0]
 
 
+@pytest.mark.slow
 @every_variant
 def test_one_batch_can_be_learnt_by_heart(changes):
     network, inputs, actual = network_of(**{**changes, "dropout": 0.0}), batch(size=6), actual_of(size=6)
@@ -178,6 +179,7 @@ def test_saved_and_loaded_it_gives_the_same_bits(changes, tmp_path):
     assert torch.equal(loaded.eval()(*inputs), network(*inputs))
 
 
+@pytest.mark.slow
 def test_another_process_gets_the_same_bits():
     code = (
         "import json, torch; torch.set_num_threads(1)\n"

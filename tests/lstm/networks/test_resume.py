@@ -43,6 +43,7 @@ def without_seconds(history):
     return [{key: value for key, value in record.items() if key != "seconds"} for record in history]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", VARIANTS.values(), ids=VARIANTS.keys())
 def test_a_resumed_training_ends_at_the_weights_of_an_undisturbed_one(changes, tmp_path):
     same = {"epochs": 6, "dropout": 0.3, "num_layers": 2, **changes}

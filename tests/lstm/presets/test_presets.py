@@ -102,7 +102,9 @@ def test_members_are_the_networks_of_the_rules_as_differences_to_the_first(seaso
 @pytest.mark.parametrize(("season", "horizon", "data"), TASKS)
 @pytest.mark.parametrize("panel", [None, *(replace(LONG, persistence_ratio=change) for change in (SURE, LEVEL, SHOWN))])
 def test_fast_takes_the_first_two_networks_of_accurate(season, horizon, data, panel):
-    fast, accurate = (with_defaults(make_config(season, horizon, data=data, preset=preset), panel) for preset in PRESETS)
+    fast, accurate = (
+        with_defaults(make_config(season, horizon, data=data, preset=preset), panel) for preset in PRESETS
+    )
     assert fast.model == accurate.model
     assert fast.ensemble.members == accurate.ensemble.members[:2]
     assert len(accurate.ensemble.members) > 2
@@ -249,7 +251,9 @@ def test_what_members_of_ones_own_say_holds_too():
 @given(st.sampled_from(TASKS), st.integers(1, 60))
 @settings(max_examples=50, deadline=None)
 def test_a_patch_alone_rounds_the_look_back_of_the_first_network_for_all(task, patch):
-    plain, done = (with_defaults(make_config(*task[:2], data=task[2], model=model)) for model in ({}, {"patch_length": patch}))
+    plain, done = (
+        with_defaults(make_config(*task[:2], data=task[2], model=model)) for model in ({}, {"patch_length": patch})
+    )
     length = plain.model.sequence_length
     assert lengths(done) == {(max(length - length % patch, patch), patch)}
 
@@ -257,7 +261,9 @@ def test_a_patch_alone_rounds_the_look_back_of_the_first_network_for_all(task, p
 @given(st.sampled_from(TASKS), st.integers(1, 2000))
 @settings(max_examples=50, deadline=None)
 def test_a_look_back_alone_gets_a_patch_that_divides_it(task, length):
-    plain, done = (with_defaults(make_config(*task[:2], data=task[2], model=m)) for m in ({}, {"sequence_length": length}))
+    plain, done = (
+        with_defaults(make_config(*task[:2], data=task[2], model=m)) for m in ({}, {"sequence_length": length})
+    )
     ((found, patch),) = lengths(done)
     assert found == length and length % patch == 0
     assert patch <= plain.model.patch_length

@@ -150,19 +150,27 @@ def test_before_the_data_are_known_there_is_enough_of_them():
     for season, horizon, data in ((24, 24, {}), (24, 96, {}), (24, 24, KNOWN), (1, 12, {})):
         asked = make_config(season, horizon, data=data)
         assert suggest_networks(asked, None) == suggest_networks(asked, LONG)
-    assert suggest_networks(make_config(24, 6), None) == suggest_networks(make_config(24, 6), replace(LONG, persistence_ratio=SURE))
+    assert suggest_networks(make_config(24, 6), None) == suggest_networks(
+        make_config(24, 6), replace(LONG, persistence_ratio=SURE)
+    )
 
 
 @pytest.mark.parametrize("frequency", ["infer", "irregular"])
 def test_without_a_frequency_a_season_is_not_taken_for_a_day(frequency):
-    assert suggest_networks(make_config(frequency=frequency), LONG) == suggest_networks(make_config(frequency="30min"), LONG)
-    assert suggest_networks(make_config(frequency="infer").with_frequency("1h"), LONG) == suggest_networks(make_config(frequency="1h"), LONG)
+    assert suggest_networks(make_config(frequency=frequency), LONG) == suggest_networks(
+        make_config(frequency="30min"), LONG
+    )
+    assert suggest_networks(make_config(frequency="infer").with_frequency("1h"), LONG) == suggest_networks(
+        make_config(frequency="1h"), LONG
+    )
 
 
 @pytest.mark.parametrize(("season", "horizon"), [(1, 12), (24, 6), (24, 96)])
 def test_where_the_level_counts_few_windows_get_smaller_networks(season, horizon):
     few, enough = (
-        suggest_networks(make_config(season, horizon), replace(one_run(30_000 + rows, 5000, 5000), persistence_ratio=LEVEL))[0]
+        suggest_networks(
+            make_config(season, horizon), replace(one_run(30_000 + rows, 5000, 5000), persistence_ratio=LEVEL)
+        )[0]
         for rows in (horizon - 1, horizon)
     )
     assert few["hidden_size"] < enough["hidden_size"] and few["learning_rate"] < enough["learning_rate"]
@@ -236,9 +244,13 @@ def test_covariates_known_ahead_are_read_beside_the_target_a_season_and_a_cycle_
 
 @pytest.mark.parametrize(("season", "horizon", "change"), [(1, 12, SHOWN), (24, 24, LEVEL), (24, 96, SHOWN)])
 def test_without_known_covariates_only_near_horizons_of_seasons_that_show_are_shown_lags(season, horizon, change):
-    assert not any(one["lags"] for one in suggest_networks(make_config(season, horizon), replace(LONG, persistence_ratio=change)))
+    assert not any(
+        one["lags"] for one in suggest_networks(make_config(season, horizon), replace(LONG, persistence_ratio=change))
+    )
     for near, shows in ((24, SHOWN), (6, SURE)):
-        assert any(one["lags"] for one in suggest_networks(make_config(24, near), replace(LONG, persistence_ratio=shows)))
+        assert any(
+            one["lags"] for one in suggest_networks(make_config(24, near), replace(LONG, persistence_ratio=shows))
+        )
 
 
 @given(st.integers(1, 500), st.integers(2, 100), st.sampled_from(["none", "last", "seasonal", "gate"]))

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from lstm.config.pipeline import PipelineConfig
-from lstm.monitoring.drift import Shift
+from lstm.monitoring.drift import InputShift
 from tasks.monitoring.plots import monitor_plot
 from tasks.monitoring.result import ErrorChart, MonitorResult
 from tests.support.tables import DATA
@@ -20,7 +20,7 @@ def make_result() -> MonitorResult:
     days = tuple(
         {"until": end.isoformat(), "ratio": 1.0 + number, "cusum": 2.0 * number} for number, end in enumerate(ends)
     )
-    shift = Shift("visitors", 0.5, 0.4, 0.1, 0.15, 2.0, True, True)
+    shift = InputShift("visitors", 0.5, 0.4, 0.1, 0.15, 2.0, True, True)
     return MonitorResult(
         name="shops",
         version="shops/3",

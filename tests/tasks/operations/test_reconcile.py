@@ -171,6 +171,7 @@ PROMOTIONS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after", [0, 1])
 @pytest.mark.parametrize(("work", "meant"), PROMOTIONS.values(), ids=PROMOTIONS)
 def test_an_interrupted_alias_swap_is_finished(shops, monkeypatch, work, meant, after):

@@ -120,6 +120,7 @@ def test_a_second_clean_up_removes_nothing(shops):
     assert clean(config(runs=1)) == Removed()
 
 
+@pytest.mark.slow
 def test_current_previous_and_former_champions_still_load(shops):
     for _ in range(6):
         shops.run()
@@ -194,6 +195,7 @@ class KilledError(BaseException):
     """A simulated kill between two deletions."""
 
 
+@pytest.mark.slow
 def test_an_interrupted_clean_up_is_finished_by_the_next_one(store, saved, monkeypatch):
     shops = Store(saved)
     database = shops.client._tracking_client.store

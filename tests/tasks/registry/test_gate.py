@@ -91,6 +91,7 @@ def shops(hourly, store, tmp_path):
     return Shops(prepare(hourly, tmp_path, **changes), tmp_path)
 
 
+@pytest.mark.slow
 def test_the_gate_judges_worse_broken_equal_and_better_candidates(shops):
     first, _ = shops.register(shops.forecaster(by=0.5))
     assert first.champion and first.reason.endswith("; there was no champion")
@@ -194,6 +195,7 @@ def test_a_version_that_serves_another_model_fails(shops, tmp_path):
     assert verdict.reason == "column 'forecast' is served with other values than the forecaster's own"
 
 
+@pytest.mark.slow
 def test_without_the_champions_files_the_candidate_becomes_challenger(shops, monkeypatch):
     shops.register(shops.forecaster(by=0.5))
     champion = runs.client().get_model_version_download_uri("shops", "2")

@@ -183,6 +183,7 @@ def test_an_empty_folder_leaves_the_sections_of_the_inputs(tmp_path):
     assert page.unbalanced == [] and not page.of("img")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("file", "section"),
     [

@@ -94,6 +94,7 @@ def study_of(*trials):
     return study
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["usual", "one window", "not measured", "constant", "not a number", "infinite"])
 def test_forecast_plots_render_for_any_values(kind):
     test = make_windows(
@@ -150,6 +151,7 @@ def test_normal_residuals_lie_under_the_normal_reference():
     assert max(heights) == pytest.approx(reference.max(), rel=0.15)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "histories",
     [
@@ -201,6 +203,7 @@ def test_error_by_horizon_is_plotted_from_the_table_of_the_evaluation_folder():
     assert list(lines(axes)["a"]) == [1.0, 2.0] and rendered_shape(axes.figure)[1] == 1350
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "trials",
     [

@@ -40,7 +40,7 @@ from tests.support.prepared_data import prepare
 from tests.support.studies import config as study_config
 from tests.support.tables import make_hourly
 
-NETRUN_NODE = {"sequence_length": 12, "hidden_size": 4, "num_layers": 1, "epochs": 2, "dropout": 0.0, "device": "cpu"}
+NETWORK = {"sequence_length": 12, "hidden_size": 4, "num_layers": 1, "epochs": 2, "dropout": 0.0, "device": "cpu"}
 RATES = {"learning_rate": {"low": 1e-3, "high": 1e-1, "log": True}}
 FEW = {"hidden_size": [4, 6, 8], "learning_rate": [0.001, 0.01]}
 RUN_NODE = """
@@ -74,7 +74,7 @@ def open_search(home, tmp_path):
     @contextmanager
     def start(**search):
         section = {"trials": 30, "pruner": "none", "workers": 1, **search}
-        config, table, _, windows = prepare(make_hourly(16), tmp_path, model=NETRUN_NODE, search=section)
+        config, table, _, windows = prepare(make_hourly(16), tmp_path, model=NETWORK, search=section)
         with (
             runs.parent_run(config, table, ["cpu"], "") as run,
             study_workspace(config, windows, False) as (study, folder),
@@ -91,7 +91,7 @@ def run_search(home, tmp_path):
 
     def search(execution, **section):
         search_section = {"trials": 30, "pruner": "none", "workers": 1, **section}
-        changes = {"model": NETRUN_NODE, "search": search_section, "execution": execution}
+        changes = {"model": NETWORK, "search": search_section, "execution": execution}
         config, table, _, windows = prepare(make_hourly(16), tmp_path, **changes)
         with runs.parent_run(config, table, ["cpu"], "") as run:
             result = train.fn(config, windows, run, ["cpu"])
@@ -198,6 +198,7 @@ def test_a_node_copies_the_result_of_a_trial_that_another_node_has_finished(open
         assert study.trials[1].user_attrs["same_as"] == 0 and not node.interrupted
 
 
+@pytest.mark.slow
 def test_the_run_of_a_trial_is_written_if_its_node_died_before_it_could(open_search):
     with open_search(space=RATES, trials=4) as (job, study):
         report = run_on_node(job, 1)
@@ -315,6 +316,7 @@ def test_an_address_without_a_cluster_is_an_error(monkeypatch):
 # A node that is not set up for the search.
 
 
+@pytest.mark.slow
 def test_a_node_that_does_not_see_the_stores_is_an_error(open_search, tmp_path, monkeypatch):
     with open_search(space=RATES) as (job, _):
         moved = job.windows.folder.with_name("moved")
@@ -332,6 +334,7 @@ def test_a_node_that_does_not_see_the_stores_is_an_error(open_search, tmp_path, 
                 run_on_node(job, 1)
 
 
+@pytest.mark.slow
 def test_a_node_with_another_version_is_an_error(open_search, monkeypatch):
     with open_search(space=RATES) as (job, _):
         monkeypatch.setattr("tasks.search.workspace.code_sha256", lambda: "another")
@@ -414,6 +417,7 @@ def test_machines_without_a_shared_folder_lock_the_search_in_the_database(tmp_pa
         assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_an_unreachable_database_is_an_error_at_once(open_search, monkeypatch, caplog):
     monkeypatch.setenv("LSTM_STUDY_STORAGE", "postgresql://me:secret@127.0.0.1:9/studies")
     message = "127.0.0.1:9/studies: the lock for the search shops/"
@@ -428,7 +432,7 @@ def test_a_worker_that_hangs_long_after_the_timeout_is_killed(home, tmp_path, mo
     monkeypatch.setattr(worker_pool, "_START", "import tasks.search.worker as w, os, signal\nfit = w.fit\n"
         "w.fit = lambda *a: os.kill(os.getpid(), signal.SIGSTOP)\nw.main()")  # fmt: skip
     section = {"trials": 2, "space": RATES, "timeout": "3s"}
-    config, table, _, windows = prepare(make_hourly(16), tmp_path, model=NETRUN_NODE, search=section)
+    config, table, _, windows = prepare(make_hourly(16), tmp_path, model=NETWORK, search=section)
     started = time.monotonic()
     with runs.parent_run(config, table, ["cpu"], "") as run, pytest.raises(TrainingError) as caught:
         train.fn(config, windows, run, ["cpu"])

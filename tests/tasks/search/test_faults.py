@@ -37,6 +37,7 @@ def job(hourly, home, tmp_path):
     return lambda name: make_job(config, windows, network, tmp_path / name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kept", [0.0, 0.5, 0.99])
 def test_a_network_with_a_truncated_checkpoint_is_trained_again_to_the_same_result(job, kept):
     undisturbed = train(job("undisturbed"))

@@ -113,6 +113,7 @@ def test_the_key_of_a_search_changes_with_what_its_results_depend_on(hourly, hom
     assert study_key(config, prepare(changed, tmp_path, model=NETWORK, search={"space": RATES})[3]) != key
 
 
+@pytest.mark.slow
 def test_a_network_that_was_trained_before_is_a_duplicate(run_search):
     search, mlflow_runs, _ = run_search(trials=5, space={"hidden_size": [4, 8]}, sampler="random")
     assert len(search.trials) == 2 and search.n_ended == 5
@@ -124,6 +125,7 @@ def test_a_network_that_was_trained_before_is_a_duplicate(run_search):
     assert (again.n_ended, again.n_cached, len(again.trials), again.cpu_seconds) == (5, 5, 2, 0)
 
 
+@pytest.mark.slow
 def test_a_network_that_is_being_trained_is_not_trained_by_another_worker(run_search):
     search, mlflow_runs, _ = run_search(trials=4, workers=2, space={"hidden_size": [4]}, ensemble={"members": []})
     assert len(search.trials) == 1 and search.n_ended == 4
@@ -132,6 +134,7 @@ def test_a_network_that_is_being_trained_is_not_trained_by_another_worker(run_se
     assert {run.data.metrics["val_rmse_normalized"] for run in duplicates} == {search.trials[0].val_rmse_normalized}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", ["validation.npy", "network.safetensors", "result.json"])
 def test_a_trial_with_damaged_files_is_missing_and_the_others_count(run_search, file):
     first, _, _ = run_search()
@@ -269,6 +272,7 @@ def test_a_failed_trial_is_retried_by_the_next_run(run_search, monkeypatch):
     assert [trial.member for trial in sorted(search.trials, key=lambda trial: trial.number)].count(0) == 1
 
 
+@pytest.mark.slow
 def test_workers_that_cannot_start_are_an_error_at_once(run_search, monkeypatch, capfd):
     monkeypatch.setattr(worker_pool, "_START", "raise SystemExit('no torch here')")
     with pytest.raises(TrainingError, match=r"a search worker could not start \(exit code 1\)"):
@@ -313,6 +317,7 @@ time.sleep(60)
 """
 
 
+@pytest.mark.slow
 def test_a_worker_ends_with_its_parent():
     parent = subprocess.Popen([sys.executable, "-c", PARENT], cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None

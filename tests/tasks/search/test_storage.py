@@ -86,6 +86,7 @@ def check_store(settings, folder, monkeypatch):
     assert walk(settings, folder) == stored
 
 
+@pytest.mark.slow
 def test_a_study_in_sqlite_equals_one_in_a_journal(tmp_path, monkeypatch):
     monkeypatch.setenv("LSTM_STUDY_STORAGE", f"sqlite:///{tmp_path}/studies.db")
     check_store(config(), tmp_path, monkeypatch)

@@ -40,6 +40,7 @@ def undisturbed(tmp_path_factory):
     return content_of
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sampler", "pruner"), [(sampler, "median") for sampler in SAMPLERS] + [("tpe", pruner) for pruner in PRUNERS[1:]]
 )
@@ -61,6 +62,7 @@ def test_a_killed_search_suggests_what_the_undisturbed_one_would(tmp_path, undis
     assert content(study) == undisturbed(sampler, pruner)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", SAMPLERS)
 @pytest.mark.parametrize("known", [0, 1, 2])
 def test_a_trial_killed_while_values_were_suggested_gets_the_same_ones(tmp_path, undisturbed, sampler, known):
@@ -96,6 +98,7 @@ def test_an_orphaned_trial_continues_when_fewer_keys_are_drawn_together(tmp_path
     assert set(suggest_params(resumed, settings)) == set(SPACE)
 
 
+@pytest.mark.slow
 def test_another_process_completes_the_study_of_a_killed_one_alike(tmp_path, undisturbed):
     script = f"""
         import os, signal
