@@ -114,8 +114,8 @@ def describe_columns(table: Table, spec: DataSpec, cuts: Cuts, scratch: Path) ->
     )
     for split, count, *values in rows:
         for number, frame in enumerate(frames.values()):
-            of_column = values[number * len(_AGGREGATED) : (number + 1) * len(_AGGREGATED)]
-            frame.loc[split, ["rows", *_AGGREGATED]] = [count, *of_column]
+            column_values = values[number * len(_AGGREGATED) : (number + 1) * len(_AGGREGATED)]
+            frame.loc[split, ["rows", *_AGGREGATED]] = [count, *column_values]
     parts = [frame.assign(column=name, split=_SPLITS) for name, frame in frames.items()]
     whole = pd.concat(parts, ignore_index=True)
     return whole.assign(missing=1 - whole["count"] / whole["rows"])[["column", "split", *_STATISTICS]]

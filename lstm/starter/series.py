@@ -38,7 +38,7 @@ def find_ids(frame: pd.DataFrame, moments: np.ndarray) -> Choice[tuple[str, ...]
             break
         chosen, rows_per_key = [*chosen, best], after[best]
     chosen = _drop_superfluous(chosen, codes, time, rows_per_key)
-    reason = f"{_rows_per_key([time]):.3g} rows a time, one for each {' and '.join(map(repr, chosen))}"
+    reason = f"{_rows_per_key([time]):.3g} rows per time, one for each {' and '.join(map(repr, chosen))}"
     return Choice(tuple(chosen), reason if chosen else "no column tells several rows of one time apart")
 
 
@@ -61,7 +61,7 @@ def _find_sensor_id(codes: dict[str, np.ndarray], time: np.ndarray) -> Choice[tu
         interleaved = _n_times(code, time).sum() >= 1.5 * len(time)
         if is_id_name(name) and lengths.mean() >= 20 and (separates or interleaved):
             return Choice((name,), f"{len(lengths)} series, most of whose times differ")
-    return Choice((), "one row a time")
+    return Choice((), "one row per time")
 
 
 def _may_be_id(raw: pd.Series) -> bool:

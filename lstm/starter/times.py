@@ -72,7 +72,7 @@ def find_times(frame: pd.DataFrame, name: str, from_text: bool) -> Times:
     parsed = candidates[best]
     _check_cells(frame[best], parsed, name)
     _check_clock(frame, best, parsed, name)
-    others = {column: f"another column of times beside {best!r}" for column in candidates if column != best}
+    others = {column: f"another column of times; {best!r} is used" for column in candidates if column != best}
     times = Times(
         column=Choice(best, "times with their offset from UTC" if parsed.zoned else "times without an offset"),
         format=Choice(parsed.format, "how the times are written"),

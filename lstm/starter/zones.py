@@ -43,7 +43,7 @@ def find_zone(frame: pd.DataFrame, column: str, stamps: dict[str, pd.Series]) ->
         if matching:
             also = f", and in {', '.join(matching[1:4])}" if matching[1:] else ""
             return Choice(matching[0], f"{reason} there{also}; name your own zone")
-    return Choice("UTC", "as the times are; for calendar features name the zone where people live by the clock")
+    return Choice("UTC", "the times are in UTC; for calendar features name the local time zone")
 
 
 def _is_zone(name: str) -> bool:
@@ -63,7 +63,7 @@ def _local_clocks(
         wall = pd.DatetimeIndex(pd.to_datetime(text, errors="coerce", format="ISO8601"))
         utc = pd.DatetimeIndex(stamps[column]).tz_localize(None)[rows]
         if not wall.hasnans and (wall != utc).any():
-            clocks.append((f"{column!r} has the offsets that hold", lambda local: np.asarray(local == wall)))
+            clocks.append((f"{column!r} has the offsets used", lambda local: np.asarray(local == wall)))
     for other, shown in stamps.items():
         if other != column and shown.dt.tz is None:
             clocks.append((f"{other!r} is the local time", _agrees_with(pd.DatetimeIndex(shown)[rows])))
