@@ -41,8 +41,7 @@ class StrictModel(BaseModel):
                 unknown key, the closest known one.
         """
         if not isinstance(values, Mapping):
-            message = f"a configuration is a mapping of keys to values, but got {values!r}."
-            raise ConfigError(redact_credentials(message))
+            raise ConfigError(redact_credentials(f"a configuration must map keys to values, but got {values!r}."))
         try:
             return cls.model_validate(dict(values), context={_PARTIAL: partial})
         except ValidationError as error:
