@@ -30,9 +30,8 @@ class Fingerprint:
                 digest.update(values.to_numpy("datetime64[us]").tobytes())
             elif pd.api.types.is_float_dtype(values):
                 numbers = values.to_numpy("float64")
-                digest.update(
-                    np.where(np.isnan(numbers), np.nan, numbers + 0.0).tobytes()
-                )  # one bit pattern for NaN, one for zero
+                # One bit pattern for NaN, and one for zero.
+                digest.update(np.where(np.isnan(numbers), np.nan, numbers + 0.0).tobytes())
             else:
                 digest.update("".join(f"{text}\0" for text in values.fillna("\1")).encode())
 
