@@ -10,11 +10,8 @@ from lstm.config.pipeline import PipelineConfig
 from lstm.profiling.run_lengths import RunLengths
 
 KNOWN = {"known": ["promo"]}
-SURE, LEVEL, SHOWN = (
-    0.5,
-    1.0,
-    1.5,
-)  # values of `RunLengths.persistence_ratio`: how much the last value tells against the one a season ago
+# Values of `RunLengths.persistence_ratio`: the next steps nearly certain, a weak season, a strong one.
+CERTAIN, WEAK, STRONG = 0.5, 1.0, 1.5
 
 
 def make_config(season: int = 24, horizon: int = 24, frequency: str = "1h", **sections: Any) -> PipelineConfig:
@@ -54,7 +51,7 @@ def run_lengths(draw: st.DrawFn) -> RunLengths:
     end = max([past for _, past in spans], default=0)
     cuts = sorted((draw(st.integers(0, end)), draw(st.integers(0, end))))
     return replace(
-        make_runs(*spans, cuts=(cuts[0], cuts[1])), persistence_ratio=draw(st.sampled_from([SURE, LEVEL, SHOWN]))
+        make_runs(*spans, cuts=(cuts[0], cuts[1])), persistence_ratio=draw(st.sampled_from([CERTAIN, WEAK, STRONG]))
     )
 
 

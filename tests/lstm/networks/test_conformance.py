@@ -1,4 +1,4 @@
-"""What every network keeps to, whatever its cell, head, anchor, loss and options."""
+"""Laws that every network obeys, whatever its cell, head, anchor, loss and options."""
 
 import json
 import subprocess
@@ -35,7 +35,7 @@ def moved_steps(after, before):
 
 
 @every_variant
-def test_the_forecast_has_a_row_a_step_and_target_and_as_many_numbers_as_the_loss_needs(changes):
+def test_the_forecast_has_the_params_of_the_loss_for_each_step_and_target(changes):
     numbers = {"gaussian": 2, "student_t": 3}.get(changes.get("loss"), len(changes.get("quantiles", [0.5])))
     out = network_of(**changes)(*batch(size=4))
     assert out.shape == (4, 5, 2, numbers)
@@ -90,7 +90,7 @@ def test_every_kind_of_input_moves_the_forecast(changes):
 
 
 @every_variant
-def test_a_known_value_moves_its_own_step_and_no_other_but_by_the_head_s_rule(changes):
+def test_a_known_value_moves_its_step_and_others_only_as_the_head_allows(changes):
     network, (past, known, series) = network_of(**changes), batch()
     before = network(past, known, series)
     head = changes.get("head", "direct")
@@ -101,12 +101,12 @@ def test_a_known_value_moves_its_own_step_and_no_other_but_by_the_head_s_rule(ch
         moved = moved_steps(network(past, changed, series), before)
         first, end = step // patch * patch, (step // patch + 1) * patch
         reach = {"bidirectional": range(5), "recursive": range(first, 5)}.get(head, range(first, min(end, 5)))
-        assert {int(one) for one in moved.nonzero()} <= set(reach)
+        assert set(moved.nonzero().flatten().tolist()) <= set(reach)
         assert moved[step]
 
 
 @every_variant
-def test_what_came_reaches_later_patches_of_a_recursive_head_and_nothing_else(changes):
+def test_actual_values_reach_later_patches_of_a_recursive_head_and_nothing_else(changes):
     network, inputs = network_of(**{**changes, "dropout": 0.0}).train(), batch()
     actual = actual_of()
     before = network(*inputs, actual)
@@ -121,7 +121,7 @@ def test_what_came_reaches_later_patches_of_a_recursive_head_and_nothing_else(ch
 
 
 @every_variant
-def test_rows_after_the_origin_change_nothing_but_by_what_is_known_ahead(changes):
+def test_rows_after_the_origin_matter_only_by_known_covariates(changes):
     network, generator = network_of(**changes), torch.Generator().manual_seed(4)
     features, targets = torch.randn(40, 4, generator=generator), torch.randn(40, 2, generator=generator)
     series = torch.ones(40, dtype=torch.int32)
@@ -136,8 +136,8 @@ def test_rows_after_the_origin_change_nothing_but_by_what_is_known_ahead(changes
     assert (forecast(network, changed) != before).flatten(1).any(dim=1).tolist() == [True, True]
 
 
-def fitted_to(network, inputs, actual, error):
-    """Train on one batch until `error` is under a tenth of its first value: the share that is left."""
+def overfit(network, inputs, actual, error):
+    """Train on one batch until `error` is under a tenth of its first value; return the share that is left."""
     loss = make_loss(network.config, torch.device("cpu"))
     optimizer = torch.optim.Adam(network.train().parameters(), 0.01)
     errors = []
@@ -155,13 +155,13 @@ def fitted_to(network, inputs, actual, error):
 
 @pytest.mark.slow
 @every_variant
-def test_one_batch_can_be_learnt_by_heart(changes):
+def test_one_batch_can_be_overfitted(changes):
     network, inputs, actual = network_of(**{**changes, "dropout": 0.0}), batch(size=6), actual_of(size=6)
 
     def squared(out):  # a log-likelihood has no zero to fall to
         return (point_of(network, out) - actual).square().mean()
 
-    assert fitted_to(network, inputs, actual, squared if changes.get("loss") in LIKELIHOODS else None) < 0.1
+    assert overfit(network, inputs, actual, squared if changes.get("loss") in LIKELIHOODS else None) < 0.1
 
 
 @every_variant

@@ -24,20 +24,20 @@ def loss_of(out, actual, past=None, **changes):
     return make_loss(ModelConfig(**changes), torch.device("cpu"))(out, actual, past)
 
 
-def drawn(*shape, seed=0):
+def random_values(*shape, seed=0):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
 @pytest.mark.parametrize("loss", ["mse", "mae", "huber", "mase"])
 def test_a_loss_of_points_is_zero_for_a_perfect_forecast_and_above_for_any_other(loss):
-    actual = drawn(4, 3, 2)
+    actual = random_values(4, 3, 2)
     total, count = loss_of(actual[..., None], actual, loss=loss)
     assert (float(total), int(count)) == (0, 24)
-    assert float(loss_of(actual[..., None] + drawn(4, 3, 2, 1, seed=1), actual, loss=loss)[0]) > 0
+    assert float(loss_of(actual[..., None] + random_values(4, 3, 2, 1, seed=1), actual, loss=loss)[0]) > 0
 
 
 def test_pinball_is_zero_where_all_quantiles_are_the_truth():
-    actual = drawn(4, 3, 2)
+    actual = random_values(4, 3, 2)
     assert float(loss_of(actual[..., None].expand(-1, -1, -1, 3), actual, quantiles=LEVELS)[0]) == 0
 
 
@@ -74,22 +74,22 @@ def test_mase_is_the_absolute_error_over_the_naive_error_of_each_window_and_targ
 
 
 def test_a_gaussian_loss_is_scipy_s_log_density():
-    place, spread, actual = drawn(5, 4, 2), drawn(5, 4, 2, seed=1).exp(), drawn(5, 4, 2, seed=2)
-    total, count = loss_of(torch.stack([place, spread], dim=-1), actual, loss="gaussian")
-    expected = -stats.norm.logpdf(actual.numpy(), place.numpy(), spread.numpy()).mean()
+    loc, scale, actual = random_values(5, 4, 2), random_values(5, 4, 2, seed=1).exp(), random_values(5, 4, 2, seed=2)
+    total, count = loss_of(torch.stack([loc, scale], dim=-1), actual, loss="gaussian")
+    expected = -stats.norm.logpdf(actual.numpy(), loc.numpy(), scale.numpy()).mean()
     assert float(total / count) == pytest.approx(expected, rel=1e-5)
 
 
 def test_a_student_t_loss_is_scipy_s_log_density():
-    place, spread, actual = drawn(5, 4, 2), drawn(5, 4, 2, seed=1).exp(), drawn(5, 4, 2, seed=2)
-    freedom = 2 + drawn(5, 4, 2, seed=3).exp()
-    total, count = loss_of(torch.stack([place, spread, freedom], dim=-1), actual, loss="student_t")
-    expected = -stats.t.logpdf(actual.numpy(), freedom.numpy(), place.numpy(), spread.numpy()).mean()
+    loc, scale, actual = random_values(5, 4, 2), random_values(5, 4, 2, seed=1).exp(), random_values(5, 4, 2, seed=2)
+    df = 2 + random_values(5, 4, 2, seed=3).exp()
+    total, count = loss_of(torch.stack([loc, scale, df], dim=-1), actual, loss="student_t")
+    expected = -stats.t.logpdf(actual.numpy(), df.numpy(), loc.numpy(), scale.numpy()).mean()
     assert float(total / count) == pytest.approx(expected, rel=1e-5)
 
 
 @every_loss
-def test_what_was_not_measured_weighs_nothing(changes):
+def test_unmeasured_values_have_no_weight(changes):
     network, (past, known, _), actual = network_of(**changes), batch(), actual_of()
     out, targets = network(past, known).detach(), past[..., :2]
     alone = [loss_of(out[[row]], actual[[row]], targets[[row]], **changes)[0] for row in (0, 2)]
@@ -100,7 +100,7 @@ def test_what_was_not_measured_weighs_nothing(changes):
 
 
 @every_loss
-def test_gradients_are_finite_and_nothing_where_nothing_was_measured(changes):
+def test_gradients_are_finite_and_zero_where_nothing_was_measured(changes):
     network, (past, known, _), actual = network_of(**changes), batch(), actual_of()
     actual[0, 1:3] = torch.nan
     out = network(past, known).detach().requires_grad_()
@@ -135,7 +135,7 @@ def test_quantiles_rise_and_never_cross_whatever_the_weights(seed, anchor):
     assert (out.diff(dim=-1) > 0).any()
 
 
-def test_quantiles_are_the_least_one_and_the_sums_of_what_lies_between():
+def test_quantiles_are_the_lowest_plus_positive_steps():
     config = ModelConfig(quantiles=LEVELS)
     raw = torch.tensor([0.3, -1.0, 2.0])
     expected = [0.3, 0.3 + np.log1p(np.exp(-1)), 0.3 + np.log1p(np.exp(-1)) + np.log1p(np.exp(2))]
@@ -166,17 +166,17 @@ def test_quantiles_of_a_likelihood_are_scipy_s(levels):
         ("gaussian", stats.norm(out[..., 0], out[..., 1])),
         ("student_t", stats.t(out[..., 2], out[..., 0], out[..., 1])),
     ):
-        found = outputs.quantiles(out, ModelConfig(loss=loss, quantiles=levels))
-        assert found.dtype == np.float32
-        for place, level in enumerate(levels or LEVELS):
-            np.testing.assert_allclose(distribution.cdf(found[..., place]), level, rtol=1e-4)
+        result = outputs.quantiles(out, ModelConfig(loss=loss, quantiles=levels))
+        assert result.dtype == np.float32
+        for column, level in enumerate(levels or LEVELS):
+            np.testing.assert_allclose(distribution.cdf(result[..., column]), level, rtol=1e-4)
 
 
 @pytest.mark.parametrize("changes", EVERY_LOSS[-3:], ids=["gaussian", "student_t", "pinball"])
-def test_a_distribution_is_moved_and_stretched_as_its_quantiles_are(changes):
+def test_a_distribution_is_rescaled_as_its_quantiles_are(changes):
     config = ModelConfig(**changes)
-    out = outputs.constrain(drawn(4, 3, 2, outputs.n_params(config)), config)
-    base, scale = drawn(4, 3, 2, seed=1), drawn(4, 1, 2, seed=2).exp()
+    out = outputs.constrain(random_values(4, 3, 2, outputs.n_params(config)), config)
+    base, scale = random_values(4, 3, 2, seed=1), random_values(4, 1, 2, seed=2).exp()
     moved = outputs.quantiles(outputs.rescale(out, base, scale, config).numpy(), config)
     expected = base[..., None].numpy() + scale[..., None].numpy() * outputs.quantiles(out.numpy(), config)
     np.testing.assert_allclose(moved, expected, rtol=1e-4, atol=1e-5)
@@ -199,9 +199,9 @@ def test_a_likelihood_is_least_where_the_distribution_is_that_of_the_data(loss):
     values = random.normal(2, 3, 4000) if loss == "gaussian" else 2 + 3 * random.standard_t(4, 4000)
     actual = torch.tensor(values, dtype=torch.float32).reshape(-1, 1, 1)
 
-    def value(place, spread, freedom=4.0):
-        numbers = [place, spread] if loss == "gaussian" else [place, spread, freedom]
-        total, count = loss_of(torch.tensor(numbers).expand(4000, 1, 1, -1), actual, loss=loss)
+    def value(loc, scale, df=4.0):
+        params = [loc, scale] if loss == "gaussian" else [loc, scale, df]
+        total, count = loss_of(torch.tensor(params).expand(4000, 1, 1, -1), actual, loss=loss)
         return float(total / count)
 
     best = value(2.0, 3.0)

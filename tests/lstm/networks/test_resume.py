@@ -1,4 +1,4 @@
-"""A training that is cut off goes on from its checkpoint, and ends at the same bits."""
+"""An interrupted training resumes from its checkpoint and ends at the same bits."""
 
 import json
 
@@ -31,7 +31,7 @@ class KilledError(Exception):
     pass
 
 
-def killed_at(epoch):
+def kill_after(epoch):
     def on_epoch(record):
         if record["epoch"] == epoch:
             raise KilledError
@@ -52,38 +52,40 @@ def test_a_resumed_training_ends_at_the_weights_of_an_undisturbed_one(changes, t
     file = tmp_path / "progress.safetensors"
     for epoch in range(1, len(undisturbed.history)):
         with pytest.raises(KilledError):
-            fit(wave_network(**same), train, validation, killed_at(epoch), file)
+            fit(wave_network(**same), train, validation, kill_after(epoch), file)
     resumed = fit(wave_network(**same), train, validation, checkpoint=file)
     assert torch.equal(weights(resumed.network), weights(undisturbed.network))
     assert without_seconds(resumed.history) == without_seconds(undisturbed.history)
     assert (resumed.best_epoch, resumed.findings) == (undisturbed.best_epoch, undisturbed.findings)
 
 
-def test_a_checkpoint_changes_nothing(tmp_path):
+def test_a_checkpoint_does_not_change_the_result(tmp_path):
     windows = wave_windows(noise=0.3)
     without = fit(wave_network(), windows, windows)
     kept = fit(wave_network(), windows, windows, checkpoint=tmp_path / "progress.safetensors")
     assert torch.equal(weights(kept.network), weights(without.network))
 
 
-def test_the_last_epoch_is_told_again_and_may_end_the_training(tmp_path):
-    windows, file, told = wave_windows(), tmp_path / "progress.safetensors", []
+def test_the_last_epoch_is_reported_again_and_may_end_the_training(tmp_path):
+    windows, file, reported = wave_windows(), tmp_path / "progress.safetensors", []
     with pytest.raises(KilledError):
-        fit(wave_network(epochs=5), windows, windows, killed_at(2), file)
-    fitted = fit(wave_network(epochs=5), windows, windows, lambda record: told.append(record["epoch"]) or True, file)
-    assert told == [2] and len(fitted.history) == 2
+        fit(wave_network(epochs=5), windows, windows, kill_after(2), file)
+    fitted = fit(
+        wave_network(epochs=5), windows, windows, lambda record: reported.append(record["epoch"]) or True, file
+    )
+    assert reported == [2] and len(fitted.history) == 2
 
 
-def test_a_training_that_had_ended_is_not_done_again(tmp_path):
+def test_a_finished_training_is_not_repeated(tmp_path):
     windows, file = wave_windows(), tmp_path / "progress.safetensors"
     whole = fit(wave_network(), windows, windows, checkpoint=file)
-    told = []
-    again = fit(wave_network(), windows, windows, lambda record: told.append(record["epoch"]), file)
-    assert told == [len(whole.history)]
+    reported = []
+    again = fit(wave_network(), windows, windows, lambda record: reported.append(record["epoch"]), file)
+    assert reported == [len(whole.history)]
     assert torch.equal(weights(again.network), weights(whole.network))
 
 
-def test_what_was_mended_before_the_cut_is_still_known(tmp_path):
+def test_a_rollback_before_the_interruption_is_remembered(tmp_path):
     windows, file = wave_windows(noise=0.1), tmp_path / "progress.safetensors"
     network = wave_network(epochs=4, scheduler="none")
     forward, calls = network.forward, []
@@ -95,7 +97,7 @@ def test_what_was_mended_before_the_cut_is_still_known(tmp_path):
 
     network.forward = broken_once
     with pytest.raises(KilledError):
-        fit(network, windows, windows, killed_at(2), file)
+        fit(network, windows, windows, kill_after(2), file)
     fitted = fit(wave_network(epochs=4, scheduler="none"), windows, windows, checkpoint=file)
     assert len(fitted.findings) == 1 and "learning rate 0.0003" in fitted.findings[0]
     assert [record["learning_rate"] for record in fitted.history] == pytest.approx([0.0003] * 4)
@@ -109,7 +111,7 @@ def test_the_checkpoint_of_another_network_is_refused(changes, tmp_path):
         fit(wave_network(**changes), windows, windows, checkpoint=file)
 
 
-def test_a_torn_checkpoint_is_told_from_a_whole_one(tmp_path):
+def test_a_torn_checkpoint_is_refused(tmp_path):
     windows, file = wave_windows(), tmp_path / "progress.safetensors"
     fit(wave_network(), windows, windows, checkpoint=file)
     file.write_bytes(file.read_bytes()[:-100])

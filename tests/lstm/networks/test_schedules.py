@@ -1,4 +1,4 @@
-"""Learning rates by hand."""
+"""Learning rates against values worked out by hand."""
 
 import math
 
@@ -10,33 +10,33 @@ from lstm.networks.schedules import make_schedule
 
 
 def rates(scheduler, epochs, steps, losses=None):
-    """The rate of every step of the optimiser, in shares of the learning rate, and the one after the last."""
+    """Return the rate of every optimizer step, as shares of the learning rate, and the rate after the last step."""
     config = ModelConfig(scheduler=scheduler, epochs=epochs, learning_rate=2.0)
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=config.learning_rate)
     schedule = make_schedule(optimizer, config, steps)
-    found = []
+    lrs = []
     for epoch in range(epochs):
         for _ in range(steps):
-            found.append(optimizer.param_groups[0]["lr"] / 2.0)
+            lrs.append(optimizer.param_groups[0]["lr"] / 2.0)
             optimizer.step()
             schedule.after_step()
         schedule.after_epoch(losses[epoch] if losses else 1.0)
-    return [*found, optimizer.param_groups[0]["lr"] / 2.0]
+    return [*lrs, optimizer.param_groups[0]["lr"] / 2.0]
 
 
 def test_a_cosine_warms_up_over_a_tenth_of_the_steps_and_ends_at_one_percent():
-    found = rates("cosine", epochs=10, steps=10)
-    assert found[:11] == pytest.approx([*(step / 10 for step in range(1, 11)), 1.0])
-    assert found[55] == pytest.approx(0.01 + 0.99 / 2)  # half way down
-    assert found[40] == pytest.approx(0.01 + 0.99 * (1 + math.cos(math.pi / 3)) / 2)  # a third of the way
-    assert found[100] == pytest.approx(0.01)
-    assert found[10:] == sorted(found[10:], reverse=True)
+    lrs = rates("cosine", epochs=10, steps=10)
+    assert lrs[:11] == pytest.approx([*(step / 10 for step in range(1, 11)), 1.0])
+    assert lrs[55] == pytest.approx(0.01 + 0.99 / 2)  # half way down
+    assert lrs[40] == pytest.approx(0.01 + 0.99 * (1 + math.cos(math.pi / 3)) / 2)  # a third of the way
+    assert lrs[100] == pytest.approx(0.01)
+    assert lrs[10:] == sorted(lrs[10:], reverse=True)
 
 
 def test_a_cosine_warms_up_over_at_most_a_hundred_steps():
-    found = rates("cosine", epochs=20, steps=100)
-    assert [found[0], found[49], found[99], found[100]] == pytest.approx([0.01, 0.5, 1.0, 1.0])
-    assert found[1050] == pytest.approx(0.505)
+    lrs = rates("cosine", epochs=20, steps=100)
+    assert [lrs[0], lrs[49], lrs[99], lrs[100]] == pytest.approx([0.01, 0.5, 1.0, 1.0])
+    assert lrs[1050] == pytest.approx(0.505)
 
 
 def test_a_cosine_of_a_few_steps_starts_at_the_whole_rate():
@@ -44,28 +44,28 @@ def test_a_cosine_of_a_few_steps_starts_at_the_whole_rate():
 
 
 def test_one_cycle_is_highest_at_three_tenths_of_the_steps():
-    found = rates("onecycle", epochs=10, steps=10)
-    assert max(range(101), key=found.__getitem__) == 30
-    assert [found[0], found[15], found[30], found[65], found[100]] == pytest.approx(
+    lrs = rates("onecycle", epochs=10, steps=10)
+    assert max(range(101), key=lrs.__getitem__) == 30
+    assert [lrs[0], lrs[15], lrs[30], lrs[65], lrs[100]] == pytest.approx(
         [0.04, 0.04 + 0.96 / 2, 1.0, 1e-4 + (1 - 1e-4) / 2, 1e-4]
     )
 
 
 def test_one_cycle_rises_before_its_peak_and_falls_after_it():
-    found = rates("onecycle", epochs=10, steps=10)
-    assert found[:31] == sorted(found[:31])
-    assert found[30:] == sorted(found[30:], reverse=True)
+    lrs = rates("onecycle", epochs=10, steps=10)
+    assert lrs[:31] == sorted(lrs[:31])
+    assert lrs[30:] == sorted(lrs[30:], reverse=True)
 
 
 def test_steps_are_a_tenth_after_each_third_of_the_epochs():
-    found = rates("step", epochs=6, steps=2)
-    assert found == pytest.approx([1.0] * 4 + [0.1] * 4 + [0.01] * 4 + [0.001])
+    lrs = rates("step", epochs=6, steps=2)
+    assert lrs == pytest.approx([1.0] * 4 + [0.1] * 4 + [0.01] * 4 + [0.001])
 
 
 def test_a_plateau_halves_the_rate_at_the_fourth_epoch_without_gain_and_counts_anew():
     losses = [1.0, 0.9, 0.95, 0.9, 0.91, 0.92, 0.9, 0.8, 0.7, 0.7, 0.7, 0.7, 0.7]
-    found = rates("plateau", epochs=13, steps=1, losses=losses)
-    assert found == pytest.approx([1.0] * 6 + [0.5] * 7 + [0.25])
+    lrs = rates("plateau", epochs=13, steps=1, losses=losses)
+    assert lrs == pytest.approx([1.0] * 6 + [0.5] * 7 + [0.25])
 
 
 def test_no_schedule_keeps_the_rate():

@@ -1,4 +1,4 @@
-"""The training loop: what it learns, when it stops, and that it repeats."""
+"""The training loop: learning, stopping, reproducibility."""
 
 import os
 import subprocess
@@ -86,7 +86,7 @@ def test_the_best_epoch_is_kept_and_training_stops_when_nothing_is_gained():
 
 
 @pytest.mark.parametrize("changes", [{}, {"head": "recursive"}, {"loss": "mase"}, {"loss": "student_t"}])
-def test_not_measured_targets_teach_nothing(changes):
+def test_unmeasured_targets_are_not_trained_on(changes):
     windows = wave_windows()
     targets = windows.targets.clone()
     targets[150:] = torch.nan
@@ -97,21 +97,21 @@ def test_not_measured_targets_teach_nothing(changes):
 
 
 @pytest.mark.parametrize("changes", [{}, {"head": "parallel", "loss": "mae"}])
-def test_batches_added_up_are_the_batch_of_them_all(changes):
+def test_accumulated_batches_equal_one_large_batch(changes):
     windows = wave_windows(200, noise=0.1)
     same = {"dropout": 0.0, "epochs": 2, "scheduler": "onecycle", **changes}
     whole = fit(wave_network(batch_size=32, **same), windows, windows)
     parts = fit(wave_network(batch_size=8, gradient_accumulation=4, **same), windows, windows)
     torch.testing.assert_close(weights(parts.network), weights(whole.network), atol=1e-6, rtol=0)
-    for one, other in zip(parts.history, whole.history, strict=True):
+    for record, expected in zip(parts.history, whole.history, strict=True):
         for key in ("train_loss", "val_loss", "learning_rate", "gradient_norm"):
-            assert one[key] == pytest.approx(other[key], rel=1e-4)
+            assert record[key] == pytest.approx(expected[key], rel=1e-4)
     alone = fit(wave_network(batch_size=8, **same), windows, windows)
     assert not torch.allclose(weights(alone.network), weights(whole.network), atol=1e-3)
 
 
 @pytest.mark.parametrize("head", ["direct", "recursive"])
-def test_a_last_window_alone_does_not_stop_batch_norm(head):
+def test_batch_norm_works_with_a_single_window_left_over(head):
     windows = wave_windows(12 + 2 + 33)  # 33 windows: two batches of 16 and one window
     fitted = fit(wave_network(batch_norm=True, batch_size=16, head=head), windows, windows)
     assert len(windows) == 33 and len(fitted.history) == 3
@@ -147,18 +147,18 @@ def test_no_windows_is_an_error():
     assert forecast(wave_network(), none).shape == (0, 3, 1, 1)
 
 
-def test_a_caller_that_has_enough_gets_the_best_epoch_so_far():
+def test_a_callback_can_end_the_training_with_the_best_epoch_so_far():
     whole = fit(wave_network(epochs=5, scheduler="none"), wave_windows(), wave_windows(100))
     cut = fit(
-        wave_network(epochs=5, scheduler="none"), wave_windows(), wave_windows(100), lambda one: one["epoch"] == 2
+        wave_network(epochs=5, scheduler="none"), wave_windows(), wave_windows(100), lambda record: record["epoch"] == 2
     )
     assert len(cut.history) == 2
-    assert [one["val_loss"] for one in cut.history] == [one["val_loss"] for one in whole.history[:2]]
+    assert [record["val_loss"] for record in cut.history] == [record["val_loss"] for record in whole.history[:2]]
     assert cut.best_epoch < 2
 
 
 def global_flags():
-    """What of torch and its libraries decides whether results repeat."""
+    """Return the global flags of torch and its libraries that make results reproducible."""
     return (
         torch.are_deterministic_algorithms_enabled(),
         torch.is_deterministic_algorithms_warn_only_enabled(),
@@ -213,8 +213,8 @@ def test_two_epochs_on_cuda_agree_with_those_on_the_cpu(changes):
     windows = mixed_windows()
     cpu, cuda = (fit(network_of(**same, device=device), windows, windows) for device in ("cpu", "cuda"))
     assert np.isfinite([list(record.values()) for record in cuda.history]).all()
-    for one, other in zip(cuda.history, cpu.history, strict=True):
-        assert one["val_rmse"] == pytest.approx(other["val_rmse"], rel=0.05)
+    for record, expected in zip(cuda.history, cpu.history, strict=True):
+        assert record["val_rmse"] == pytest.approx(expected["val_rmse"], rel=0.05)
     torch.testing.assert_close(forecast(cuda.network, windows), forecast(cpu.network, windows), atol=0.2, rtol=0.2)
 
 
@@ -231,19 +231,19 @@ def test_deterministic_training_on_cuda_gives_the_same_bits(name):
 @pytest.mark.gpu
 @needs_cuda
 @pytest.mark.parametrize("changes", VARIANTS.values(), ids=VARIANTS)
-def test_a_step_that_is_played_back_gives_the_same_bits_as_one_that_is_launched(changes, monkeypatch):
+def test_a_replayed_step_gives_the_same_bits_as_an_eager_one(changes, monkeypatch):
     config = {**changes, "deterministic": True, "device": "cuda", "epochs": 3, "batch_size": 8, "dropout": 0.2}
     windows = mixed_windows()
     played = fit(network_of(**config), windows, windows)
     monkeypatch.setenv("LSTM_CUDA_GRAPHS", "0")
     launched = fit(network_of(**config), windows, windows)
     assert torch.equal(weights(played.network), weights(launched.network))
-    assert [one["val_loss"] for one in played.history] == [one["val_loss"] for one in launched.history]
+    assert [record["val_loss"] for record in played.history] == [record["val_loss"] for record in launched.history]
 
 
 @pytest.mark.gpu
 @needs_cuda
-def test_steps_are_recorded_on_cuda():
+def test_steps_are_captured_on_cuda():
     network, windows = network_of(device="cuda", batch_size=8).to("cuda"), mixed_windows().to(torch.device("cuda"))
     epochs = Trainer(network, windows, windows, torch.device("cuda"), 1e-3)
     assert epochs.graphed is not None and not epochs.graphed.captured
@@ -254,7 +254,7 @@ def test_steps_are_recorded_on_cuda():
 @pytest.mark.parametrize(
     "changes", [{"augment": ("jitter",)}, {"scheduled_sampling": 0.5}, {"gradient_accumulation": 2}]
 )
-def test_what_draws_its_numbers_on_the_cpu_is_not_recorded(changes):
+def test_steps_with_random_numbers_from_the_cpu_are_not_captured(changes):
     cuda = torch.device("cuda")
     assert can_capture(network_of().config, cuda, None)
     assert not can_capture(network_of().config, torch.device("cpu"), None)

@@ -1,4 +1,4 @@
-"""What training does when something goes wrong, and averaged weights."""
+"""Training with too little GPU memory or losses that are not finite, and averaged weights."""
 
 import numpy as np
 import pytest
@@ -10,8 +10,11 @@ from lstm.networks.training import fit, forecast
 from tests.support.network_variants import wave_network, wave_windows, weights
 
 
-def short_of_memory(network, most, times=None):
-    """A GPU that holds `most` windows in training, or fails at the calls `times` alone; the sizes that went through."""
+def limit_memory(network, most, times=None):
+    """Let training batches over `most` windows run out of memory; return the sizes that fit.
+
+    `times`: the calls, counted from 1, that run out; all by default.
+    """
     forward, calls, sizes = network.forward, [], []
 
     def limited(past, *rest):
@@ -29,12 +32,12 @@ def short_of_memory(network, most, times=None):
 @pytest.mark.parametrize(
     "changes", [{}, {"head": "recursive", "scheduled_sampling": 0.0}, {"gradient_accumulation": 3}]
 )
-def test_a_batch_that_does_not_fit_is_worked_off_in_parts_with_the_same_result(changes):
+def test_a_batch_that_does_not_fit_is_trained_in_parts_with_the_same_result(changes):
     windows = wave_windows(150, noise=0.1)
     same = {"dropout": 0.0, "batch_size": 30, "epochs": 2, **changes}
     whole = fit(wave_network(**same), windows, windows)
     network = wave_network(**same)
-    sizes = short_of_memory(network, most=10)
+    sizes = limit_memory(network, most=10)
     parts = fit(network, windows, windows)
     assert max(sizes) <= 10
     assert sum(sizes) == 2 * len(windows)
@@ -48,7 +51,7 @@ def test_the_gradient_of_parts_before_the_memory_ran_out_is_forgotten():
     same = {"dropout": 0.0, "batch_size": 8, "gradient_accumulation": 4, "epochs": 1, "scheduler": "none"}
     whole = fit(wave_network(**same), windows, windows)
     network = wave_network(**same)
-    sizes = short_of_memory(network, most=4, times={3})  # two of the four batches have had their backward pass
+    sizes = limit_memory(network, most=4, times={3})  # two of the four batches have had their backward pass
     parts = fit(network, windows, windows)
     assert sizes == [8, 8] + [4] * 8
     torch.testing.assert_close(weights(parts.network), weights(whole.network), atol=1e-5, rtol=0)
@@ -71,14 +74,14 @@ def test_a_chunk_of_forecasts_that_does_not_fit_is_made_of_smaller_ones():
 
 def test_one_window_that_does_not_fit_is_an_error_that_says_what_to_lower():
     network = wave_network()
-    sizes = short_of_memory(network, most=0)
+    sizes = limit_memory(network, most=0)
     with pytest.raises(TrainingError, match=r"one window alone does not fit .* Lower sequence_length or hidden_size"):
         fit(network, wave_windows(), wave_windows())
     assert sizes == []
 
 
-def poisoned(network, epochs, batches):
-    """A network whose output is NaN in the first batch of these epochs; the weights at the start of each epoch."""
+def poison(network, epochs, batches):
+    """Make the output NaN in the first batch of these epochs; return the weights at the start of each epoch."""
     forward, calls, starts = network.forward, [], []
 
     def broken(*inputs):
@@ -98,7 +101,7 @@ def test_a_loss_that_is_not_finite_goes_back_to_the_best_weights_with_three_tent
     windows = wave_windows()
     network = wave_network(epochs=6, scheduler="none", learning_rate=0.01)
     batches = -(-len(windows) // 32)
-    starts, after = poisoned(network, {3}, batches), []
+    starts, after = poison(network, {3}, batches), []
     fitted = fit(network, windows, windows, lambda _: after.append(weights(network)))
     assert [record["epoch"] for record in fitted.history] == [1, 2, 3, 4, 5, 6]
     assert [record["learning_rate"] for record in fitted.history] == pytest.approx([0.01] * 2 + [0.003] * 4)
@@ -117,16 +120,16 @@ def test_a_loss_that_is_not_finite_goes_back_to_the_best_weights_with_three_tent
 def test_a_loss_that_is_not_finite_in_the_first_epoch_starts_anew_from_the_first_weights():
     windows = wave_windows()
     network = wave_network(epochs=3)
-    starts = poisoned(network, {1}, -(-len(windows) // 32))
+    starts = poison(network, {1}, -(-len(windows) // 32))
     fitted = fit(network, windows, windows)
     assert torch.equal(starts[0], starts[1])
     assert [record["epoch"] for record in fitted.history] == [1, 2, 3]
 
 
-def test_after_three_times_the_fourth_ends_training_with_the_best_epoch_so_far():
+def test_the_fourth_rollback_ends_training_with_the_best_epoch_so_far():
     windows = wave_windows()
     network = wave_network(epochs=10)
-    poisoned(network, {2, 4, 5, 6}, -(-len(windows) // 32))
+    poison(network, {2, 4, 5, 6}, -(-len(windows) // 32))
     fitted = fit(network, windows, windows)
     assert [record["epoch"] for record in fitted.history] == [1, 2]
     assert len(fitted.findings) == 4
@@ -148,8 +151,8 @@ def test_a_validation_loss_that_is_not_finite_counts_too():
         fit(wave_network(epochs=10), windows, broken)
 
 
-def averaged(epochs, **changes):
-    """A fitted network with averaging, and the plain weights and buffers after each epoch."""
+def fit_averaged(epochs, **changes):
+    """Return a training with averaged weights, and the plain weights and buffers after each epoch."""
     network, states = wave_network(epochs=epochs, weight_averaging=True, learning_rate=0.003, **changes), []
 
     def keep(_):
@@ -163,7 +166,7 @@ def averaged(epochs, **changes):
 def test_the_weights_are_the_mean_of_those_after_each_of_the_last_quarter_of_the_epochs(changes, foreach, monkeypatch):
     if foreach:  # how torch averages on CUDA
         monkeypatch.setattr("torch.optim.swa_utils._get_foreach_kernels_supported_devices", lambda: ["cpu"])
-    fitted, states = averaged(12, **changes)
+    fitted, states = fit_averaged(12, **changes)
     assert fitted.best_epoch == 11
     for name, value in fitted.network.state_dict().items():
         if value.is_floating_point():
@@ -173,7 +176,7 @@ def test_the_weights_are_the_mean_of_those_after_each_of_the_last_quarter_of_the
 
 
 def test_epochs_of_averaged_weights_are_validated_with_the_average():
-    fitted, states = averaged(12)
+    fitted, states = fit_averaged(12)
     windows = wave_windows(100)
     for last in (9, 10, 11):
         network = wave_network()
