@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim import AdamW
 from torch.optim.swa_utils import AveragedModel, get_swa_avg_fn
 
-from lstm.data.augment import augmented
+from lstm.data.augment import augment
 from lstm.data.windows import Inputs, Windows
 from lstm.errors import TrainingError
 from lstm.networks import outputs
@@ -190,7 +190,7 @@ class Trainer:
     def _loss(self, index: Tensor) -> tuple[Tensor, Tensor]:
         (past, known, series), actual = self.train.inputs(index), self.train.actual(index)
         if self.network.config.augment:
-            past, known, actual = augmented(past, known, actual, self.network.config.augment, self.generator)
+            past, known, actual = augment(past, known, actual, self.network.config.augment, self.generator)
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None):
             out = self.network(past, known, series, actual)
         return self.loss(out, actual, self.network.targets_of(past))

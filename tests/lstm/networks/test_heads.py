@@ -1,4 +1,4 @@
-"""How the steps ahead are decoded: patches, answers, and feeding back."""
+"""Heads: patches, decoding, and scheduled sampling."""
 
 import math
 
@@ -27,7 +27,7 @@ def test_a_horizon_that_ends_within_a_patch_is_the_start_of_one_that_ends_with_i
 
 
 @pytest.mark.parametrize("patch", [1, 3])
-def test_a_parallel_head_asks_its_cell_once_a_patch(patch):
+def test_a_parallel_head_decodes_each_patch_once(patch):
     network, (past, known, _) = network_of(head="parallel", patch_length=patch), batch()
     shapes = []
     decode = network.cell.decode
@@ -36,28 +36,28 @@ def test_a_parallel_head_asks_its_cell_once_a_patch(patch):
     assert shapes == [(3, math.ceil(5 / patch), 16)]
 
 
-def test_a_direct_head_without_known_inputs_is_one_linear_map_of_the_state():
+def test_a_direct_head_without_known_inputs_is_one_linear_map_of_the_encoding():
     config = ModelConfig(hidden_size=8, sequence_length=6, horizon=5, input_size=2, output_size=2)
     network = ForecastNetwork(config).eval()
     past = torch.randn(3, 6, 2)
-    state = network.cell(past)[0]
-    expected = (state @ network.head.out.weight.T + network.head.out.bias).reshape(3, 5, 2, 1)
+    encoding = network.cell(past)[0]
+    expected = (encoding @ network.head.out.weight.T + network.head.out.bias).reshape(3, 5, 2, 1)
     torch.testing.assert_close(network(past, torch.zeros(3, 5, 0)), expected)
 
 
-def test_a_head_that_goes_both_ways_starts_from_the_state_and_is_torch_s_lstm():
+def test_a_bidirectional_head_is_torch_s_lstm_started_from_the_encoding():
     network, (past, known, _) = network_of(head="bidirectional"), batch()
     head = network.head
-    state, _ = network.cell(network.embed(past))
+    encoding, _ = network.cell(network.embed(past))
     queries = head.queries.position + head.queries.known(known)
-    start = torch.tanh(head.start(state))
+    start = torch.tanh(head.start(encoding))
     hidden = torch.stack([start[:, :16], start[:, 16:]])
     steps, _ = head.stack(queries, (hidden, torch.zeros_like(hidden)))
     torch.testing.assert_close(network(past, known), head.out(steps).reshape(3, 5, 2, 1))
 
 
 @every_recursive
-def test_fed_with_its_own_forecasts_in_training_it_does_what_it_does_in_use(changes):
+def test_training_fed_with_forecasts_equals_the_forward_pass_in_use(changes):
     network, inputs = network_of(**{**changes, "dropout": 0.0}), batch()
     expected = network(*inputs)
     network.train().head.sampling = 1.0
@@ -65,21 +65,21 @@ def test_fed_with_its_own_forecasts_in_training_it_does_what_it_does_in_use(chan
 
 
 @every_recursive
-def test_a_truth_equal_to_its_own_forecast_changes_nothing(changes):
-    # Both are fed on one scale: else a network trained on truths would not understand its own forecasts.
+def test_actual_values_equal_to_the_forecast_change_nothing(changes):
+    # Actual values and forecasts must be fed on the same scale.
     network, inputs = network_of(**changes), batch()
     expected = network(*inputs)
     torch.testing.assert_close(network(*inputs, point_of(network, expected)), expected, atol=1e-5, rtol=1e-5)
 
 
 @every_recursive
-def test_what_was_not_measured_is_fed_from_the_forecast(changes):
+def test_unmeasured_values_are_fed_from_the_forecast(changes):
     network, inputs = network_of(**changes), batch()
     unknown = torch.full_like(actual_of(), torch.nan)
     torch.testing.assert_close(network(*inputs, unknown), network(*inputs))
 
 
-def test_half_of_the_patches_are_fed_from_the_forecast_where_the_share_is_a_half():
+def test_half_of_the_patches_are_fed_from_the_forecast_at_a_sampling_of_a_half():
     network, (past, known, _) = network_of(head="recursive", horizon=2), batch(size=1)
     network.head.sampling = 0.5
     past, known, actual = past.repeat(1000, 1, 1), known[:, :2].repeat(1000, 1, 1), torch.ones(1000, 2, 2)
@@ -89,7 +89,7 @@ def test_half_of_the_patches_are_fed_from_the_forecast_where_the_share_is_a_half
     assert 430 < int(torch.isclose(second, itself, atol=1e-7).sum()) < 570
 
 
-def test_the_share_of_its_own_forecasts_rises_from_none_to_all_that_was_asked_for():
+def test_sampling_rises_from_zero_to_scheduled_sampling():
     config = ModelConfig(
         head="recursive", scheduled_sampling=0.8, epochs=5, hidden_size=4, sequence_length=6, horizon=2, device="cpu"
     )

@@ -1,4 +1,4 @@
-"""How the network is put together: anchors, lagged targets, channels and series."""
+"""The assembled network: anchors, lagged targets, channels and series."""
 
 import numpy as np
 import pytest
@@ -12,10 +12,10 @@ from lstm.networks.network import ForecastNetwork
 from tests.support.network_variants import batch, network_of
 
 
-def silent(network, *but):
-    """Everything but what is named says zero."""
+def zero_weights(network, *kept):
+    """Set all parameters to zero but those whose names start with `kept`."""
     for name, parameter in network.named_parameters():
-        if not name.startswith(but):
+        if not name.startswith(kept):
             nn.init.zeros_(parameter)
     return network
 
@@ -31,7 +31,7 @@ def test_a_lag_is_the_newest_value_a_multiple_of_it_before_the_step(lags):
 
 @pytest.mark.parametrize("channel_independent", [False, True])
 @pytest.mark.parametrize("head", ["direct", "parallel"])
-def test_a_step_is_shown_the_lagged_targets_and_no_other_past(head, channel_independent):
+def test_a_step_sees_the_lagged_targets_and_no_other_past(head, channel_independent):
     network = network_of(head=head, lags=(4, 7), channel_independent=channel_independent, num_layers=1)
     for module in (network.embed, *network.cell.layers) if network.embed else network.cell.layers:
         for name, parameter in module.named_parameters():
@@ -55,7 +55,7 @@ def test_a_channel_is_forecast_without_the_other_channels():
     assert (after[:, :, 1] != before[:, :, 1]).all()
 
 
-def test_channels_share_all_weights_but_their_own_vector():
+def test_channels_share_all_weights_but_their_embedding():
     network, (past, known, _) = network_of(channel_independent=True), batch()
     nn.init.zeros_(network.channel)
     swapped = past[..., [1, 0, 2, 3]]
@@ -64,7 +64,7 @@ def test_channels_share_all_weights_but_their_own_vector():
     assert not torch.allclose(network(swapped, known), network(past, known).flip(2))
 
 
-def test_a_series_that_was_not_there_in_training_has_a_vector_of_its_own():
+def test_unseen_series_share_an_embedding_of_their_own():
     network, (past, known, series) = network_of(series_embedding=True), batch()
     unknown = network(past, known, torch.zeros_like(series))
     assert torch.equal(network(past, known), unknown)
@@ -85,17 +85,17 @@ def test_a_series_that_was_not_there_in_training_has_a_vector_of_its_own():
     ],
 )
 @pytest.mark.parametrize("head", ["direct", "recursive"])
-def test_anchors_are_the_ones_worked_out_by_hand(anchor, expected, head):
+def test_anchors_equal_values_worked_out_by_hand(anchor, expected, head):
     sizes = {"hidden_size": 4, "sequence_length": 8, "horizon": 5, "season": 4, "input_size": 1, "output_size": 1}
-    network = silent(ForecastNetwork(ModelConfig(anchor=anchor, head=head, **sizes), [0]).eval(), "anchor.")
+    network = zero_weights(ForecastNetwork(ModelConfig(anchor=anchor, head=head, **sizes), [0]).eval(), "anchor.")
     out = network(torch.arange(8.0).reshape(1, 8, 1), torch.zeros(1, 5, 0)).flatten()
     np.testing.assert_allclose(out.detach().numpy(), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize(("slope", "expected"), [(1.0, 3.5 + 5.25**0.5), (0.0, 0.001)])
-def test_a_standardised_one_is_the_mean_and_one_standard_deviation_of_the_window(slope, expected):
+def test_an_output_of_1_is_one_standard_deviation_above_the_mean_of_the_window(slope, expected):
     sizes = {"hidden_size": 4, "sequence_length": 8, "horizon": 2, "input_size": 1, "output_size": 1}
-    network = silent(ForecastNetwork(ModelConfig(anchor="standard", **sizes), [0]).eval())
+    network = zero_weights(ForecastNetwork(ModelConfig(anchor="standard", **sizes), [0]).eval())
     nn.init.ones_(network.head.out.bias)
     out = network(slope * torch.arange(8.0).reshape(1, 8, 1), torch.zeros(1, 2, 0)).flatten()
     np.testing.assert_allclose(out.detach().numpy(), [expected] * 2, rtol=1e-6)
@@ -103,7 +103,7 @@ def test_a_standardised_one_is_the_mean_and_one_standard_deviation_of_the_window
 
 def test_a_gate_with_lags_blends_them_and_the_last_value():
     sizes = {"hidden_size": 4, "sequence_length": 8, "horizon": 3, "season": 4, "input_size": 1, "output_size": 1}
-    network = silent(ForecastNetwork(ModelConfig(anchor="gate", lags=(2, 5), **sizes), [0]).eval(), "anchor.")
+    network = zero_weights(ForecastNetwork(ModelConfig(anchor="gate", lags=(2, 5), **sizes), [0]).eval(), "anchor.")
     out = network(torch.arange(8.0).reshape(1, 8, 1), torch.zeros(1, 3, 0)).flatten()
     # a third each of the last value (7), of two steps before (6, 7, 6) and of five before (3, 4, 5)
     np.testing.assert_allclose(out.detach().numpy(), [16 / 3, 18 / 3, 18 / 3], atol=1e-5)
