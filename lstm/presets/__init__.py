@@ -1,1 +1,1 @@
-"""Presets: rules that choose look-backs, networks and sizes from the data."""
+"""Presets: rules that choose lookbacks, networks and sizes from the data."""

@@ -58,7 +58,7 @@ def test_the_naive_error_of_a_zig_zag_is_its_step_and_with_its_season_the_least_
     zig_zag = torch.tensor([0.0, 3.0] * 6).reshape(1, 12, 1)
     assert float(naive_error(zig_zag, 1)) == 3
     assert float(naive_error(zig_zag, 2)) == pytest.approx(0.01)
-    assert float(naive_error(zig_zag, 12)) == 3  # the look-back holds one season alone: one step before it is
+    assert float(naive_error(zig_zag, 12)) == 3  # the lookback holds one season only, so the lag is one step
     ramp = torch.arange(12.0).reshape(1, 12, 1)
     assert [float(naive_error(ramp, season)) for season in (1, 2, 4, 11)] == [1, 2, 4, 11]
     assert float(naive_error(ramp[:, :1], 1)) == 1
