@@ -31,6 +31,7 @@ from lstm.scratch import scratch_folder
 from tasks.handles import RunHandle, Trial
 from tasks.normalize import normalize, prepare_panel, split_cuts
 from tasks.run_context import PreparedData
+from tasks.runtime.json_values import records
 from tasks.scoring.candidates import REFERENCE, build_forecaster
 from tasks.search.fixed_trials import make_jobs, planned_networks, train_networks
 from tasks.search.worker_pool import search_devices
@@ -125,8 +126,8 @@ def backtest(config: PipelineConfig, refit: bool = True, flow_run_id: str = "") 
         refit=refit,
         networks=n_networks,
         spans=tuple(map(_span, folds)),
-        folds=_records(rows),
-        overall=_records(overall),
+        folds=records(rows),
+        overall=records(overall),
         notices=notices,
         seconds=seconds,
     )
@@ -241,22 +242,13 @@ def _fold_means(table: pd.DataFrame) -> dict[str, float]:
 
 def _log(rows: pd.DataFrame, overall: pd.DataFrame, refit: bool, run: RunHandle) -> None:
     runs.client().log_text(run.run_id, rows.to_csv(index=False), "backtest.csv")
-    ours = next(row for row in _records(overall) if row["model"] == OURS)
+    ours = next(row for row in records(overall) if row["model"] == OURS)
     runs.log(run, {f"backtest_{name}": value for name, value in ours.items() if name not in ("model", "windows")})
     runs.tag(run, refit=str(refit).lower(), folds=int(rows["fold"].max()))
 
 
-def _records(table: pd.DataFrame) -> tuple[dict[str, Any], ...]:
-    return tuple({str(name): value for name, value in row.items()} for row in table.to_dict(orient="records"))
-
-
 def _span(prepared: _PreparedFold) -> dict[str, Any]:
-    cuts, since = prepared.fold.cuts, prepared.fold.since
-    times = {
-        "train": cuts.start,
-        "validation": cuts.validation,
-        "learned_until": cuts.test,
-        "from": since,
-        "to": cuts.end,
-    }
+    cuts = prepared.fold.cuts
+    times = {"train": cuts.start, "validation": cuts.validation, "learned_until": cuts.test}
+    times |= {"from": prepared.fold.since, "to": cuts.end}
     return {**{name: str(time) for name, time in times.items()}, "windows": int(prepared.test.in_fold.sum())}

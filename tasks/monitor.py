@@ -31,6 +31,7 @@ from tasks.monitoring.result import ErrorChart, MonitorResult
 from tasks.normalize import split_cuts
 from tasks.registry.models import resolve_version
 from tasks.registry.provenance import Provenance, load_provenance
+from tasks.runtime.json_values import records
 from tasks.runtime.timestamps import as_utc
 from tasks.settings import store_folder
 
@@ -105,7 +106,7 @@ def monitor(config: PipelineConfig, now: datetime | None = None) -> MonitorResul
         errors=errors,
         inputs=shifts,
         by_age=_by_age(live, provenance),
-        by_step=_records(live.by_step) if len(live) else (),
+        by_step=records(live.by_step) if len(live) else (),
         drifted=errors is not None and errors.cusum > errors.limit and errors.ratio >= config.monitor.ratio,
         reason="",
         warnings=tuple(_describe_shift(shift) for shift in shifts if shift.drifted),
@@ -206,11 +207,7 @@ def _by_age(live: LiveForecasts, provenance: Provenance) -> tuple[dict[str, Any]
     if not len(live):
         return ()
     data_end = _data_end(provenance).tz_convert("UTC").tz_localize(None).to_datetime64()
-    return _records(live.by_age((live.issued - data_end) / np.timedelta64(1, "D")))
-
-
-def _records(table: pd.DataFrame) -> tuple[dict[str, Any], ...]:
-    return tuple({str(name): value for name, value in row.items()} for row in table.to_dict("records"))
+    return records(live.by_age((live.issued - data_end) / np.timedelta64(1, "D")))
 
 
 def _reason(result: MonitorResult) -> str:
