@@ -235,11 +235,11 @@ def test_what_breaks_the_parser_is_bad_input_too(server, body):
 
 @pytest.mark.parametrize("name", BAD)
 def test_a_bad_request_is_told_in_one_line_and_harms_nothing(server, name):
-    body, kind, status, message = BAD[name]
+    body, kind, status, expected = BAD[name]
     got, answer = server.post(body, kind)
     assert got == status, answer
     message = json.loads(answer)["message"] if got == 400 else answer
-    assert message.startswith(message)
+    assert message.startswith(expected)
     assert "\n" not in message and len(message) < 600
     assert "Traceback" not in answer and "stack_trace" not in answer
     assert len(server.forecasts(split(history()))) == 12
