@@ -307,7 +307,7 @@ def test_the_error_for_a_missing_package_names_the_extra(monkeypatch):
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")
 def test_an_address_without_a_cluster_is_an_error(monkeypatch):
-    monkeypatch.setattr(backends, "_HUNG_TIMEOUT_S", 1.0)
+    monkeypatch.setattr(backends, "_CONNECT_TIMEOUT_S", 1.0)
     address = f"tcp://127.0.0.1:{free_port()}"
     with pytest.raises(ConfigError, match=f"'{address}': no dask cluster answers there"):
         list(backends.run_on_cluster(ExecutionSpec(runner="dask", address=address), int, lambda: None))
