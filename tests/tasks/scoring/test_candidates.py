@@ -21,4 +21,4 @@ def test_ridge_is_left_out_if_no_window_is_measured_at_every_step(hourly, home, 
     gappy = hourly[hourly.index % 4 > 0]
     predictions, left_out = predict_baselines(PreparedData.open(*prepare(gappy, tmp_path)))
     assert list(predictions) == ["persistence", "seasonal_naive", "drift"]
-    assert left_out["ridge"].startswith("ridge: no training window")
+    assert left_out["ridge"].startswith("ridge: no sampled training window")
