@@ -39,7 +39,7 @@ class Stage:
         """Start them, and deploy `train`."""
         from flows.local_stack.environment import mlflow_environment, server_environment, worker_environment
         from tasks.runtime.network import free_port
-        from tasks.settings import quiet_environment
+        from tasks.settings import set_default_environment
 
         self.folder, self.mark = folder, uuid.uuid4().hex
         self.ports = {kind: free_port() for kind in (PREFECT, MLFLOW, WORKER)}
@@ -47,7 +47,7 @@ class Stage:
         mlflow = f"http://127.0.0.1:{self.ports[MLFLOW]}"
         for name in [name for name in os.environ if name.startswith(("MLFLOW_", "PREFECT_", "LSTM_"))]:
             del os.environ[name]
-        quiet_environment()
+        set_default_environment()
         os.environ |= {
             _MARK: self.mark,
             "LSTM_HOME": str(folder / "mlruns"),
@@ -180,8 +180,8 @@ class Stage:
 
     def champion_on_disk(self) -> str:
         """What is wrong with the champion as the stores have it, whatever server is down; empty: nothing."""
-        from tasks.registry.checksum import SEAL, seal_of
-        from tasks.registry.models import forecaster_in
+        from tasks.registry.checksum import CHECKSUM_TAG, checksum
+        from tasks.registry.models import load_downloaded
 
         database = self.folder / "mlruns" / "mlflow.db"
         # Not read only: whoever is the first to read after a writer was killed undoes what that one had half written.
@@ -193,15 +193,15 @@ class Stage:
                 "JOIN model_version_tags t ON t.name = v.name AND t.version = v.version AND t.key = ? "
                 "WHERE a.name = ? AND a.alias = 'champion'"
             )
-            row = connection.execute(query, (SEAL, NAME)).fetchone()
+            row = connection.execute(query, (CHECKSUM_TAG, NAME)).fetchone()
         finally:
             connection.close()
         if row is None:
             return "no version has the alias champion"
         version, source, seal = row
         place = self.folder / "mlruns" / "artifacts" / source.removeprefix("mlflow-artifacts:/")
-        forecaster_in(place, f"{NAME}/{version}")
-        return "" if seal_of(place) == seal else f"{NAME}/{version} is not what was registered"
+        load_downloaded(place, f"{NAME}/{version}")
+        return "" if checksum(place) == seal else f"{NAME}/{version} is not what was registered"
 
     def champion_served(self) -> str:
         """The same through the server, as a user would load it."""

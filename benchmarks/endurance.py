@@ -113,9 +113,9 @@ def served(folder: Path) -> Iterator[None]:
     os.environ |= {"LSTM_HOME": str(folder / "mlruns"), "PREFECT_HOME": str(folder / "prefect")}
     os.environ["PREFECT_LOGGING_LEVEL"] = "ERROR"
     from flows.services.prefect_server import prefect_server, wait_until_ready
-    from tasks.settings import quiet_environment
+    from tasks.settings import set_default_environment
 
-    quiet_environment()
+    set_default_environment()
     with prefect_server():
         wait_until_ready()
         yield

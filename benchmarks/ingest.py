@@ -77,11 +77,12 @@ def _rss(block: str) -> float:
 
 def ours(source: str) -> dict[str, Any]:
     from lstm.calendars.frequency import Frequency
-    from lstm.config.data import DataSpec, NormalizeSpec, SplitSpec
+    from lstm.config.data import DataSpec
+    from lstm.config.preparation import NormalizeSpec, SplitSpec
     from lstm.data.ingest import ingest_table
     from lstm.data.origins import origin_blocks
     from lstm.data.panel_store import PanelStore, write_panel, write_splits
-    from lstm.data.splits import cut
+    from lstm.data.splits import compute_cuts
 
     peak = Peak()
     peak.start()
@@ -89,7 +90,7 @@ def ours(source: str) -> dict[str, Any]:
     moments = [time.perf_counter()]
     table = ingest_table(spec, work, work)
     moments.append(time.perf_counter())
-    cuts = cut(_stamp(table.first), _stamp(table.last), Frequency.parse(spec.frequency), SplitSpec())
+    cuts = compute_cuts(_stamp(table.first), _stamp(table.last), Frequency.parse(spec.frequency), SplitSpec())
     (work / "panel").mkdir()
     write_panel(table, spec, NormalizeSpec(), cuts, work / "panel")
     moments.append(time.perf_counter())

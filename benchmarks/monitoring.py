@@ -31,13 +31,13 @@ from lstm.config.operations import MonitorSpec
 from lstm.config.pipeline import PipelineConfig
 from lstm.diagnostics.spans import Span
 from lstm.load_config import load_config
-from lstm.monitoring.drift import chart, input_shifts
+from lstm.monitoring.drift import cusum_chart, input_shifts
 from tasks.forecast_slots import forecast_slots
 from tasks.forecast_store.log import open_log
 from tasks.monitor import monitor
-from tasks.monitoring.plots import monitor_figure
+from tasks.monitoring.plots import monitor_plot
 from tasks.monitoring.result import MonitorResult
-from tasks.reporting.plotting import save_pictures
+from tasks.reporting.plotting import save_plots
 
 ROOT = Path(__file__).resolve().parent.parent
 LSTM = str(Path(sys.executable).with_name("lstm"))
@@ -146,7 +146,7 @@ def walked(
     alarms = [number for number, result in enumerate(results) if result.drifted and result not in quiet]
     at = alarms[0] if alarms else len(results) - 1
     if picture is not None:
-        save_pictures(picture, {"monitor": monitor_figure(results[at], settings, [results[at].moment])})
+        save_plots(picture, {"monitor": monitor_plot(results[at], settings, [results[at].moment])})
     return [
         case,
         str(len(results)),
@@ -198,7 +198,7 @@ def found_within(past: np.ndarray, live: np.ndarray, first: int, last: int) -> b
     promised = np.sqrt(np.mean(past**2))
     for day in range(first + 1, last + 1):
         window = live[max(0, day - 30) : day]
-        result = chart(past, window, DEFAULTS.cusum)
+        result = cusum_chart(past, window, DEFAULTS.cusum)
         if result and result.alarm and np.sqrt(np.mean(window[result.latest] ** 2)) >= DEFAULTS.ratio * promised:
             return True
     return False

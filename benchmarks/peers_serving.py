@@ -66,7 +66,7 @@ def our_forecaster(series: int) -> "Forecaster":
     )  # fmt: skip
     errors = np.random.default_rng(0).normal(size=(100, HORIZON, 1))
     return Forecaster(
-        name="serving", spec=spec, levels={}, members=(ForecastNetwork(config, [0], 0).eval(),), weights=(1.0,),
+        name="serving", spec=spec, categories={}, members=(ForecastNetwork(config, [0], 0).eval(),), weights=(1.0,),
         normalizer=PanelNormalizer(tuple(names(series)), np.zeros((series, 1)), np.ones((series, 1)), 1),
         method="mean", intervals=Conformal.fit(errors, np.zeros_like(errors)), lineage={},
     )  # fmt: skip

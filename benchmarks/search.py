@@ -185,13 +185,13 @@ def _forecasts(series: pd.DataFrame, folder: Path) -> np.ndarray:
     """Of each validation window, in training deviations: (windows, 24); the last one checked by the public way."""
     from lstm import Forecaster
     from lstm.data.panel import build_panel
-    from lstm.data.table import canonical
+    from lstm.data.table import canonicalize
 
     forecaster = Forecaster.load(folder)
-    panel = build_panel(canonical(series, forecaster.spec), forecaster.spec)
+    panel = build_panel(canonicalize(series, forecaster.spec), forecaster.spec)
     origins = np.arange(len(series) - 2 * HOURS, len(series) - HOURS - HORIZON + 1)
     forecasts = forecaster.forecast_windows(forecaster.windows(panel, origins))
-    forecasts = forecaster.normalizer.target_scale(panel.names).raw(forecasts)[..., 0]
+    forecasts = forecaster.normalizer.target_scale(panel.names).denormalize(forecasts)[..., 0]
     history = series.iloc[origins[-1] - forecaster.reach : origins[-1]]
     if not np.allclose(forecasts[-1], forecaster.forecast(history)["forecast"], atol=1e-3):
         raise SystemExit("forecasts of windows are not those of histories.")

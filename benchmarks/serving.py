@@ -59,18 +59,18 @@ def registered(work: Path, series: int) -> None:
     import mlflow
 
     from lstm.config.pipeline import PipelineConfig
-    from tasks.registry.models import create_version, set_alias
-    from tasks.registry.packaging import log_artefact
+    from tasks.registry.packaging import log_model
+    from tasks.registry.versions import create_version, set_alias
     from tasks.settings import artifact_location, tracking_uri
-    from tasks.tracking import runs as tracking
+    from tasks.tracking import runs
 
     data = {"source": "-", "time": "time", "series": "series", "target": "value", "frequency": "1h"}
     config = PipelineConfig.parse({"name": "serving", "data": data, "window": {"horizon": 24}})
     our_forecaster(series).save(work / "forecaster")
     location = artifact_location()
     mlflow.set_tracking_uri(tracking_uri())
-    run_id = tracking.client().create_run(tracking.client().create_experiment("serving", location)).info.run_id
-    model_id = log_artefact(config, work / "forecaster", run_id, long_table(1, stamps()))
+    run_id = runs.client().create_run(runs.client().create_experiment("serving", location)).info.run_id
+    model_id = log_model(config, work / "forecaster", run_id, long_table(1, stamps()))
     set_alias("serving", "champion", create_version("serving", run_id, model_id, {}))
 
 
@@ -135,12 +135,12 @@ def rounds(options: argparse.Namespace, work: Path) -> tuple[dict[str, list[Meas
 
 def rows(runs_by_name: dict[str, list[Measured]], series: int) -> Iterator[list[str]]:
     rate = {
-        name: median(series / median(seconds_by_call["every"]) for seconds_by_call in runs)
-        for name, runs in runs_by_name.items()
+        name: median(series / median(seconds_by_call["every"]) for seconds_by_call in repeats)
+        for name, repeats in runs_by_name.items()
     }
-    for name, runs in runs_by_name.items():
+    for name, repeats in runs_by_name.items():
         half, most = np.quantile(
-            np.concatenate([seconds_by_call["one"] for seconds_by_call in runs]) * 1e3, [0.5, 0.99]
+            np.concatenate([seconds_by_call["one"] for seconds_by_call in repeats]) * 1e3, [0.5, 0.99]
         )
         yield [name, f"{half:.1f}", f"{most:.1f}", f"{rate[name]:,.0f}", f"{rate[OURS] / rate[name]:.1f}"]
 

@@ -43,7 +43,7 @@ from statistics import median
 
 from tables import machine, publish, table
 
-from tasks.settings import MEMORY_KEPT as KEPT
+from tasks.settings import ALLOCATOR_SETTINGS as KEPT
 
 CHILD = Path(__file__).with_name("peers_throughput.py")
 SHAPES = ((24, 32), (24, 256), (96, 32))  # look-back, batch

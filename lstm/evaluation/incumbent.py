@@ -1,4 +1,4 @@
-"""Two forecasters on the same windows, each through its own schema, normaliser and look-back."""
+"""Comparison of two forecasters on the same windows, each with its own schema, normalizer and lookback."""
 
 from collections.abc import Sequence
 
@@ -17,42 +17,43 @@ from lstm.forecasting.forecaster import Forecaster
 def compare_forecasters(
     candidate: Forecaster, incumbent: Forecaster, table: pd.DataFrame, scored: ScoredWindows, names: Sequence[str]
 ) -> Comparison:
-    """Losses and RMSE of candidate and incumbent on the windows of `scored` that both can forecast.
+    """Return losses and RMSE of candidate and incumbent on the windows of `scored` that both can forecast.
 
-    They may be normalised differently, by the logarithm or not.
+    Errors are compared in raw units, so the two may be normalised differently.
 
     Args:
-        candidate: made from `scored`'s panel.
-        incumbent: of any earlier training.
-        table: canonical, what the panel was made of, or the part of it that the windows see.
+        candidate: trained on the panel of `scored`.
+        incumbent: of an earlier training.
+        table: canonical; the rows that the panel was built from, or those of them that the windows need.
         scored: the windows.
-        names: the panel's series, in order.
+        names: series of the panel, in its order.
 
     Raises:
-        DataError: the incumbent forecasts something else, or lacks a column, a series or history here.
+        DataError: the incumbent has another target, frequency or horizon, or the table lacks a column, a series or
+            the history that it needs.
     """
     _check_comparable(candidate, incumbent, table)
-    # A series that is new since the incumbent's training is left out: the others can still be compared.
+    # Series that are new since the incumbent's training are left out; the others can still be compared.
     known = [name for name in table[SERIES].unique() if incumbent.normalizer.knows(name)]
     panel = build_panel(table[table[SERIES].isin(known)], incumbent.spec, incumbent.categories)
     rows = pd.MultiIndex.from_arrays([np.asarray(panel.names)[panel.series], panel.times])
-    wanted = pd.MultiIndex.from_arrays([np.asarray(names)[scored.series], scored.times])
-    origins = rows.get_indexer(wanted)
-    both = np.isin(origins, window_origins(panel.segment, incumbent.lookback, incumbent.horizon))
-    if not both.any():
-        raise DataError(f"no window holds the {incumbent.lookback} rows of history that it needs.")
-    windows = incumbent.windows(panel, origins[both])
-    scale = incumbent.normalizer.target_scale(panel.names)[panel.series[origins[both]]][:, None]
-    actual = scored.denormalize(scored.actual)[both]
-    theirs = scale.denormalize(incumbent.forecast_windows(windows)) - actual
-    ours = scored.denormalize(candidate.forecast_windows(scored.windows))[both] - actual
-    unit, times = error_units(scored.naive_error[both]), scored.times[both]
+    scored_rows = pd.MultiIndex.from_arrays([np.asarray(names)[scored.series], scored.times])
+    origins = rows.get_indexer(scored_rows)
+    common = np.isin(origins, window_origins(panel.segment, incumbent.lookback, incumbent.horizon))
+    if not common.any():
+        raise DataError(f"no window has the {incumbent.lookback} rows of history that it needs.")
+    windows = incumbent.windows(panel, origins[common])
+    scale = incumbent.normalizer.target_scale(panel.names)[panel.series[origins[common]]][:, None]
+    actual = scored.denormalize(scored.actual)[common]
+    incumbent_error = scale.denormalize(incumbent.forecast_windows(windows)) - actual
+    error = scored.denormalize(candidate.forecast_windows(scored.windows))[common] - actual
+    unit, times = error_units(scored.naive_error[common]), scored.times[common]
     return Comparison(
-        rmse=_rmse(ours, actual),
-        incumbent_rmse=_rmse(theirs, actual),
-        losses=losses_by_origin(_masked(ours, actual) / unit, times),
-        incumbent_losses=losses_by_origin(_masked(theirs, actual) / unit, times),
-        overlap=origin_overlap(times, scored.series[both], candidate.horizon),
+        rmse=_rmse(error, actual),
+        incumbent_rmse=_rmse(incumbent_error, actual),
+        losses=losses_by_origin(_mask_unmeasured(error, actual) / unit, times),
+        incumbent_losses=losses_by_origin(_mask_unmeasured(incumbent_error, actual) / unit, times),
+        overlap=origin_overlap(times, scored.series[common], candidate.horizon),
     )
 
 
@@ -68,21 +69,25 @@ def _check_comparable(candidate: Forecaster, incumbent: Forecaster, table: pd.Da
 
 
 def error_units(naive_error: np.ndarray) -> np.ndarray:
-    """What errors are divided by, so that large series don't drown small ones: (windows, 1, targets), above 0.
+    """Return the denominator of scaled errors, so that large series don't dominate small ones.
 
-    A series without a naive error of its own takes the mean of the others.
+    Args:
+        naive_error: (windows, 1, targets), see `naive_errors`; 0 or NaN where undefined.
+
+    Returns:
+        (windows, 1, targets) float64, above 0: the naive error, or the mean of the others where it is undefined.
     """
     usable = naive_error > 0
     sums, counts = np.where(usable, naive_error, 0).sum(axis=(0, 1)), usable.sum(axis=(0, 1))
     return np.where(usable, naive_error, np.divide(sums, counts, out=np.ones_like(sums), where=counts > 0))
 
 
-def _masked(error: np.ndarray, actual: np.ndarray) -> np.ndarray:
-    """The error, NaN where nothing was measured and infinite where something was, but no number was forecast."""
+def _mask_unmeasured(error: np.ndarray, actual: np.ndarray) -> np.ndarray:
+    """Return the error, NaN where nothing was measured, infinite where the forecast of a measured value is not finite."""
     return np.where(np.isnan(actual), np.nan, np.where(np.isfinite(error), error, np.inf))
 
 
 def _rmse(error: np.ndarray, actual: np.ndarray) -> float:
-    """Of all that was measured: a forecast that is NaN there makes it NaN, as does nothing measured."""
+    """Return the RMSE over all measured values; NaN if a forecast of one is NaN, or if nothing was measured."""
     measured = ~np.isnan(actual)
     return float(np.sqrt(np.mean(np.square(error)[measured]))) if measured.any() else float("nan")

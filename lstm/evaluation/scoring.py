@@ -1,4 +1,4 @@
-"""The windows of one split with what is needed to score forecasts of them in raw units."""
+"""Scoring: the windows of a split with their actual values, and the error sums that all metrics are computed from."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -22,21 +22,21 @@ from lstm.metrics.skill import relative_scores, with_skill
 
 By = Literal["horizon", "series", "hour", "weekday", "fold"]
 
-_MAX_VALUES = 100_000  # that are scored in one go: they stay in the cache
+_MAX_VALUES = 100_000  # scored at once, so that they stay in the CPU cache
 
 
 @dataclass(frozen=True)
 class ScoredWindows:
-    """Forecasts are scored on these; all arrays go by window first."""
+    """Windows that forecasts are scored on, with their actual values and scales."""
 
     windows: Windows
-    actual: np.ndarray  # (windows, horizon, targets) float64, normalised, NaN where not measured
+    actual: np.ndarray  # (windows, horizon, targets) float64, normalised; NaN where not measured
     scale: TargetScale  # (windows, 1, targets)
-    naive_error: np.ndarray  # (windows, 1, targets), raw: what MASE divides by
-    series: np.ndarray  # (windows,) int
-    times: np.ndarray  # (windows,) datetime64 of the first step ahead
-    names: tuple[str, ...] = ()  # of the series by number; (): they are called by their numbers
-    frequency: Frequency | None = None  # None: irregular, so that nobody knows the hours of the steps
+    naive_error: np.ndarray  # (windows, 1, targets) float64, raw units: the denominator of MASE
+    series: np.ndarray  # (windows,) int: number of the series
+    times: np.ndarray  # (windows,) datetime64[us], UTC, of the first step ahead
+    names: tuple[str, ...] = ()  # of the series by number; (): tables show the numbers
+    frequency: Frequency | None = None  # None: irregular rows, whose hours are unknown
 
     @classmethod
     def of(
@@ -48,7 +48,16 @@ class ScoredWindows:
         names: Sequence[str] = (),
         frequency: Frequency | None = None,
     ) -> Self:
-        """Put the series' scale and raw naive error, (series, targets) each, beside their windows."""
+        """Return the windows with the values of their series.
+
+        Args:
+            arrays: of the split.
+            windows: of these arrays.
+            scale: (series, targets).
+            naive_error: (series, targets) float64, raw units, see `naive_errors`.
+            names: of the series by number.
+            frequency: of the steps; None: irregular rows.
+        """
         origins = windows.origins.numpy()
         series = np.asarray(arrays.series[origins])
         return cls(
@@ -69,20 +78,20 @@ class ScoredWindows:
         levels: Sequence[int],
         folds: int,
     ) -> "ErrorSums":
-        """Sum up everything that metrics are made of, in one pass.
+        """Return the sums of a forecast that all of its metrics are computed from.
 
         Args:
-            forecast: normalised, (windows, horizon, targets) float64.
-            bands: (percent, (lower, upper)) in raw units, (windows, horizon, targets) each; taken one at a time, so
-                that a generator never has two of them in memory. `band_levels(levels)` says which are wanted.
-            levels: in percent; the coverage and width of these are scored.
-            folds: equal parts of the span of origin times.
+            forecast: (windows, horizon, targets) float64, normalised.
+            bands: level in percent and band, (windows, horizon, targets) each, in raw units; consumed one at a time,
+                so that a generator needs memory for one band only. `band_levels(levels)` are the ones to give.
+            levels: in percent, whose coverage and width are scored.
+            folds: number of equal parts of the span of origin times.
 
         Raises:
-            ConfigError: there is no band for one of the levels.
+            ConfigError: the band of one of the levels is missing.
         """
         sums = Breakdown(len(self.windows), self.windows.horizon, self._times[1], self._hours)
-        with np.errstate(over="ignore", invalid="ignore"):  # a forecast beyond all bounds scores inf or NaN
+        with np.errstate(over="ignore", invalid="ignore"):  # a diverged forecast scores inf or NaN
             for part in self._parts():
                 sums.add(part, self._point_quantities(part, forecast[part]))
             for level, (lower, upper) in bands:
@@ -91,11 +100,11 @@ class ScoredWindows:
                     sums.add(part, metrics.band_quantities(actual, lower[part], upper[part], level))
         missing = [level for level in levels if f"inside_{level}" not in sums.by_window]
         if missing:
-            raise ConfigError(f"a band for every level must be given, but there is none of {missing[0]} %.")
+            raise ConfigError(f"a band must be given for every level, but there is none of {missing[0]} %.")
         return ErrorSums(self, sums, tuple(sorted(levels)), folds)
 
     def denormalize(self, normalized: np.ndarray) -> np.ndarray:
-        """In the units of the targets."""
+        """Return the values, (windows, horizon, targets), in raw units."""
         return self.scale.denormalize(normalized)
 
     @property
@@ -105,9 +114,9 @@ class ScoredWindows:
 
     def _point_quantities(self, part: slice, forecast: np.ndarray) -> Sums:
         largest, center = self._largest[part], self._center
-        actual, ours = self._raw_actual(part), self.scale[part].denormalize(forecast)
-        found = metrics.point_quantities(actual, ours, self.naive_error[part], largest, center)
-        return found | metrics.normalized_quantities(self.actual[part], forecast)
+        actual, raw_forecast = self._raw_actual(part), self.scale[part].denormalize(forecast)
+        quantities = metrics.point_quantities(actual, raw_forecast, self.naive_error[part], largest, center)
+        return quantities | metrics.normalized_quantities(self.actual[part], forecast)
 
     def _raw_actual(self, part: slice) -> np.ndarray:
         return self.scale[part].denormalize(self.actual[part])
@@ -118,7 +127,7 @@ class ScoredWindows:
 
     @cached_property
     def _largest(self) -> np.ndarray:
-        """The largest absolute actual value of each window's series, raw: (windows, 1, targets)."""
+        """Largest absolute actual value of each window's series: (windows, 1, targets), raw units."""
         largest = np.zeros((int(self.series.max(initial=-1)) + 1, self.actual.shape[2]))
         for part in self._parts():
             values = np.nan_to_num(np.abs(self._raw_actual(part))).max(axis=1)
@@ -127,34 +136,34 @@ class ScoredWindows:
 
     @cached_property
     def _center(self) -> float:
-        """The mean of the actual values, raw."""
+        """Mean of the actual values, raw units."""
         parts = [self._raw_actual(part) for part in self._parts()]
-        count = sum(int((~np.isnan(one)).sum()) for one in parts)
-        return float(sum(np.nansum(one) for one in parts) / max(count, 1))
+        count = sum(int((~np.isnan(part)).sum()) for part in parts)
+        return float(sum(np.nansum(part) for part in parts) / max(count, 1))
 
     @cached_property
     def _times(self) -> tuple[np.ndarray, np.ndarray]:
-        """The unique origin times, rising, and the number of each window's: (times,), (windows,)."""
+        """Unique origin times, (times,), rising, and the number of each window's time, (windows,) int."""
         return np.unique(self.times, return_inverse=True)
 
     @cached_property
     def _hours(self) -> np.ndarray | None:
-        """(times, horizon) int16, of `hours_of_week`."""
+        """Local hour of the week of each step, (times, horizon) int16; None: unknown."""
         return None if self.frequency is None else hours_of_week(self._times[0], self.windows.horizon, self.frequency)
 
-    def _windows_by(self, by: Literal["hour", "weekday"]) -> np.ndarray:
-        """How many windows forecast a step in each local hour (24,) or weekday (7,): int64."""
+    def _count_windows_by(self, by: Literal["hour", "weekday"]) -> np.ndarray:
+        """Return the number of windows with a step in each local hour, (24,) int64, or weekday, (7,) int64."""
         times, number = self._times
-        touched = np.zeros((len(times), DAYS * HOURS), bool)
+        has_step = np.zeros((len(times), DAYS * HOURS), bool)
         if self._hours is not None:
-            np.put_along_axis(touched, self._hours, True, axis=1)
-        groups = touched.reshape(-1, DAYS, HOURS).any(axis=1 if by == "hour" else 2)
+            np.put_along_axis(has_step, self._hours, True, axis=1)
+        groups = has_step.reshape(-1, DAYS, HOURS).any(axis=1 if by == "hour" else 2)
         return np.bincount(number, minlength=len(times)) @ groups
 
 
 @dataclass(frozen=True)
 class ErrorSums:
-    """A forecast's sums on the windows of a split: every score of it follows from these."""
+    """The error sums of a forecast on the windows of a split; all its metrics are computed from them."""
 
     split: ScoredWindows
     sums: Breakdown
@@ -163,65 +172,60 @@ class ErrorSums:
 
     @property
     def overall(self) -> Scores:
-        """All metrics over everything measured."""
-        return {name: float(value[0]) for name, value in self._metrics(metrics.sum_all(self.sums.by_window)).items()}
+        """All metrics over all measured values."""
+        return {
+            name: float(value[0])
+            for name, value in metrics.all_metrics(metrics.sum_all(self.sums.by_window), self.levels).items()
+        }
 
     def relative_to(self, reference: "ErrorSums") -> Scores:
-        """`overall`, and beside a reference on the same windows `<metric>_skill` of each error, and `owa`."""
+        """Return `overall`, with the skills and `owa` relative to a reference on the same windows."""
         return with_skill(self.overall, reference.overall)
 
     def table(self, by: By, reference: "ErrorSums | None" = None) -> pd.DataFrame:
-        """Metrics by group, the groups without a window left out.
+        """Return the metrics by group, one row per group that has windows.
 
         Args:
-            by: `horizon` (steps ahead from 1), `series` (its name), `hour` (0 to 23) or `weekday` (0: Monday) of the
-                step that is forecast, both in local time, or `fold` (from 1) of the first step ahead.
-            reference: another forecast of the same windows: skills and `owa` are put beside the metrics.
+            by: `horizon` (steps ahead, from 1), `series` (name), `hour` (0 to 23) or `weekday` (0: Monday) of the
+                forecast step in local time, or `fold` (from 1) of the first step ahead.
+            reference: another forecast of the same windows; adds the skills and `owa` relative to it.
 
         Returns:
-            Columns: one called as `by`, `windows` (that have a step in the group), and a column a metric. No rows by
-            hour or weekday where the split has no frequency.
+            Columns: the one named by `by`, `windows` (with a step in the group), and one per metric. No rows by hour
+            or weekday if the split has no frequency.
         """
         labels, counts = self._groups(by)
-        found = self._metrics(self._by(by))
+        values = metrics.all_metrics(self._sums_by(by), self.levels)
         if reference is not None:
-            found |= relative_scores(found, reference._metrics(reference._by(by)))
-        table = pd.DataFrame({by: labels, "windows": counts, **found})
+            values |= relative_scores(values, metrics.all_metrics(reference._sums_by(by), reference.levels))
+        table = pd.DataFrame({by: labels, "windows": counts, **values})
         return table[table["windows"] > 0].reset_index(drop=True)
 
     def bootstrap(self, reference: "ErrorSums", seed: int = 0) -> dict[str, tuple[float, float]]:
-        """95 % interval of every metric, every `<metric>_skill` and `owa`; see `lstm.metrics.bootstrap`.
+        """Return the 95 % interval of every metric, skill and `owa` by block bootstrap, see `lstm.metrics.bootstrap`.
 
         Args:
-            reference: another forecast of the same windows, drawn in the same blocks.
+            reference: another forecast of the same windows; both are resampled with the same blocks.
             seed: equal seeds give equal intervals.
 
         Returns:
-            (low, high) by metric; NaN where the times are too few for five blocks.
+            Low and high end by metric; NaN if the times are too few for five blocks.
         """
         times, number = self.split._times
         length = bootstrap.block_length(self.split.times, self.split.series, self.split.windows.horizon)
-        ours, theirs = (sum_by_group(one.sums.by_window, number, len(times)) for one in (self, reference))
+        ours, theirs = (sum_by_group(sums.sums.by_window, number, len(times)) for sums in (self, reference))
         if not length:
-            nothing = (float("nan"), float("nan"))
-            return dict.fromkeys(self.relative_to(reference), nothing)
+            undefined = (float("nan"), float("nan"))
+            return dict.fromkeys(self.relative_to(reference), undefined)
         columns = np.column_stack([*ours.values(), *theirs.values()])
-        drawn = iter(bootstrap.resample_sums(columns, length, seed).T)
-        mine = self._metrics({name: next(drawn) for name in ours})
-        other = reference._metrics({name: next(drawn) for name in theirs})
+        resampled = iter(bootstrap.resample_sums(columns, length, seed).T)
+        values = metrics.all_metrics({name: next(resampled) for name in ours}, self.levels)
+        reference_values = metrics.all_metrics({name: next(resampled) for name in theirs}, reference.levels)
         blocks = len(times) / length
-        found = mine | relative_scores(mine, other)
-        return {name: bootstrap.percentile_interval(values, blocks) for name, values in found.items()}
+        values |= relative_scores(values, reference_values)
+        return {name: bootstrap.percentile_interval(samples, blocks) for name, samples in values.items()}
 
-    def _metrics(self, sums: Sums) -> Sums:
-        """Every metric of each group, (groups,) each."""
-        return {
-            **metrics.point_metrics(sums),
-            **metrics.interval_metrics(sums, self.levels),
-            **metrics.normalized_metrics(sums),
-        }
-
-    def _by(self, by: By) -> Sums:
+    def _sums_by(self, by: By) -> Sums:
         if by == "horizon":
             return self.sums.by_step
         if by in ("hour", "weekday"):
@@ -235,12 +239,12 @@ class ErrorSums:
         return self.sums.by_hour or {name: np.zeros(DAYS * HOURS) for name in self.sums.by_window}
 
     def _groups(self, by: By) -> tuple[Sequence[int | str], np.ndarray]:
-        """What the groups are called, and how many windows are in each."""
+        """Return the label of each group, and the number of its windows."""
         if by == "horizon":
             horizon = self.split.windows.horizon
             return range(1, horizon + 1), np.full(horizon, len(self.split.windows))
         if by in ("hour", "weekday"):
-            counts = self.split._windows_by(by)
+            counts = self.split._count_windows_by(by)
             return range(len(counts)), counts
         group, count = self._window_groups(by)
         names = self.split.names if by == "series" else range(1, count + 1)

@@ -159,6 +159,11 @@ def normalized_metrics(sums: Sums) -> Sums:
     return {"mse_normalized": mse, "rmse_normalized": np.sqrt(mse), "mae_normalized": mae}
 
 
+def all_metrics(sums: Sums, levels: Sequence[int]) -> Sums:
+    """Return point, interval and normalised metrics by group, (groups,) each; `levels` as for `interval_metrics`."""
+    return {**point_metrics(sums), **interval_metrics(sums, levels), **normalized_metrics(sums)}
+
+
 def _mean_loss(sums: Sums, levels: Sequence[int]) -> np.ndarray:
     total = 0.5 * sums["absolute"] + sum(sums[f"losses_{level}"] for level in levels)
     return _ratio(total, sums["count"]) / (1 + 2 * len(levels))

@@ -16,7 +16,7 @@ from lstm.starter.names import Choice
 
 _WIDTH = 120
 _COMMENT_COLUMN = 34  # where comments begin, if the line is short enough
-_PRESETS = "about two models, a minute; accurate: a diverse ensemble and a search, up to 15 minutes"
+_PRESETS = "two networks, a minute; accurate: an ensemble and a search, minutes"
 _MAX_LISTED = 60  # wide columns; more become `all` if no column is left out
 
 

@@ -191,7 +191,7 @@ def test_baselines_that_cannot_be_fitted_are_left_out_with_the_reason():
     windows = windows_of([np.nan] * 20, length=6, horizon=5, origins=[6, 10])
     fitted, left_out = fit_baselines(("persistence", "ridge", "drift"), windows, windows, season=3)
     assert list(fitted) == ["persistence", "drift"]
-    assert left_out["ridge"].startswith("ridge: no training window")
+    assert left_out["ridge"].startswith("ridge: no sampled training window")
 
 
 def test_a_baseline_whose_package_is_missing_is_told_before_anything_is_trained(monkeypatch):

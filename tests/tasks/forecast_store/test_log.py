@@ -162,7 +162,7 @@ def test_the_same_time_in_another_zone_is_the_same_slot(kind):
 
 @pytest.mark.parametrize("slot", [SLOT.tz_localize(None), SLOT + pd.Timedelta("500ms")])
 def test_a_slot_has_whole_seconds_and_a_time_zone(kind, slot):
-    with pytest.raises(ConfigError, match="whole seconds with its time zone"):
+    with pytest.raises(ConfigError, match="whole seconds, with a time zone"):
         open_log(config(kind)).write(slot, rows())
 
 
