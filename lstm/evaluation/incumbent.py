@@ -83,7 +83,7 @@ def error_units(naive_error: np.ndarray) -> np.ndarray:
 
 
 def _mask_unmeasured(error: np.ndarray, actual: np.ndarray) -> np.ndarray:
-    """Return the error, NaN where nothing was measured, infinite where the forecast of a measured value is not finite."""
+    """Return the error: NaN where nothing was measured, else infinite where the forecast is not finite."""
     return np.where(np.isnan(actual), np.nan, np.where(np.isfinite(error), error, np.inf))
 
 
