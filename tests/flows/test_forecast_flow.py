@@ -300,8 +300,8 @@ def test_one_model_that_fails_stops_no_other_and_is_named(shops, monkeypatch):
 SCHEDULED = """if True:
     import asyncio, json, os, sys
     from datetime import datetime, timezone
-    from tasks.settings import quiet_environment
-    quiet_environment()
+    from tasks.settings import set_default_environment
+    set_default_environment()
     from flows.services.prefect_server import prefect_server, wait_until_ready
 
     async def report_of(run):
