@@ -1,6 +1,7 @@
 """Sources of tables: data sets of the catalogue, files, URLs, and queries.
 
-Every source is read a bounded number of rows at a time. Errors have a message of one line that names the source.
+Every source is read a bounded number of rows at a time. Errors have a message of one line that names the source. A new
+type of source is a `Reader` and a branch in `open_source`.
 """
 
 from collections.abc import Iterator, Sequence
