@@ -281,7 +281,7 @@ def test_targets_out_of_their_span_are_found(tmp_path):
 
 @pytest.mark.slow
 def test_a_table_over_the_limit_is_read_by_series_and_skipped_checks_are_reported(tmp_path, monkeypatch):
-    original, read = Table.part, []
+    original, read = Table.read_rows, []
 
     def counted(self, *arguments):
         read.append(len(rows := original(self, *arguments)))
@@ -289,7 +289,7 @@ def test_a_table_over_the_limit_is_read_by_series_and_skipped_checks_are_reporte
 
     run = make_run(make_gappy(), tmp_path)
     monkeypatch.setattr(training_rows, "MAX_ROWS", 1000)
-    monkeypatch.setattr(Table, "part", counted)
+    monkeypatch.setattr(Table, "read_rows", counted)
     assert run.table.rows == 1920 and "series 'south'" in run.audit().checks[2].evidence
     assert max(read) <= 1000
     together = make_run(make_gappy(), tmp_path, NormalizeSpec(per="all"))
