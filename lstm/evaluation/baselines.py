@@ -1,4 +1,4 @@
-"""What every model has to beat: forecasters on the same windows, of the same shape as a network's forecast.
+"""Baselines: simple forecasters on the same windows, with forecasts of the same shape as a network's.
 
 They see the targets' past as a network does (the first features, gaps filled), on the normalised scale.
 """
@@ -17,10 +17,10 @@ from lstm.evaluation.ridge import RidgeBaseline
 
 
 class WindowForecaster(Protocol):
-    """Whatever forecasts windows."""
+    """A model that forecasts windows."""
 
     def forecast(self, windows: Windows) -> np.ndarray:
-        """Normalised forecast, (windows, horizon, targets) float64, of what the windows see alone."""
+        """Return the normalised forecast: (windows, horizon, targets) float64."""
         ...
 
 
@@ -29,7 +29,7 @@ class Persistence:
     """The last value for every step ahead."""
 
     def forecast(self, windows: Windows) -> np.ndarray:
-        """(windows, horizon, targets) float64, normalised."""
+        """Return the normalised forecast: (windows, horizon, targets) float64."""
         return _past(windows, [-1]).repeat(windows.horizon, axis=1)
 
 
@@ -40,10 +40,10 @@ class SeasonalNaive:
     season: int  # steps
 
     def forecast(self, windows: Windows) -> np.ndarray:
-        """(windows, horizon, targets) float64, normalised.
+        """Return the normalised forecast: (windows, horizon, targets) float64.
 
         Raises:
-            DataError: the windows look back less than one season.
+            DataError: the lookback is shorter than one season.
         """
         if windows.sequence_length < self.season:
             raise DataError(
@@ -59,7 +59,7 @@ class Drift:
     """The last value and, for each step, the mean change over the look-back (Hyndman & Athanasopoulos, fpp3, 5.2)."""
 
     def forecast(self, windows: Windows) -> np.ndarray:
-        """(windows, horizon, targets) float64, normalised."""
+        """Return the normalised forecast: (windows, horizon, targets) float64."""
         length = windows.sequence_length
         first, last = np.split(_past(windows, [-length, -1]), 2, axis=1)  # (windows, 1, targets) each
         slope = (last - first) / max(length - 1, 1)
@@ -67,7 +67,7 @@ class Drift:
 
 
 def check_baselines(names: Iterable[str]) -> None:
-    """To be asked before a search, which takes longer than finding out.
+    """Check that the packages of these baselines are installed, before a search starts.
 
     Raises:
         ConfigError: one of them needs a package that is not installed.
@@ -80,16 +80,16 @@ def check_baselines(names: Iterable[str]) -> None:
 def fit_baselines(
     names: Iterable[str], training: Windows, validation: Windows, season: int
 ) -> tuple[dict[str, WindowForecaster], dict[str, str]]:
-    """Baselines by name, fitted where they need it; what can't be fitted on these windows is left out.
+    """Fit baselines; leave out those that can't be fitted on these windows.
 
     Args:
         names: of `evaluate.baselines`.
-        training: what they are fitted on.
-        validation: of the same columns, horizon and look-back; it chooses ridge's penalty.
-        season: steps of a season; 1: there is none.
+        training: windows to fit on.
+        validation: of the same columns, horizon and lookback; they choose ridge's penalty.
+        season: steps of a season; 1: no season.
 
     Returns:
-        The baselines in the order of their names, and the reasons of those left out.
+        The fitted baselines by name, and the reason for each one left out.
 
     Raises:
         ConfigError: one of them needs a package that is not installed.
@@ -113,6 +113,6 @@ def fit_baselines(
 
 
 def _past(windows: Windows, steps: Iterable[int]) -> np.ndarray:
-    """The targets at some steps before the origin (-1: the last): (windows, steps, targets) float64, gaps filled."""
+    """Return the targets at steps before the origin (-1: the last): (windows, steps, targets) float64, gaps filled."""
     rows = windows.origins.numpy()[:, None] + np.array(list(steps))
     return windows.features[:, : windows.targets.shape[1]].numpy()[rows].astype(np.float64)

@@ -19,60 +19,63 @@ from lstm.errors import ConfigError, DataError
 
 CLASSICAL = ("auto_ets", "auto_theta")
 
-_MOST_ROWS = 1000  # of the training span's end that a form is chosen on; 10 seasons at least
-_LONGEST_SEASON = 24  # of statsforecast's ETS, as of R's
+_MAX_ROWS = 1000  # newest training rows that a form is chosen on; at least 10 seasons
+_MAX_SEASON = 24  # of statsforecast's ETS, as of R's
 
-Model = dict[str, Any]  # what statsforecast fitted; {}: a series that never changed
+Model = dict[str, Any]  # as statsforecast fitted it; {}: a constant series
 
 
 @dataclass(frozen=True)
 class ClassicalBaseline:
-    """A form and its parameters for each series and target."""
+    """A fitted form with its parameters for each series and target."""
 
     name: str  # of `CLASSICAL`
     season: int
-    models: dict[int, list[Model]]  # by number of the series, one a target
-    newcomers: int  # whose models serve a series without a training window: the one with the longest run
+    models: dict[int, list[Model]]  # by series number, one per target
+    new_series_model: int  # series whose models forecast a series without training windows: the longest run
 
     @classmethod
     def fit(cls, name: str, training: Windows, season: int) -> Self:
-        """Choose on the end of the last unbroken run of each series' training windows.
+        """Choose form and parameters on the end of the last unbroken run of each series.
 
         Args:
             name: `auto_ets` or `auto_theta`.
-            training: the windows; they must look back as far as those that are forecast.
-            season: steps of a season; 1: there is none.
+            training: windows with at least the lookback of those that are forecast.
+            season: steps of a season; 1: no season.
 
         Raises:
             ConfigError: statsforecast is not installed.
             DataError: the season is longer than the model allows, or than half the look-back.
         """
         require_statsforecast(name)
-        if name == "auto_ets" and season > _LONGEST_SEASON:
-            raise DataError(f"auto_ets: `season <= {_LONGEST_SEASON}` must hold, but got season={season}.")
+        if name == "auto_ets" and season > _MAX_SEASON:
+            raise DataError(f"auto_ets: `season <= {_MAX_SEASON}` must hold, but got season={season}.")
         if training.sequence_length < max(2 * season, 4):
             raise DataError(
                 f"{name}: `look-back >= 2 seasons, and 4 steps` must hold, but got "
                 f"look-back={training.sequence_length}, season={season}."
             )
         values, numbers = _values(training), _series(training)
-        most = max(_MOST_ROWS, 10 * season)
+        most = max(_MAX_ROWS, 10 * season)
         rows = {number: _last_run(training, numbers == number, most) for number in np.unique(numbers).tolist()}
-        models = {number: [_chosen(name, one, season) for one in values[run].T] for number, run in rows.items()}
+        models = {
+            number: [_select_form(name, target_values, season) for target_values in values[run].T]
+            for number, run in rows.items()
+        }
         return cls(name, season, models, max(rows, key=lambda number: len(rows[number])))
 
     def forecast(self, windows: Windows) -> np.ndarray:
-        """(windows, horizon, targets) float64, normalised."""
+        """Return the normalised forecast: (windows, horizon, targets) float64."""
         values, numbers, length = _values(windows), _series(windows), windows.sequence_length
-        origins, others = windows.origins.numpy(), self.models[self.newcomers]
-        made = np.empty((len(origins), windows.horizon, values.shape[1]))
+        origins, others = windows.origins.numpy(), self.models[self.new_series_model]
+        forecast = np.empty((len(origins), windows.horizon, values.shape[1]))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of divisions in the seasonal test
             for place, (origin, number) in enumerate(zip(origins.tolist(), numbers.tolist(), strict=True)):
                 for target, model in enumerate(self.models.get(number, others)):
                     past = values[origin - length : origin, target]
-                    made[place, :, target] = _applied(self.name, model, past, windows.horizon)
-        return made
+                    forecast[place, :, target] = _forecast_window(self.name, model, past, windows.horizon)
+        return forecast
 
 
 def require_statsforecast(name: str) -> None:
@@ -91,12 +94,12 @@ def require_statsforecast(name: str) -> None:
 
 
 def _statsforecast(part: str) -> Any:
-    """A module of it: imported at the first use, since it takes seconds."""
+    """Import a module of statsforecast, at its first use, since that takes seconds."""
     return importlib.import_module(f"statsforecast.{part}")
 
 
-def _chosen(name: str, values: np.ndarray, season: int) -> Model:
-    """The additive form with the least AICc (ETS) or squared error (Theta) on (rows,) float64."""
+def _select_form(name: str, values: np.ndarray, season: int) -> Model:
+    """Return the additive form with the least AICc (ETS) or squared error (Theta) on (rows,) float64."""
     if not np.ptp(values):
         return {}
     with warnings.catch_warnings():
@@ -106,8 +109,8 @@ def _chosen(name: str, values: np.ndarray, season: int) -> Model:
         return dict(_statsforecast("theta").auto_theta(values, m=season, decomposition_type="additive"))
 
 
-def _applied(name: str, model: Model, past: np.ndarray, horizon: int) -> np.ndarray:
-    """(horizon,) from (look-back,): the form and parameters of `model`, the state of the look-back."""
+def _forecast_window(name: str, model: Model, past: np.ndarray, horizon: int) -> np.ndarray:
+    """Forecast (horizon,) from (lookback,): form and parameters of `model`, state from the lookback."""
     if not model or not np.ptp(past):
         return np.repeat(past[-1], horizon)
     return (_ets if name == "auto_ets" else _theta)(model, past, horizon)
@@ -130,19 +133,19 @@ def _theta(model: Model, past: np.ndarray, horizon: int) -> np.ndarray:
 
 
 def _values(windows: Windows) -> np.ndarray:
-    """The targets as networks see them, gaps filled: (rows, targets) float64."""
+    """Return the targets as networks see them, gaps filled: (rows, targets) float64."""
     return windows.features[:, : windows.targets.shape[1]].numpy().astype(np.float64)
 
 
 def _series(windows: Windows) -> np.ndarray:
-    """The number of each window's series, (windows,) int; 0 where nobody said."""
+    """Return the series number per window: (windows,) int; 0 if unknown."""
     if windows.series is None:
         return np.zeros(len(windows), np.int64)
     return windows.series[windows.origins].numpy()
 
 
 def _last_run(windows: Windows, mine: np.ndarray, most: int) -> np.ndarray:
-    """The newest rows, `most` at most, of a series' windows that overlap each other: (rows,) int64."""
+    """Return the newest rows, at most `most`, of a series' windows that overlap each other: (rows,) int64."""
     origins = np.sort(windows.origins.numpy()[mine])
     breaks = np.flatnonzero(np.diff(origins) >= windows.sequence_length + windows.horizon)
     first = origins[breaks[-1] + 1] if len(breaks) else origins[0]

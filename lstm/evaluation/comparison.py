@@ -1,4 +1,4 @@
-"""Whether one forecaster is better than another on the same windows, and not by luck."""
+"""Test whether one forecaster is better than another on the same windows."""
 
 import math
 from collections.abc import Sequence
@@ -13,16 +13,16 @@ _LONGEST_MEMORY = 0.9  # autocorrelation beyond the overlap, at most
 
 @dataclass(frozen=True)
 class Significance:
-    """Of a mean difference of losses."""
+    """Result of a test of a mean difference of losses."""
 
     statistic: float  # positive: ours is lower
-    p_value: float  # one-sided: chance of such a statistic, or a larger one, where both are equally good
-    freedom: int  # degrees of freedom that the serial correlation leaves
+    p_value: float  # one-sided: probability of at least this statistic if both are equally good
+    freedom: int  # degrees of freedom
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Candidate and incumbent on the same windows."""
+    """Losses of candidate and incumbent on the same windows."""
 
     rmse: float  # of the candidate, in raw units
     incumbent_rmse: float
@@ -32,28 +32,28 @@ class Comparison:
 
     @property
     def origins(self) -> int:
-        """Distinct times that both forecast from."""
+        """Number of distinct origin times."""
         return len(self.losses)
 
     @property
     def effect(self) -> float:
-        """Share of the incumbent's scaled RMSE that is gone: positive where the candidate is better."""
+        """Relative reduction of the incumbent's scaled RMSE; positive if the candidate is better."""
         ours, theirs = float(np.mean(self.losses)), float(np.mean(self.incumbent_losses))
         return 1 - math.sqrt(ours / theirs) if theirs > 0 else 0.0
 
     @property
     def equal(self) -> bool:
-        """Whether both made the same forecasts, rounding apart."""
+        """Whether both made the same forecasts, up to rounding."""
         apart = np.abs(self.losses - self.incumbent_losses)
         return bool((apart <= _EQUAL * np.mean(self.losses + self.incumbent_losses)).all())
 
     @property
     def testable(self) -> bool:
-        """Whether there are origin times for a test: two whole horizons at least."""
+        """Whether there are enough origin times for a test: at least two horizons."""
         return self.origins >= 2 * self.overlap
 
     def significance(self) -> Significance:
-        """Of the candidate being better."""
+        """Test that the candidate is better."""
         return diebold_mariano(self.incumbent_losses - self.losses, self.overlap)
 
 
@@ -74,14 +74,14 @@ def diebold_mariano(difference: np.ndarray, overlap: int) -> Significance:
     """
     n, mean = len(difference), float(np.mean(difference))
     most = max(math.floor(min(n / (1.5 * overlap * _memory(difference, overlap)), 0.4 * n ** (2 / 3))), 1)
-    tests = [_tested(difference, mean, max(most // part, min(most, 2)), overlap) for part in (1, 2, 3)]
+    tests = [_t_test(difference, mean, max(most // part, min(most, 2)), overlap) for part in (1, 2, 3)]
     return max(tests, key=lambda test: test.p_value)
 
 
 def _memory(difference: np.ndarray, overlap: int) -> float:
-    """By which the stretch of correlated losses is longer than the overlap: 1 where none is left beyond it.
+    """Return the factor by which correlated losses last longer than the overlap; 1 if they end with it.
 
-    As for an AR(1) of blocks, whose long-run variance is (1 + r) / (1 − r) times its own.
+    The factor is that of an AR(1) of blocks, whose long-run variance is (1 + r) / (1 − r) times its own.
     """
     centred = difference - difference.mean()
     power = float(centred @ centred)
@@ -91,7 +91,7 @@ def _memory(difference: np.ndarray, overlap: int) -> float:
     return (1 + beyond) / (1 - beyond)
 
 
-def _tested(difference: np.ndarray, mean: float, cosines: int, overlap: int) -> Significance:
+def _t_test(difference: np.ndarray, mean: float, cosines: int, overlap: int) -> Significance:
     from scipy.stats import t as student  # takes a second: only where there is something to test
 
     n = len(difference)
@@ -107,7 +107,7 @@ def _tested(difference: np.ndarray, mean: float, cosines: int, overlap: int) -> 
 
 
 def losses_by_origin(scaled: np.ndarray, times: np.ndarray) -> np.ndarray:
-    """Mean squared error of each origin time, over its series, steps and targets.
+    """Return the mean squared error per origin time, over its series, steps and targets.
 
     Args:
         scaled: (windows, horizon, targets) float64, error by naive error; NaN: not measured.
@@ -124,7 +124,7 @@ def losses_by_origin(scaled: np.ndarray, times: np.ndarray) -> np.ndarray:
 
 
 def origin_overlap(times: np.ndarray, series: np.ndarray, horizon: int) -> int:
-    """How many origin times lie within a horizon: more than its steps where the series' times interleave.
+    """Return how many origin times lie within a horizon: more than its steps if the series' times interleave.
 
     Args:
         times: (windows,) of the first step ahead.
@@ -142,7 +142,7 @@ def origin_overlap(times: np.ndarray, series: np.ndarray, horizon: int) -> int:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Of a check: passed or not, and why, as a clause."""
+    """Result of a check, with its reason as a clause."""
 
     passed: bool
     reason: str
@@ -151,7 +151,7 @@ class Verdict:
 def judge_against_baseline(
     ours: float, theirs: float, our_folds: Sequence[float], their_folds: Sequence[float], baseline: str
 ) -> Verdict:
-    """Whether a candidate beats a baseline on the backtest: overall, and in more than half of the folds.
+    """Judge whether a candidate beats a baseline: lower RMSE overall, and in more than half of the folds.
 
     Args:
         ours: RMSE over all test windows.
@@ -171,35 +171,36 @@ def judge_against_baseline(
 
 
 def judge_against_incumbent(
-    found: Comparison, alpha: float, min_effect: float, name: str
+    comparison: Comparison, alpha: float, min_effect: float, name: str
 ) -> tuple[Verdict, dict[str, Any]]:
-    """Whether the candidate is better than the incumbent by the test and by the least effect.
+    """Judge whether the candidate is better than the incumbent by the test and by the least effect.
 
     Args:
-        found: losses of both, all finite.
-        alpha: chance of a yes where both are equally good, at most.
-        min_effect: share of the incumbent's scaled RMSE that must be gone.
+        comparison: losses of both, all finite.
+        alpha: largest probability of a promotion if both are equally good.
+        min_effect: least relative reduction of the incumbent's scaled RMSE.
         name: of the incumbent, such as "the champion, version 3".
 
     Returns:
         The verdict, and its figures: effect, origins, and where there was a test statistic, p_value, freedom.
     """
-    figures: dict[str, Any] = {"effect": found.effect, "origins": found.origins}
-    on = f"on the same {found.origins} origins of the test span: {found.rmse:.4g} against {found.incumbent_rmse:.4g}"
-    if found.equal:
+    figures: dict[str, Any] = {"effect": comparison.effect, "origins": comparison.origins}
+    errors = f"{comparison.rmse:.4g} against {comparison.incumbent_rmse:.4g}"
+    on = f"on the same {comparison.origins} origins of the test span: {errors}"
+    if comparison.equal:
         return Verdict(False, f"is equal to {name}: the same forecasts {on}"), figures
-    if not found.testable:
-        few = f"{found.origins} origins are too few for a test (two horizons of {found.overlap} at least): lengthen"
-        return Verdict(False, f"does not beat {name}: {few} split.test"), figures
-    test = found.significance()
+    if not comparison.testable:
+        few = f"{comparison.origins} origins are too few for a test (two horizons of {comparison.overlap} at least)"
+        return Verdict(False, f"does not beat {name}: {few}: lengthen split.test"), figures
+    test = comparison.significance()
     figures |= {"statistic": test.statistic, "p_value": test.p_value, "freedom": test.freedom}
-    change = f"{abs(found.effect):.1%} {'lower' if found.effect >= 0 else 'higher'}"
-    said = f"{on}, {change} scaled, Diebold–Mariano p = {test.p_value:.2g}"
+    change = f"{abs(comparison.effect):.1%} {'lower' if comparison.effect >= 0 else 'higher'}"
+    evidence = f"{on}, {change} scaled, Diebold–Mariano p = {test.p_value:.2g}"
     why = []
     if not test.p_value < alpha:
         why.append(f"p is not below alpha {alpha:g}")
-    if not found.effect >= min_effect:
+    if not comparison.effect >= min_effect:
         why.append(f"the effect is below min_effect {min_effect:.1%}")
     if why:
-        return Verdict(False, f"does not beat {name}, {said}: {' and '.join(why)}"), figures
-    return Verdict(True, f"beats {name}, {said}"), figures
+        return Verdict(False, f"does not beat {name}, {evidence}: {' and '.join(why)}"), figures
+    return Verdict(True, f"beats {name}, {evidence}"), figures

@@ -80,7 +80,7 @@ def test_each_series_and_target_has_a_model_of_its_own_and_a_new_one_that_of_the
     numbers = np.repeat([1, 2, 3], [200, 150, 150])
     training = windows_of(columns, [*range(36, 193), *range(236, 343)], series=numbers)
     found = ClassicalBaseline.fit(name, training, SEASON)
-    assert sorted(found.models) == [1, 2] and found.newcomers == 1
+    assert sorted(found.models) == [1, 2] and found.new_series_model == 1
     new = windows_of(columns, [450], series=numbers)
     as_first = windows_of(columns, [450], series=np.ones(500, int))
     assert (found.forecast(new) == found.forecast(as_first)).all()
