@@ -330,7 +330,7 @@ SCHEDULED = """if True:
         wait_until_ready()
         _, first = run(sys.argv[2])
         report = asyncio.run(report_of(first))
-        module.partitions = lambda settings: (settings.model_copy(update={"name": "shops.gone"}), settings)
+        module.partition_configs = lambda settings: (settings.model_copy(update={"name": "shops.gone"}), settings)
         state, second = run(sys.argv[3])
         print(json.dumps({**report, "runs": [first, second], "second": [state.name, state.message]}))
 """
