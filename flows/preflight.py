@@ -55,8 +55,7 @@ def _check_devices(config: PipelineConfig) -> None:
 def _check_splits(config: PipelineConfig, table: Table) -> None:
     """Check that a series without gaps would have windows in every split. Only the panel knows the gaps."""
     config = config.with_frequency(table.frequency)
-    data = config.data
-    frequency = data.grid
+    frequency = config.data.grid
     cuts = compute_cuts(pd.Timestamp(table.first), pd.Timestamp(table.last), frequency, config.split)
     if frequency is None or frequency.unit not in (None, "D"):
         return  # the number of rows in a span does not follow from its length

@@ -88,7 +88,7 @@ def _series_notices(config: PipelineConfig, panel: PanelHandle, windows: Windows
     if windows.too_short:
         lookback = max(config.longest_lookback, config.evaluate.season)
         yield (
-            f"{len(windows.too_short)} series have no window of look-back {lookback} + horizon {config.window.horizon} "
+            f"{len(windows.too_short)} series have no window of lookback {lookback} + horizon {config.window.horizon} "
             f"unbroken steps, and are left out: {_join_names(windows.too_short)}"
         )
 

@@ -17,7 +17,7 @@ from lstm.data.windows import Windows
 
 @dataclass(frozen=True)
 class SplitArrays:
-    """Rows of one split. Rows before its first target time serve as look-back only."""
+    """Rows of one split. Rows before its first target time serve as lookback only."""
 
     features: np.ndarray  # (rows, features) float32, normalized, gaps filled
     targets: np.ndarray  # (rows, targets) float32, normalized, NaN where not measured

@@ -1,6 +1,6 @@
 """Augmentation of training windows. Validation and test windows are never augmented.
 
-Shapes: B windows, L steps of look-back, H steps ahead, F inputs, O targets. The last inputs of F are known ahead
+Shapes: B windows, L steps of lookback, H steps ahead, F inputs, O targets. The last inputs of F are known ahead
 (calendar, holidays). They are facts of their dates, so only `mixup` changes them, in the past and ahead alike.
 Random numbers are drawn on the CPU, separately for each window.
 """
@@ -17,7 +17,7 @@ _NOISE = 0.03  # standard deviation of the jitter
 _FACTOR = 0.1  # standard deviation of factors; half of Um et al.'s, since targets are scaled too
 _SPEED = 0.2  # standard deviation of the speed of time, as in Um et al.
 _KNOTS = 6  # of a smooth curve: four as in Um et al., and the two ends
-_SLICE = (0.8, 1.0)  # share of the look-back that is kept; Le Guennec et al. keep 0.9
+_SLICE = (0.8, 1.0)  # share of the lookback that is kept; Le Guennec et al. keep 0.9
 _ALPHA = 0.2  # of mixup's Beta; Zhang et al. recommend 0.1 to 0.4
 
 

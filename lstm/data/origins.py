@@ -10,7 +10,7 @@ _BLOCK_ROWS = 1_000_000  # rows that are processed at a time
 def window_origins(
     segment: np.ndarray, sequence_length: int, horizon: int, stride: int = 1, allowed: np.ndarray | None = None
 ) -> np.ndarray:
-    """Return the rows at which a complete window fits: look-back and horizon within one segment.
+    """Return the rows at which a complete window fits: lookback and horizon within one segment.
 
     Args:
         segment: (rows,) int, ascending; rows that follow each other without a gap share a number.

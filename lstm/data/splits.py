@@ -82,9 +82,9 @@ def check_window_counts(counts: dict[str, int], config: PipelineConfig, cuts: Cu
         DataError: a split has none.
     """
     season, longest, horizon = config.evaluate.season, config.longest_lookback, config.window.horizon
-    length, fix = f"look-back {longest}", "Shorten the horizon or the look-back"
+    length, fix = f"lookback {longest}", "Shorten the horizon or the lookback"
     if season > longest:
-        length = f"look-back {season} (evaluate.season, which the seasonal naive repeats)"
+        length = f"lookback {season} (evaluate.season, which the seasonal naive repeats)"
         fix = "Lower evaluate.season (1: none), shorten the horizon"
     for split, count in counts.items():
         if not count:

@@ -42,7 +42,7 @@ class Windows:
         return replace(self, **moved, series=series)
 
     def with_lookback(self, sequence_length: int) -> "Windows":
-        """Return the same windows with another look-back; each origin must have that many rows before it."""
+        """Return the same windows with another lookback; each origin must have that many rows before it."""
         return replace(self, sequence_length=sequence_length)
 
     def inputs(self, index: Tensor) -> Inputs:

@@ -47,8 +47,8 @@ class SeasonalNaive:
         """
         if windows.sequence_length < self.season:
             raise DataError(
-                f"the seasonal naive needs `season <= look-back`, but got season={self.season}, "
-                f"look-back={windows.sequence_length}."
+                f"the seasonal naive needs `season <= lookback`, but got season={self.season}, "
+                f"lookback={windows.sequence_length}."
             )
         last = _past(windows, range(-self.season, 0))  # (windows, season, targets)
         return np.tile(last, (1, math.ceil(windows.horizon / self.season), 1))[:, : windows.horizon]
@@ -56,7 +56,7 @@ class SeasonalNaive:
 
 @dataclass(frozen=True)
 class Drift:
-    """The last value and, for each step, the mean change over the look-back (Hyndman & Athanasopoulos, fpp3, 5.2)."""
+    """The last value and, for each step, the mean change over the lookback (Hyndman & Athanasopoulos, fpp3, 5.2)."""
 
     def forecast(self, windows: Windows) -> np.ndarray:
         """Return the normalised forecast: (windows, horizon, targets) float64."""

@@ -1,7 +1,7 @@
 """AutoETS and AutoTheta of statsforecast as baselines (`pip install lstm[classical]`).
 
 Form and smoothing parameters are chosen once a series, on the end of its training span. They are not fitted again at
-the origins: the model's state is made anew from each window's look-back, as the package itself starts a series. (Its
+the origins: the model's state is made anew from each window's lookback, as the package itself starts a series. (Its
 own `forward` starts from the state of the training span's first row: another level, and another hour of the day.)
 Everything is additive, on the normalised scale, whose zero means nothing; with `normalize.log` that is multiplicative
 in raw units. Hyndman et al. 2002 (automatic ETS), Fiorucci et al. 2016 (optimised Theta).
@@ -45,15 +45,15 @@ class ClassicalBaseline:
 
         Raises:
             ConfigError: statsforecast is not installed.
-            DataError: the season is longer than the model allows, or than half the look-back.
+            DataError: the season is longer than the model allows, or than half the lookback.
         """
         require_statsforecast(name)
         if name == "auto_ets" and season > _MAX_SEASON:
             raise DataError(f"auto_ets: `season <= {_MAX_SEASON}` must hold, but got season={season}.")
         if training.sequence_length < max(2 * season, 4):
             raise DataError(
-                f"{name}: `look-back >= 2 seasons, and 4 steps` must hold, but got "
-                f"look-back={training.sequence_length}, season={season}."
+                f"{name}: `lookback >= 2 seasons, and 4 steps` must hold, but got "
+                f"lookback={training.sequence_length}, season={season}."
             )
         values, numbers = _values(training), _series(training)
         most = max(_MAX_ROWS, 10 * season)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from lstm.metrics.skill import skill
 from tasks.reporting.tables import (
     METRIC_LABELS,
     REFERENCE,
@@ -225,7 +226,7 @@ def column_roles(data: Mapping[str, Any]) -> Table:
 
 
 def _skill(rmse: Any, reference: Any) -> float:
-    return 1 - rmse / reference if is_number(rmse) and is_number(reference) and reference > 0 else math.nan
+    return skill(rmse, reference) if is_number(rmse) and is_number(reference) else math.nan
 
 
 def _share(value: Any, longest: float) -> float | None:

@@ -2,8 +2,8 @@
 
 A trial is asked for, and gets its owner and a first heartbeat, under the lock of the study. So a running trial without
 an owner was started by a process that died while it held the lock; it is orphaned. A trial with an owner is orphaned
-when that process is dead; another machine knows that only from stale heartbeats. `next_trial` hands
-orphaned trials out.
+when that process is dead; another machine knows that only from stale heartbeats.
+`next_trial` hands out orphaned trials.
 """
 
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""The folder of a trial: its weights, validation forecast and result. Imports torch and the library only.
+"""The folder of a trial: its weights, validation forecast and result. Workers import it: no Prefect, MLflow, Optuna.
 
 A finished trial has `result.json` and, unless it was pruned, `network.safetensors` and `validation.npy`. A trial that
 has not finished has `progress.safetensors`, from which its training continues.

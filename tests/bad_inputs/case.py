@@ -17,7 +17,7 @@ ONCE = (
 )
 OFFSETS = "Write all times with an offset, or all without."
 CLOCK = "Write times with their offset (2013-11-03T01:30:00-04:00), or in UTC with a Z."
-WINDOWLESS = "Shorten the horizon or the look-back, lengthen the split, or bring more data."
+WINDOWLESS = "Shorten the horizon or the lookback, lengthen the split, or bring more data."
 LOGARITHM = "Set normalize.log: false, or leave a missing value empty."
 EXTENSION = "Give it the right extension."
 QUERY = "Check data.source.sql and the address in the variable."

@@ -3,7 +3,7 @@
 from tests.bad_inputs.case import FREQUENCY, NUMERIC, PASSWORD, Case
 from tests.bad_inputs.tables import cell, csv, frame, hours, stamps
 
-# A model of 24 steps of look-back and a horizon of 6, in the folder `model`.
+# A model of 24 steps of lookback and a horizon of 6, in the folder `model`.
 FORECASTS = (
     Case(
         "a model that is not registered",

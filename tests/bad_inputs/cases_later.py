@@ -83,26 +83,26 @@ QUERIES = (
     ),
 )
 
-# Ten days of good data, a look-back of 24 steps, a horizon of 6, two days each of validation and test.
+# Ten days of good data, a lookback of 24 steps, a horizon of 6, two days each of validation and test.
 # The length of the data tells these before a Prefect server starts.
 SPLITS = (
     Case(
         "a horizon longer than a split",
-        "split validation (2024-01-07T00:00:00 to 2024-01-09T00:00:00) holds no window of look-back 24 "
+        "split validation (2024-01-07T00:00:00 to 2024-01-09T00:00:00) holds no window of lookback 24 "
         "+ window.horizon 100 rows without a gap.",
         WINDOWLESS,
         sections={"window": {"horizon": 100}},
     ),
     Case(
-        "a look-back longer than the data",
-        "split train (2024-01-01T00:00:00 to 2024-01-07T00:00:00) holds no window of look-back 500 + "
+        "a lookback longer than the data",
+        "split train (2024-01-01T00:00:00 to 2024-01-07T00:00:00) holds no window of lookback 500 + "
         "window.horizon 6 rows without a gap.",
         WINDOWLESS,
         sections={"model": {"sequence_length": 500}},
     ),
     Case(
         "a season longer than the data",
-        "split train (2024-01-01T00:00:00 to 2024-01-07T00:00:00) holds no window of look-back 500 "
+        "split train (2024-01-01T00:00:00 to 2024-01-07T00:00:00) holds no window of lookback 500 "
         "(evaluate.season, which the seasonal naive repeats) + window.horizon 6 rows without a gap.",
         "Lower evaluate.season (1: none), shorten the horizon, lengthen the split, or bring more data.",
         sections={"evaluate": {"season": 500}},
@@ -116,14 +116,14 @@ SPLITS = (
     ),
     Case(
         "a split shorter than the horizon",
-        "split test (2024-01-10T22:00:00 to 2024-01-11T00:00:00) holds no window of look-back 24 + "
+        "split test (2024-01-10T22:00:00 to 2024-01-11T00:00:00) holds no window of lookback 24 + "
         "window.horizon 6 rows without a gap.",
         WINDOWLESS,
         sections={"split": {"validation": "2d", "test": "2h"}},
     ),
     Case(
         "a training span that is cut too short",
-        "split train (2024-01-06T12:00:00 to 2024-01-07T00:00:00) holds no window of look-back 24 + "
+        "split train (2024-01-06T12:00:00 to 2024-01-07T00:00:00) holds no window of lookback 24 + "
         "window.horizon 6 rows without a gap.",
         WINDOWLESS,
         sections={"split": {"validation": "2d", "test": "2d", "train": 12}},
@@ -155,14 +155,14 @@ SPLITS = (
 PANELS = (
     Case(
         "gaps everywhere",
-        "split train (2024-01-01T00:00:00 to 2024-01-06T13:00:00) holds no window of look-back 24 + "
+        "split train (2024-01-01T00:00:00 to 2024-01-06T13:00:00) holds no window of lookback 24 + "
         "window.horizon 6 rows without a gap.",
         WINDOWLESS,
         {"sales.csv": csv(frame(240).iloc[::12])},
     ),
     Case(
         "gaps that may not be filled",
-        "split train (2024-01-01T00:00:00 to 2024-01-06T23:00:00) holds no window of look-back 24 + "
+        "split train (2024-01-01T00:00:00 to 2024-01-06T23:00:00) holds no window of lookback 24 + "
         "window.horizon 6 rows without a gap.",
         WINDOWLESS,
         {"sales.csv": csv(frame(240).iloc[::2])},
@@ -170,7 +170,7 @@ PANELS = (
     ),
     Case(
         "irregular rows farther apart than a gap",
-        "split train (2024-01-01T00:00:00 to 2024-01-06T23:00:00) holds no window of look-back 24 + "
+        "split train (2024-01-01T00:00:00 to 2024-01-06T23:00:00) holds no window of lookback 24 + "
         "window.horizon 6 rows without a gap.",
         WINDOWLESS,
         data={"frequency": "irregular", "missing": {"max_gap": "10min"}},

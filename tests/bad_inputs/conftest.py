@@ -82,7 +82,7 @@ def spoil(place: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 @pytest.fixture(scope="session")
 def saved_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An untrained model of the good table with a look-back of 24 steps and a horizon of 6."""
+    """An untrained model of the good table with a lookback of 24 steps and a horizon of 6."""
     spec = DataSpec.parse(BASE)
     table = frame(240)
     panel = build_panel(canonicalize(table, spec), spec)

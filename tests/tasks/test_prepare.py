@@ -19,7 +19,7 @@ SPLITS = ("train", "validation", "test")
 def test_counts_and_content_hash_travel_in_the_handles(hourly, home, tmp_path):
     _, table, panel, windows = prepare(hourly, tmp_path)
     assert (table.rows, table.series, panel.rows) == (1920, 2, 1920)
-    # 30 days of training less look-back 48 and horizon 6, five days less horizon, two shops
+    # 30 days of training less lookback 48 and horizon 6, five days less horizon, two shops
     assert windows.train == 2 * (30 * 24 - 48 - 6 + 1)
     assert windows.validation == windows.test == 2 * (5 * 24 - 6 + 1)
     assert windows.n_known == 2
@@ -131,7 +131,7 @@ def test_stride_thins_training_only(hourly, home, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"window": {"horizon": 500}}, "holds no window of look-back 48"),
+        ({"window": {"horizon": 500}}, "holds no window of lookback 48"),
         ({"window": {"horizon": 121}}, "split validation .* holds no window"),
         ({"split": {"validation": "60d", "test": "5d"}}, "leave nothing to train on"),
         ({"split": {"validation": "5d", "test": "2h"}}, "split test .* holds no window"),

@@ -36,7 +36,7 @@ def test_notices_name_what_was_changed_or_left_out(home, tmp_path):
         "20 of 1944 steps lack a target and were not filled (missing.method: linear, max_gap: 6h): no window crosses "
         "them",
         "6 series left out: late-1, late-2, late-3, late-4, late-5 and 1 more (it has no row in the training span)",
-        "1 series have no window of look-back 48 + horizon 6 unbroken steps, and are left out: short",
+        "1 series have no window of lookback 48 + horizon 6 unbroken steps, and are left out: short",
     )
     assert description.advisories == ()
 

@@ -25,7 +25,7 @@ def changed(**columns):
         ({"data": {**DATA, "source": "gone.csv"}}, None, "gone.csv: no such file"),
         ({}, changed(sales="many"), "shops.csv: column 'sales', row 1: 'many' is no number"),
         ({}, changed(time="soon"), "shops.csv: column 'time', row 1: 'soon' is no time"),
-        ({"window": {"horizon": 5000}}, None, "holds no window of look-back 24 + window.horizon 5000"),
+        ({"window": {"horizon": 5000}}, None, "holds no window of lookback 24 + window.horizon 5000"),
         ({"model": {"device": "cuda:7"}}, None, "device='cuda:7' is not on this machine"),
         ({"search": {"workers": 500}}, None, "`search.workers <= cores` must hold on the CPU"),
     ],

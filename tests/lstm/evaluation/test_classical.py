@@ -1,4 +1,4 @@
-"""AutoETS and AutoTheta on windows: what is chosen in training, what is made of a look-back, what is refused."""
+"""AutoETS and AutoTheta on windows: what is chosen in training, what is made of a lookback, what is refused."""
 
 from importlib.util import find_spec
 
@@ -50,7 +50,7 @@ def test_a_level_that_has_moved_since_training_is_followed(name):
 
 
 def test_simple_exponential_smoothing_is_what_it_is_by_hand():
-    """From the mean of the look-back's first ten values on."""
+    """From the mean of the lookback's first ten values on."""
     random = np.random.default_rng(1)
     values = 5 + random.normal(size=300) + np.cumsum(random.normal(0, 0.2, 300))
     training = windows_of(values, range(36, 293))
@@ -106,6 +106,6 @@ def test_what_they_cannot_do_is_the_reason_that_they_are_left_out():
     fitted, left_out = fit_baselines(("drift", *CLASSICAL), windows, windows, season=25)
     assert list(fitted) == ["drift"]
     assert "`season <= 24` must hold, but got season=25" in left_out["auto_ets"]
-    assert "look-back=36, season=25" in left_out["auto_theta"]
-    with pytest.raises(DataError, match="look-back=36, season=19"):
+    assert "lookback=36, season=25" in left_out["auto_theta"]
+    with pytest.raises(DataError, match="lookback=36, season=19"):
         ClassicalBaseline.fit("auto_ets", windows, 19)

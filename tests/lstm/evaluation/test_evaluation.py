@@ -179,7 +179,7 @@ def test_baselines_of_a_hand_worked_case():
     windows = windows_of(range(20), length=6, horizon=5, origins=[6, 10])
     assert Persistence().forecast(windows)[..., 0].tolist() == [[5] * 5, [9] * 5]
     assert SeasonalNaive(3).forecast(windows)[..., 0].tolist() == [[3, 4, 5, 3, 4], [7, 8, 9, 7, 8]]
-    with pytest.raises(DataError, match="season=7, look-back=6"):
+    with pytest.raises(DataError, match="season=7, lookback=6"):
         SeasonalNaive(7).forecast(windows)
     curved = windows_of(np.arange(20) ** 2, length=6, horizon=2, origins=[6])
     assert Drift().forecast(curved)[0, :, 0].tolist() == [25 + 5, 25 + 10]  # from 0 to 25 in five steps
