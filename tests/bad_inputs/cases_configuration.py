@@ -113,7 +113,7 @@ CONFIGURATION = (
     ),
     Case(
         "a column that plays two roles",
-        "sales.yaml: key 'data': a column plays one role, but 'sales' is named twice (the target's own "
+        "sales.yaml: key 'data': a column has one role, but 'sales' is named twice (the target's own "
         "past is always an input: no need to list it as observed).",
         "",
         data={"observed": "sales"},
@@ -213,7 +213,7 @@ CONFIGURATION = (
     ),
     Case(
         "a country without holidays",
-        "sales.yaml: key 'data.calendar': holidays='XX' is no country, or part of one, of the `holidays` package; use "
+        "sales.yaml: key 'data.calendar': holidays='XX' is no country or subdivision of the `holidays` package; use "
         "one like US or AU-VIC.",
         "",
         data={"calendar": {"holidays": "XX"}},
@@ -311,9 +311,8 @@ CONFIGURATION = (
     ),
     Case(
         "a database's URL with its password",
-        "sales.yaml: key 'data.source.uri': must name an environment variable such as env:DB_URI: a "
-        "database URL holds a password, which must not stand in a file, but got another text (not "
-        "shown).",
+        "sales.yaml: key 'data.source.uri': must name an environment variable such as env:DB_URI, "
+        "since a database URL holds a password, but got another text (not shown).",
         "",
         data={"source": {"sql": "select 1", "uri": f"postgresql://me:{PASSWORD}@example.org/shop"}},
     ),

@@ -83,7 +83,7 @@ FORECASTS = (
     ),
     Case(
         "levels that are no numbers",
-        "--levels '80,wide': must be whole percents by comma, each once, such as 80,95.",
+        "--levels '80,wide': must be different whole percents separated by commas, such as 80,95.",
         "",
         arguments=("forecast", "./model", "--levels", "80,wide"),
     ),

@@ -56,7 +56,7 @@ ROWS = (
     ),
     Case(
         "segments by a column that is named twice",
-        "sales.yaml: key 'data': `partition_by` should name each column once, but 'shop' is there twice.",
+        "sales.yaml: key 'data': `partition_by` must name each column once, but 'shop' is named twice.",
         "",
         data={"partition_by": ["shop", "shop"]},
     ),

@@ -67,7 +67,7 @@ def test_auto_takes_the_half_precision_that_the_gpu_has_for_large_products(monke
 def test_the_probe_answers_on_every_processor_and_leaves_the_random_numbers_alone(dtype):
     state = torch.random.get_rng_state()
     supports.cache_clear()
-    assert supports(dtype, CPU) in (True, False)
+    supports(dtype, CPU)  # an answer on every processor, never an error
     assert torch.equal(torch.random.get_rng_state(), state)
     assert supports.cache_info().misses == 1
 
